@@ -1,0 +1,314 @@
+//! The wire types of the API at `/v1`, as the command line and scripts see them.
+//!
+//! | method, path | body | answer |
+//! |---|---|---|
+//! | `GET /v1/health` | | 200 `ok`; needs no token |
+//! | `GET /v1/status` | | [`Status`] |
+//! | `GET /v1/apps` · `POST /v1/apps` | [`CreateApp`] | [`AppInfo`] |
+//! | `GET` · `DELETE /v1/apps/{app}` | | [`AppInfo`] · 204 |
+//! | `POST /v1/apps/{app}/deploy?message=&migrate=` | a tar archive | NDJSON of [`DeployEvent`] |
+//! | `GET /v1/apps/{app}/releases` | | `Vec<`[`ReleaseInfo`]`>`, newest first |
+//! | `POST /v1/apps/{app}/rollback` | [`Rollback`] | [`ReleaseInfo`] |
+//! | `GET` · `PATCH /v1/apps/{app}/config` | [`ConfigPatch`] | [`ConfigInfo`] · [`ReleaseInfo`] |
+//! | `GET` · `PATCH /v1/apps/{app}/scale` | [`ScalePatch`] | [`ScaleInfo`] |
+//! | `GET /v1/apps/{app}/instances` | | [`Instances`] |
+//! | `POST /v1/apps/{app}/restart` | [`Restart`] | [`Instances`] |
+//! | `GET /v1/apps/{app}/logs?lines=&follow=&source=` | | NDJSON of [`LogLine`](crate::log::LogLine) |
+//! | `POST /v1/nodes/{node}/sync` · `/logs` | [`sync`](crate::sync) | node tokens only |
+//! | `GET /v1/blobs/{digest}` | | the blob; node tokens only |
+//! | `GET /v1/openapi.json` | | this table, for machines |
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Timestamp,
+    app::{Migration, MigrationFailure},
+    code::Code,
+    config::{Config, ConfigChange},
+    digest::Digest,
+    image::Image,
+    instance::{InstanceReport, InstanceState},
+    name::{AppName, NodeName, ProcessName},
+    release::ReleaseId,
+    scale::Scale,
+    sync::NodeFacts,
+};
+
+/// Largest archive that `deploy` takes.
+pub const ARCHIVE_BYTES_MAX: u64 = 256 << 20;
+/// Most lines that one `logs` request answers with before it follows; also what is kept per app.
+pub const LOG_LINES_MAX: usize = 1_500;
+
+/// The body of every error answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ApiError {
+    /// The catalogue code.
+    pub code: Code,
+    /// What went wrong: the thing and the value.
+    pub message: String,
+    /// The way out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// `POST /v1/apps`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CreateApp {
+    /// The app's name, still to be checked: the answer to a bad one says which rule it breaks.
+    pub name: String,
+}
+
+/// An app, as `apps` and `status` show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AppInfo {
+    /// Its name.
+    pub name: AppName,
+    /// When it was created.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub created_at: Timestamp,
+    /// Its newest release.
+    pub latest: Option<ReleaseId>,
+    /// Desired counts of each release that should run.
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, Scale>))]
+    pub scale: BTreeMap<ReleaseId, Scale>,
+    /// Instances that are running.
+    pub running: u64,
+    /// Where it answers: `http://guestbook.localhost:8080`.
+    pub urls: Vec<String>,
+    /// A migration under way.
+    pub migration: Option<Migration>,
+    /// How the last one failed.
+    pub migration_failure: Option<MigrationFailure>,
+}
+
+/// A line of the answer to a deploy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum DeployEvent {
+    /// A line of build output.
+    Output {
+        /// The line, without its end.
+        line: String,
+    },
+    /// The release was made: the last event.
+    Released {
+        /// The release.
+        release: Box<ReleaseInfo>,
+    },
+    /// Nothing was made: the last event.
+    Failed {
+        /// Why.
+        error: ApiError,
+    },
+}
+
+/// A release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReleaseInfo {
+    /// Its app.
+    pub app: AppName,
+    /// Its number.
+    pub id: ReleaseId,
+    /// Its image.
+    pub image: Digest,
+    /// What changed.
+    pub message: String,
+    /// Who made it.
+    pub author: String,
+    /// When.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub created_at: Timestamp,
+    /// Its process types, by the line of the Procfile.
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, String>))]
+    pub processes: BTreeMap<ProcessName, String>,
+    /// What should run of it now.
+    pub scale: Scale,
+    /// Whether instances move to it (a migration began with it).
+    pub migrating: bool,
+}
+
+/// `POST /v1/apps/{app}/rollback`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Rollback {
+    /// The release to go back to; by default the one before the newest.
+    pub to: Option<String>,
+}
+
+/// `PATCH /v1/apps/{app}/config`: all of it happens, in one new release, or nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ConfigPatch {
+    /// What to change.
+    pub change: ConfigChange,
+    /// Whether what the previous release ran moves to the new one.
+    pub migrate: bool,
+}
+
+/// The configuration of the newest release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ConfigInfo {
+    /// The release; none before the first.
+    pub release: Option<ReleaseId>,
+    /// Its configuration.
+    pub config: Config,
+}
+
+/// `PATCH /v1/apps/{app}/scale`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ScalePatch {
+    /// The release; by default the one that is scaled, or the newest when none is.
+    #[serde(default)]
+    pub release: Option<ReleaseId>,
+    /// Counts to set; process types that are not named keep theirs.
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, u32>))]
+    pub counts: BTreeMap<ProcessName, u32>,
+}
+
+/// What should run of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ScaleInfo {
+    /// Desired counts by release.
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, Scale>))]
+    pub scale: BTreeMap<ReleaseId, Scale>,
+    /// The release a `scale` without one acts on.
+    pub release: Option<ReleaseId>,
+    /// What the patched release had before, for undoing; absent in the answer to a GET.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Scale>,
+}
+
+/// `GET /v1/apps/{app}/instances`: what `ps` lists, and whether all of it is as wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Instances {
+    /// By release, process type, slot.
+    pub instances: Vec<InstanceInfo>,
+    /// Slots that no node can take, with the reasons.
+    pub blocked: Vec<Blocked>,
+    /// Whether every wanted instance is running and nothing else is.
+    pub settled: bool,
+    /// A migration under way.
+    pub migration: Option<Migration>,
+    /// How the last one failed.
+    pub migration_failure: Option<MigrationFailure>,
+}
+
+/// One line of `ps`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct InstanceInfo {
+    /// `web.1`.
+    pub name: String,
+    /// Its process type.
+    pub process: ProcessName,
+    /// Its release.
+    pub release: ReleaseId,
+    /// The node it is placed on.
+    pub node: NodeName,
+    /// The node's host name.
+    pub host: String,
+    /// What it is doing; `starting` until its node first reports it.
+    pub state: InstanceState,
+    /// What its node reports of it.
+    pub report: Option<InstanceReport>,
+}
+
+/// Slots without a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Blocked {
+    /// The release.
+    pub release: ReleaseId,
+    /// The process type.
+    pub process: ProcessName,
+    /// How many slots.
+    pub count: u32,
+    /// Why, by node; `cluster` when there is none.
+    pub reasons: BTreeMap<String, String>,
+}
+
+/// `POST /v1/apps/{app}/restart`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Restart {
+    /// `web`, `web.1`, or all of the app.
+    pub target: Option<String>,
+}
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Status {
+    /// gilliam's version on the control plane.
+    pub version: String,
+    /// The store's revision.
+    pub revision: u64,
+    /// Apps in all.
+    pub apps: u64,
+    /// Instances wanted in all.
+    pub instances_wanted: u64,
+    /// Instances running in all.
+    pub instances_running: u64,
+    /// The nodes.
+    pub nodes: Vec<NodeInfo>,
+}
+
+/// A node, as the control plane sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NodeInfo {
+    /// What it says of itself.
+    pub facts: NodeFacts,
+    /// `ready`, or `lost` when it has not synced for a while.
+    pub state: NodeState,
+    /// When it last synced.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub seen_at: Timestamp,
+    /// Instances it runs.
+    pub running: u64,
+}
+
+/// Whether a node can be counted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum NodeState {
+    /// It syncs.
+    Ready,
+    /// It has not synced for longer than the liveness limit.
+    Lost,
+}
+
+/// The last line a build child writes to its output: the contract between the control plane and the builder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum BuildOutcome {
+    /// An image was sealed and its blobs stored.
+    Sealed {
+        /// The digest of its OCI manifest.
+        digest: Digest,
+        /// Its config.
+        image: Image,
+    },
+    /// Nothing was stored.
+    Refused {
+        /// Why.
+        error: ApiError,
+    },
+}

@@ -1,0 +1,72 @@
+//! Apps: what the store holds of each.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Timestamp, name::AppName, release::ReleaseId, scale::Scale};
+
+/// An app: a namespace for a service, and what its users asked of it.
+///
+/// Invariant: `scale` names only releases of the app, `migration.to` is one of them, and no entry of `scale` is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// Its name.
+    pub name: AppName,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Its newest release.
+    pub latest: Option<ReleaseId>,
+    /// Desired counts of each release that should run.
+    pub scale: BTreeMap<ReleaseId, Scale>,
+    /// A move from older releases to a newer one, under way.
+    #[serde(default)]
+    pub migration: Option<Migration>,
+    /// How the last migration failed; cleared by the next release or scale.
+    #[serde(default)]
+    pub migration_failure: Option<MigrationFailure>,
+}
+
+/// A move of instances from older releases to `to`: new ones start, and as they become ready old ones stop.
+///
+/// The counts wanted of `to` are in the app's scale; the older releases are no longer in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Migration {
+    /// The release that instances move to.
+    pub to: ReleaseId,
+    /// What ran when it began, kept at a falling count until `to` is ready.
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, Scale>))]
+    pub from: BTreeMap<ReleaseId, Scale>,
+    /// What to go back to when `to` does not become ready.
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, Scale>))]
+    pub fallback: BTreeMap<ReleaseId, Scale>,
+    /// When it began.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub started_at: Timestamp,
+}
+
+/// A migration that was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MigrationFailure {
+    /// The release that did not become ready.
+    pub to: ReleaseId,
+    /// Why, with its code.
+    pub reason: String,
+    /// When it was given up.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub at: Timestamp,
+}
+
+impl App {
+    /// An app without releases.
+    pub fn new(name: AppName, created_at: Timestamp) -> Self {
+        Self { name, created_at, latest: None, scale: BTreeMap::new(), migration: None, migration_failure: None }
+    }
+
+    /// The number of its next release.
+    pub fn next_release(&self) -> ReleaseId {
+        self.latest.map_or(ReleaseId::FIRST, ReleaseId::next)
+    }
+}

@@ -1,0 +1,28 @@
+//! The nouns of gilliam: their names, their validation and their wire form.
+//!
+//! Everything here is plain data. What users type is parsed at the edge into these types; what travels between the
+//! command line, the control plane and the nodes is their JSON.
+//!
+//! Invariant: nothing in this crate does IO, reads a clock, draws a random number or logs.
+//! Invariant: a value of a type here is valid; an invalid one cannot be made, by serde either.
+
+pub mod api;
+pub mod app;
+pub mod assignment;
+pub mod code;
+pub mod config;
+pub mod digest;
+pub mod image;
+pub mod instance;
+pub mod limits;
+pub mod log;
+pub mod name;
+pub mod placement;
+pub mod release;
+pub mod route;
+pub mod scale;
+pub mod sync;
+pub mod token;
+
+/// An instant, in JSON as RFC 3339 (`2026-11-21T09:00:00Z`).
+pub use jiff::Timestamp;

@@ -1,0 +1,115 @@
+//! Releases: image + config, immutable.
+
+use std::{fmt, num::NonZeroU32, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Timestamp, config::Config, digest::Digest, name::AppName};
+
+/// Longest message of a release.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 10;
+
+/// The number of a release in its app: v1, v2 … without gaps.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, example = "v2"))]
+pub struct ReleaseId(NonZeroU32);
+
+/// Text that is not a release number.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{value:?} is not a release; releases are named v1, v2 and so on")]
+pub struct ReleaseIdError {
+    /// The text as given, cut to a printable length.
+    pub value: String,
+}
+
+impl ReleaseId {
+    /// The first release of an app.
+    pub const FIRST: ReleaseId = ReleaseId(NonZeroU32::MIN);
+
+    /// The release with this number.
+    pub fn new(number: NonZeroU32) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub fn number(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The release after this one.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for ReleaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("v{}", self.0))
+    }
+}
+
+impl fmt::Debug for ReleaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ReleaseId {
+    type Err = ReleaseIdError;
+    fn from_str(value: &str) -> Result<Self, ReleaseIdError> {
+        let error = || ReleaseIdError { value: value.chars().take(40).collect() };
+        let digits = value.strip_prefix('v').ok_or_else(error)?;
+        if digits.starts_with('0') || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(error());
+        }
+        digits.parse().map(Self).map_err(|_| error())
+    }
+}
+
+impl TryFrom<String> for ReleaseId {
+    type Error = ReleaseIdError;
+    fn try_from(value: String) -> Result<Self, ReleaseIdError> {
+        value.parse()
+    }
+}
+
+impl From<ReleaseId> for String {
+    fn from(id: ReleaseId) -> String {
+        id.to_string()
+    }
+}
+
+/// Image + config of an app, with who made it, when and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Release {
+    /// Its app.
+    pub app: AppName,
+    /// Its number.
+    pub id: ReleaseId,
+    /// The digest of its image's manifest.
+    pub image: Digest,
+    /// Its configuration.
+    pub config: Config,
+    /// What changed, in the author's or the platform's words.
+    pub message: String,
+    /// The name of the token that made it.
+    pub author: String,
+    /// When it was made.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub created_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn release_numbers_round_trip() {
+        assert_eq!("v12".parse::<ReleaseId>().expect("v12").to_string(), "v12");
+        for bad in ["", "v", "v0", "v01", "12", "v-1", "v+1", "v1.0", "v99999999999", "V1"] {
+            assert!(bad.parse::<ReleaseId>().is_err(), "{bad}");
+        }
+    }
+}

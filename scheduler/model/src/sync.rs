@@ -1,0 +1,73 @@
+//! The node protocol: report up, assignment down, in one long poll.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Timestamp, assignment::Assignment, instance::InstanceReport, log::LogLine, name::NodeName};
+
+/// Version of the node protocol this build speaks.
+pub const PROTOCOL: u32 = 1;
+/// Longest time a sync may be held open.
+pub const WAIT_MS_MAX: u32 = 30_000;
+/// Most log lines in one batch.
+pub const LOG_BATCH_LINES_MAX: usize = 1_000;
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NodeFacts {
+    /// Its name.
+    pub name: NodeName,
+    /// The machine's host name, as users see it in `ps`.
+    pub host: String,
+    /// gilliam's version on it.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Where its ingress listens: `127.0.0.1:8080`.
+    pub http: String,
+    /// CPU cores.
+    pub cpus: u32,
+    /// Bytes of memory that instances may be promised.
+    pub memory_bytes: u64,
+    /// When its process started: two lives of one node differ in it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub started_at: Timestamp,
+}
+
+/// A node's report, and its request for what changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SyncRequest {
+    /// [`PROTOCOL`] of the node.
+    pub protocol: u32,
+    /// The node.
+    pub node: NodeFacts,
+    /// Generation of the assignment it follows; 0 for none.
+    pub generation: u64,
+    /// The control plane it last spoke to ([`SyncResponse::control`]); empty at first.
+    pub control: String,
+    /// All its instances.
+    pub instances: Vec<InstanceReport>,
+    /// How long the answer may wait for a newer assignment, in milliseconds; at most [`WAIT_MS_MAX`].
+    pub wait_ms: u32,
+}
+
+/// The answer to a [`SyncRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SyncResponse {
+    /// Names this life of the control plane: when it changes, the node answers at once with a full report and sends
+    /// the log lines it still holds.
+    pub control: String,
+    /// The assignment, when its generation is not the one in the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignment: Option<Assignment>,
+}
+
+/// Log lines from a node, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LogBatch {
+    /// The lines; at most [`LOG_BATCH_LINES_MAX`].
+    pub lines: Vec<LogLine>,
+}
