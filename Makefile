@@ -1,0 +1,49 @@
+# `make` lists the targets. The work is in scripts/ and in cargo; this file only says what needs what.
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gilliam
+# Outside the working tree, so that a fresh clone builds on what an earlier one has built.
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export SAMPLES_TARGET_DIR ?= $(CACHE)/samples-target
+
+# Given to the program: make up ARGS="--http 127.0.0.1:0"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup samples build demo up test test-samples lint bench
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what building needs: a C compiler, the guest target
+	@scripts/setup
+
+samples: setup ## build the sample guests (samples/*/*.wasm)
+	@scripts/samples
+
+# The whole workspace, not the one binary: its features are then those of the tests, and nothing is built twice.
+build: setup ## build everything, without the tests
+	cargo build --workspace
+
+demo: samples build ## the main job from beginning to end, on free ports, in a temporary folder
+	scripts/demo
+
+up: samples build ## build, then run a platform on this machine
+	$(CARGO_TARGET_DIR)/debug/gilliam up $(ARGS)
+
+test: samples test-samples ## all tests
+	cargo test --workspace
+	@echo "make test: passed"
+
+test-samples: setup
+	cargo test --locked --quiet --manifest-path samples/Cargo.toml --target-dir $(SAMPLES_TARGET_DIR)
+
+lint: setup ## formatting, clippy, rustdoc; warnings are errors
+	cargo fmt --all --check
+	cargo fmt --all --check --manifest-path samples/Cargo.toml
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --locked --manifest-path samples/Cargo.toml --target-dir $(SAMPLES_TARGET_DIR) \
+		--target wasm32-wasip2 -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+bench: samples ## measure this machine: ingress, cold start, memory per instance
+	cargo run --release -p gilliam-benches -- $(ARGS)
