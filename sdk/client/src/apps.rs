@@ -1,0 +1,193 @@
+//! The calls users make: apps, releases, config, scale, instances, logs, status.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use futures::{Stream, stream};
+use gilliam_model::{
+    api::{
+        AppInfo, ConfigInfo, ConfigPatch, CreateApp, Instances, ReleaseInfo, Restart, Rollback, ScaleInfo,
+        ScalePatch, Status,
+    },
+    name::AppName,
+};
+use reqwest::{Body, Method, header};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::{Client, ClientError, DeployStream, LogStream};
+
+/// Longest wait for the head of a deploy's answer: the whole archive is sent before it on a slow line.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// Longest wait for the head of a log's answer.
+const LOGS_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes read of an archive at once.
+const UPLOAD_CHUNK_BYTES: usize = 64 << 10;
+/// Longest wait for the answer to a health check.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a deploy asks for, apart from the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeployRequest {
+    /// The release's message.
+    pub message: Option<String>,
+    /// Whether what the previous release ran moves to the new one.
+    pub migrate: bool,
+}
+
+/// Which log lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogQuery {
+    /// How many of the newest lines; the server's default when none.
+    pub lines: Option<usize>,
+    /// Whether new lines follow as they come.
+    pub follow: bool,
+    /// `web`, `web.1`, `router`: only lines of it.
+    pub source: Option<String>,
+}
+
+impl Client {
+    /// Whether a control plane answers; needs no token.
+    pub async fn health(&self) -> Result<(), ClientError> {
+        self.answer(self.request(Method::GET, "/v1/health").timeout(HEALTH_TIMEOUT))
+            .await
+            .map(drop)
+    }
+
+    /// The cluster: version, counts, nodes.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get("/v1/status").await
+    }
+
+    /// Every app, by name.
+    pub async fn apps(&self) -> Result<Vec<AppInfo>, ClientError> {
+        self.get("/v1/apps").await
+    }
+
+    /// Makes an app. The name is checked by the server, whose answer says which rule a bad one breaks.
+    pub async fn create_app(&self, name: &str) -> Result<AppInfo, ClientError> {
+        self.send(
+            Method::POST,
+            "/v1/apps",
+            &CreateApp {
+                name: name.to_string(),
+            },
+        )
+        .await
+    }
+
+    /// One app.
+    pub async fn app(&self, app: &AppName) -> Result<AppInfo, ClientError> {
+        self.get(&format!("/v1/apps/{app}")).await
+    }
+
+    /// Removes an app with its releases; its instances stop.
+    pub async fn destroy_app(&self, app: &AppName) -> Result<(), ClientError> {
+        self.finish(self.request(Method::DELETE, &format!("/v1/apps/{app}")))
+            .await
+    }
+
+    /// Sends an archive of `archive_bytes` bytes to be built into a release, and streams the build.
+    ///
+    /// The archive is never whole in memory.
+    pub async fn deploy(
+        &self,
+        app: &AppName,
+        request: &DeployRequest,
+        archive: impl AsyncRead + Send + Unpin + 'static,
+        archive_bytes: u64,
+    ) -> Result<DeployStream, ClientError> {
+        let mut query = vec![("migrate", request.migrate.to_string())];
+        query.extend(request.message.clone().map(|message| ("message", message)));
+        let call = self
+            .request(Method::POST, &format!("/v1/apps/{app}/deploy"))
+            .query(&query)
+            .header(header::CONTENT_TYPE, "application/x-tar")
+            .header(header::CONTENT_LENGTH, archive_bytes)
+            .body(Body::wrap_stream(chunks(archive)));
+        let response = self.head_within(UPLOAD_TIMEOUT, call).await?;
+        Ok(DeployStream::new(self.clone(), response))
+    }
+
+    /// The app's releases, newest first.
+    pub async fn releases(&self, app: &AppName) -> Result<Vec<ReleaseInfo>, ClientError> {
+        self.get(&format!("/v1/apps/{app}/releases")).await
+    }
+
+    /// Makes a new release with the image and config of an older one.
+    pub async fn rollback(&self, app: &AppName, rollback: &Rollback) -> Result<ReleaseInfo, ClientError> {
+        self.send(Method::POST, &format!("/v1/apps/{app}/rollback"), rollback)
+            .await
+    }
+
+    /// The configuration of the newest release.
+    pub async fn config(&self, app: &AppName) -> Result<ConfigInfo, ClientError> {
+        self.get(&format!("/v1/apps/{app}/config")).await
+    }
+
+    /// Changes the configuration, which makes a release.
+    pub async fn change_config(
+        &self,
+        app: &AppName,
+        patch: &ConfigPatch,
+    ) -> Result<ReleaseInfo, ClientError> {
+        self.send(Method::PATCH, &format!("/v1/apps/{app}/config"), patch)
+            .await
+    }
+
+    /// What should run.
+    pub async fn scale(&self, app: &AppName) -> Result<ScaleInfo, ClientError> {
+        self.get(&format!("/v1/apps/{app}/scale")).await
+    }
+
+    /// Changes what should run.
+    pub async fn change_scale(&self, app: &AppName, patch: &ScalePatch) -> Result<ScaleInfo, ClientError> {
+        self.send(Method::PATCH, &format!("/v1/apps/{app}/scale"), patch)
+            .await
+    }
+
+    /// What runs.
+    pub async fn instances(&self, app: &AppName) -> Result<Instances, ClientError> {
+        self.get(&format!("/v1/apps/{app}/instances")).await
+    }
+
+    /// Starts instances anew.
+    pub async fn restart(&self, app: &AppName, restart: &Restart) -> Result<Instances, ClientError> {
+        self.send(Method::POST, &format!("/v1/apps/{app}/restart"), restart)
+            .await
+    }
+
+    /// The app's log.
+    pub async fn logs(&self, app: &AppName, query: &LogQuery) -> Result<LogStream, ClientError> {
+        let mut pairs = vec![("follow", query.follow.to_string())];
+        pairs.extend(query.lines.map(|n| ("lines", n.to_string())));
+        pairs.extend(query.source.clone().map(|source| ("source", source)));
+        let call = self
+            .request(Method::GET, &format!("/v1/apps/{app}/logs"))
+            .query(&pairs);
+        let response = self.head_within(LOGS_HEAD_TIMEOUT, call).await?;
+        Ok(LogStream::new(self.clone(), response))
+    }
+
+    /// Waits for the head of an answer whose body may take as long as it likes.
+    async fn head_within(
+        &self,
+        limit: Duration,
+        call: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, ClientError> {
+        tokio::time::timeout(limit, self.answer(call))
+            .await
+            .unwrap_or_else(|_| {
+                Err(ClientError::Timeout {
+                    url: self.base_url().to_string(),
+                })
+            })
+    }
+}
+
+fn chunks(source: impl AsyncRead + Send + Unpin + 'static) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    stream::try_unfold(source, |mut source| async move {
+        let mut chunk = Vec::with_capacity(UPLOAD_CHUNK_BYTES);
+        let n = source.read_buf(&mut chunk).await?;
+        Ok((n > 0).then(|| (Bytes::from(chunk), source)))
+    })
+}

@@ -1,0 +1,220 @@
+//! One HTTP call: address, token, timeouts, bounded answers, errors.
+
+use std::{fmt, time::Duration};
+
+use gilliam_model::api::ApiError;
+use reqwest::{
+    Method, RequestBuilder, Response, Url,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+    redirect,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::ClientError;
+
+/// Longest wait for a connection: a control plane is on this machine or a network's round trip away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for an ordinary answer; the slowest is a commit to the store.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A dead peer of a long stream is noticed after a few of these.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// Idle connections are dropped before the server's own idle limit would race with a new request.
+const POOL_IDLE: Duration = Duration::from_secs(20);
+/// Largest JSON answer: 100,000 instances at some 600 bytes each, twice.
+pub(crate) const ANSWER_BYTES_MAX: usize = 128 << 20;
+/// Largest error answer: a message and a hint.
+const ERROR_BYTES_MAX: usize = 64 << 10;
+
+/// A connection to one cluster's API; cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    /// Without a trailing slash.
+    base: String,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of the API at `base_url` (`http://127.0.0.1:7788`) that shows `token`; nothing is sent yet.
+    ///
+    /// Errors: [`ClientError::Url`], [`ClientError::Token`].
+    pub fn new(base_url: &str, token: &str) -> Result<Self, ClientError> {
+        let base = check_base(base_url)?;
+        let mut headers = HeaderMap::new();
+        if !token.is_empty() {
+            let mut bearer =
+                HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ClientError::Token)?;
+            bearer.set_sensitive(true);
+            headers.insert(AUTHORIZATION, bearer);
+        }
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("gilliam/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_keepalive(KEEPALIVE)
+            .pool_idle_timeout(POOL_IDLE)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(|source| ClientError::Unreachable {
+                url: base.clone(),
+                source,
+            })?;
+        Ok(Self { http, base })
+    }
+
+    /// The base URL, without a trailing slash.
+    pub fn base_url(&self) -> &str {
+        &self.base
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.json(self.request(Method::GET, path).timeout(CALL_TIMEOUT))
+            .await
+    }
+
+    pub(crate) async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.json(self.request(method, path).json(body).timeout(CALL_TIMEOUT))
+            .await
+    }
+
+    /// Makes a call whose answer has no body.
+    pub(crate) async fn finish(&self, request: RequestBuilder) -> Result<(), ClientError> {
+        self.answer(request.timeout(CALL_TIMEOUT)).await.map(drop)
+    }
+
+    /// Makes a call whose answer is one JSON document.
+    pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+        let response = self.answer(request).await?;
+        let body = self.body(response, ANSWER_BYTES_MAX).await?;
+        serde_json::from_slice(&body).map_err(|e| self.protocol(format!("its answer cannot be read: {e}")))
+    }
+
+    /// Makes a call up to the head of a successful answer; an error answer becomes an error.
+    pub(crate) async fn answer(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let response = request.send().await.map_err(|source| self.unsent(source))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = self.body(response, ERROR_BYTES_MAX).await?;
+        match serde_json::from_slice::<ApiError>(&body) {
+            Ok(error) => Err(ClientError::Api {
+                status: status.as_u16(),
+                error,
+            }),
+            Err(_) => Err(self.protocol(format!("it answers {status}"))),
+        }
+    }
+
+    async fn body(&self, mut response: Response, bytes_max: usize) -> Result<Vec<u8>, ClientError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|source| self.broken(source))? {
+            if body.len() + chunk.len() > bytes_max {
+                return Err(self.protocol(format!("its answer is longer than {bytes_max} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn unsent(&self, source: reqwest::Error) -> ClientError {
+        if source.is_timeout() && !source.is_connect() {
+            return ClientError::Timeout {
+                url: self.base.clone(),
+            };
+        }
+        ClientError::Unreachable {
+            url: self.base.clone(),
+            source,
+        }
+    }
+
+    pub(crate) fn broken(&self, source: reqwest::Error) -> ClientError {
+        if source.is_timeout() {
+            return ClientError::Timeout {
+                url: self.base.clone(),
+            };
+        }
+        ClientError::Interrupted {
+            url: self.base.clone(),
+            source: Some(source),
+        }
+    }
+
+    pub(crate) fn protocol(&self, reason: String) -> ClientError {
+        ClientError::Protocol {
+            url: self.base.clone(),
+            reason,
+        }
+    }
+}
+
+fn check_base(given: &str) -> Result<String, ClientError> {
+    let refused = |reason: String| ClientError::Url {
+        url: given.chars().take(200).collect(),
+        reason,
+    };
+    let url = Url::parse(given).map_err(|e| refused(e.to_string()))?;
+    if url.scheme() != "http" {
+        return Err(refused(format!(
+            "the scheme is {}, but this build speaks http only",
+            url.scheme()
+        )));
+    }
+    if !url.has_host() || url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+        return Err(refused("expected the form http://HOST:PORT".to_string()));
+    }
+    Ok(given.trim_end_matches('/').to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_http_base_urls_are_taken() {
+        let client = Client::new("http://127.0.0.1:7788/", "gil_x_y").expect("client");
+        assert_eq!(client.base_url(), "http://127.0.0.1:7788");
+        for bad in [
+            "",
+            "127.0.0.1:7788",
+            "https://x",
+            "ftp://x",
+            "http://x?y",
+            "http://u@x",
+            "http://",
+        ] {
+            assert!(
+                matches!(Client::new(bad, ""), Err(ClientError::Url { .. })),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_token_is_never_printed_and_must_fit_a_header() {
+        let client = Client::new("http://127.0.0.1:1", "gil_secret").expect("client");
+        assert!(!format!("{client:?}").contains("secret"));
+        assert!(matches!(
+            Client::new("http://127.0.0.1:1", "a\nb"),
+            Err(ClientError::Token)
+        ));
+    }
+}

@@ -1,0 +1,81 @@
+//! The calls nodes make: sync, logs, blobs.
+
+use std::time::Duration;
+
+use gilliam_model::{
+    digest::Digest,
+    name::NodeName,
+    sync::{LogBatch, SyncRequest, SyncResponse},
+};
+use reqwest::Method;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use crate::{Client, ClientError};
+
+/// How much longer than its own wait a sync may take: the network and the control plane's work.
+const SYNC_SLACK: Duration = Duration::from_secs(10);
+/// Longest wait for the head of a blob's answer.
+const BLOB_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest silence in the middle of a blob.
+const BLOB_IDLE_MAX: Duration = Duration::from_secs(30);
+
+impl Client {
+    /// Reports a node's state, and waits up to `request.wait_ms` for a newer assignment.
+    pub async fn sync(&self, node: &NodeName, request: &SyncRequest) -> Result<SyncResponse, ClientError> {
+        let limit = Duration::from_millis(request.wait_ms.into()) + SYNC_SLACK;
+        let call = self
+            .request(Method::POST, &format!("/v1/nodes/{node}/sync"))
+            .json(request)
+            .timeout(limit);
+        self.json(call).await
+    }
+
+    /// Hands over log lines.
+    pub async fn post_logs(&self, node: &NodeName, batch: &LogBatch) -> Result<(), ClientError> {
+        self.finish(
+            self.request(Method::POST, &format!("/v1/nodes/{node}/logs"))
+                .json(batch),
+        )
+        .await
+    }
+
+    /// Copies a blob into `writer` and returns its length; one longer than `bytes_max` is an error.
+    ///
+    /// The content is not checked here: it is verified by digest where it is used.
+    pub async fn fetch_blob(
+        &self,
+        digest: &Digest,
+        bytes_max: u64,
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<u64, ClientError> {
+        let timeout = || ClientError::Timeout {
+            url: self.base_url().to_string(),
+        };
+        let call = self.request(Method::GET, &format!("/v1/blobs/{digest}"));
+        let mut response = tokio::time::timeout(BLOB_HEAD_TIMEOUT, self.answer(call))
+            .await
+            .map_err(|_| timeout())??;
+        let mut written: u64 = 0;
+        loop {
+            let chunk = tokio::time::timeout(BLOB_IDLE_MAX, response.chunk())
+                .await
+                .map_err(|_| timeout())?;
+            let Some(chunk) = chunk.map_err(|source| self.broken(source))? else {
+                break;
+            };
+            written += chunk.len() as u64;
+            if written > bytes_max {
+                return Err(self.protocol(format!("blob {digest} is longer than {bytes_max} bytes")));
+            }
+            writer
+                .write_all(&chunk)
+                .await
+                .map_err(|source| ClientError::Write { source })?;
+        }
+        writer
+            .flush()
+            .await
+            .map_err(|source| ClientError::Write { source })?;
+        Ok(written)
+    }
+}
