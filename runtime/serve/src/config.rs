@@ -1,0 +1,46 @@
+//! What a server is told at start.
+
+use std::{net::SocketAddr, time::Duration};
+
+/// Connections at once: each costs a descriptor and about 16 KiB, so 10,000 stay within a small machine.
+pub(crate) const CONNECTIONS_MAX: usize = 10_000;
+/// Time for a request head to arrive, from its first byte: honest clients send it in one packet.
+pub(crate) const HEAD_MS_MAX: u64 = 10_000;
+/// Time a connection may be idle between requests: longer than the 55 s after which common clients let go.
+pub(crate) const IDLE_MS_MAX: u64 = 60_000;
+/// Time a client may leave our writes waiting without reading a byte.
+pub(crate) const WRITE_STALL_MS_MAX: u64 = 30_000;
+/// Header lines in one request; more are answered with 431.
+pub(crate) const HEADERS_COUNT_MAX: usize = 100;
+/// Bytes of request line and headers; more are answered with 431.
+pub(crate) const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Connections the kernel holds until they are accepted.
+pub(crate) const BACKLOG_COUNT: i32 = 4_096;
+
+/// Where to listen, and the limits of clients.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// Where to listen; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// Connections at once; further ones wait in the kernel's queue.
+    pub connections_max: usize,
+    /// Time for a request head to arrive.
+    pub head_timeout: Duration,
+    /// Time a connection may be idle between requests.
+    pub idle_timeout: Duration,
+    /// Time a client may leave our writes waiting.
+    pub write_timeout: Duration,
+}
+
+impl ServeConfig {
+    /// Listens on `address` with the default limits.
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            connections_max: CONNECTIONS_MAX,
+            head_timeout: Duration::from_millis(HEAD_MS_MAX),
+            idle_timeout: Duration::from_millis(IDLE_MS_MAX),
+            write_timeout: Duration::from_millis(WRITE_STALL_MS_MAX),
+        }
+    }
+}
