@@ -1,0 +1,84 @@
+//! The keys of records: paths, whose order is the order in which records are listed.
+
+use gilliam_model::{
+    digest::Digest,
+    name::{AppName, NodeName, ProcessName},
+    placement::Placement,
+    release::ReleaseId,
+};
+
+/// The version of the format; written when the store is made.
+pub const FORMAT: &str = "/format";
+/// The epoch of the last plan.
+pub const PLAN_EPOCH: &str = "/plan/epoch";
+/// Where apps are.
+pub const APPS: &str = "/apps/";
+/// Where images are.
+pub const IMAGES: &str = "/images/";
+/// Where placements are.
+pub const PLACEMENTS: &str = "/placements/";
+/// Where releases are.
+pub const RELEASES: &str = "/releases/";
+/// Where tokens are.
+pub const TOKENS: &str = "/tokens/";
+
+/// An app.
+pub fn app(app: &AppName) -> String {
+    format!("{APPS}{app}")
+}
+
+/// A release; its number has leading zeros, so that v2 is listed before v10.
+pub fn release(app: &AppName, release: ReleaseId) -> String {
+    format!("{RELEASES}{app}/{:010}", release.number())
+}
+
+/// Where the releases of one app are.
+pub fn releases_of(app: &AppName) -> String {
+    format!("{RELEASES}{app}/")
+}
+
+/// An image, by the digest of its manifest.
+pub fn image(digest: &Digest) -> String {
+    format!("{IMAGES}{}", digest.hex())
+}
+
+/// The placement of a process type on a node.
+pub fn placement(app: &AppName, release: ReleaseId, process: &ProcessName, node: &NodeName) -> String {
+    format!("{PLACEMENTS}{app}/{:010}/{process}/{node}", release.number())
+}
+
+/// The key of `placement`.
+pub fn of_placement(placement: &Placement) -> String {
+    self::placement(
+        &placement.app,
+        placement.release,
+        &placement.process,
+        &placement.node,
+    )
+}
+
+/// Where the placements of one app are.
+pub fn placements_of(app: &AppName) -> String {
+    format!("{PLACEMENTS}{app}/")
+}
+
+/// A token, by its public part.
+pub fn token(id: &str) -> String {
+    format!("{TOKENS}{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    #[test]
+    fn releases_are_listed_by_number() {
+        let app: AppName = "hello".parse().expect("name");
+        let key = |n| release(&app, ReleaseId::new(NonZeroU32::new(n).expect("not zero")));
+        assert_eq!(key(2), "/releases/hello/0000000002");
+        assert!(key(2) < key(10) && key(10) < key(u32::MAX));
+        assert!(key(1).starts_with(&releases_of(&app)));
+    }
+}
