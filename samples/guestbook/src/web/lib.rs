@@ -47,6 +47,8 @@ fn route(path: &str, request: Request, respond: Responder) -> io::Result<()> {
         "/fetch" => outgoing::fetch(&request, respond),
         "/spin" => limits::spin(),
         "/grow" => limits::grow(&request, respond),
+        "/recurse" => limits::recurse(),
+        "/flood" => limits::flood(&request, respond),
         "/trap" => limits::trap(),
         _ => respond.text(404, &format!("nothing at {path}\n")),
     }

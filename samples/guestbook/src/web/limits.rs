@@ -33,6 +33,32 @@ pub fn grow(request: &Request, respond: Responder) -> io::Result<()> {
     }
 }
 
+/// Calls itself until the stack is used up (R21).
+pub fn recurse() -> ! {
+    unreachable!("came back from depth {}", deeper(0));
+}
+
+#[inline(never)]
+fn deeper(depth: u64) -> u64 {
+    if depth == u64::MAX {
+        return depth;
+    }
+    // Something is left to do after the call, so that it cannot be turned into a loop.
+    deeper(black_box(depth) + 1).rotate_left(1) ^ black_box(depth)
+}
+
+/// `/flood?lines=N` prints N lines as fast as it can: the log keeps its pace and tells what it left out (L12).
+pub fn flood(request: &Request, respond: Responder) -> io::Result<()> {
+    let lines = match request.number("lines") {
+        Ok(lines) => lines,
+        Err(line) => return respond.text(400, &line),
+    };
+    for line in 1..=lines {
+        println!("line {line} of {lines}");
+    }
+    respond.text(200, &format!("printed {lines} lines\n"))
+}
+
 /// Runs into an instruction that cannot be executed (R23).
 pub fn trap() -> ! {
     panic!("trap was asked for");
