@@ -25,7 +25,7 @@ build: setup ## build everything, without the tests
 	cargo build --workspace
 
 demo: samples build ## the main job from beginning to end, on free ports, in a temporary folder
-	scripts/demo
+	scripts/demo $(CARGO_TARGET_DIR)/debug/gilliam
 
 up: samples build ## build, then run a platform on this machine
 	$(CARGO_TARGET_DIR)/debug/gilliam up $(ARGS)
@@ -46,4 +46,4 @@ lint: setup ## formatting, clippy, rustdoc; warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 bench: samples ## measure this machine: ingress, cold start, memory per instance
-	cargo run --release -p gilliam-benches -- $(ARGS)
+	scripts/bench $(ARGS)
