@@ -9,7 +9,9 @@ use wit_parser::{PackageId, Resolve, WorldItem};
 fn resolve(folder: &str) -> (Resolve, PackageId) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit").join(folder);
     let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_dir(&path).unwrap_or_else(|error| panic!("wit/{folder}: {error:#}"));
+    let (package, _) = resolve
+        .push_dir(&path)
+        .unwrap_or_else(|error| panic!("wit/{folder}: {error:#}"));
     (resolve, package)
 }
 
@@ -40,7 +42,11 @@ fn every_world_exports_what_its_shape_is_recognised_by() {
 fn no_world_is_without_a_check() {
     let worlds = |folder| {
         let (resolve, package) = resolve(folder);
-        resolve.packages[package].worlds.keys().cloned().collect::<Vec<_>>()
+        resolve.packages[package]
+            .worlds
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
     };
     assert_eq!(worlds("app"), ["http", "http-p3", "command", "command-p3"]);
     assert_eq!(worlds("worker"), ["worker"]);
