@@ -14,10 +14,21 @@ struct Figure {
 pub(crate) struct Figures(Vec<Figure>);
 
 impl Figures {
-    pub(crate) fn add(&mut self, bench: &'static str, name: impl Into<String>, value: f64, unit: &'static str) {
+    pub(crate) fn add(
+        &mut self,
+        bench: &'static str,
+        name: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+    ) {
         let name = name.into();
         eprintln!("{bench:<10} {name:<44} {value:>14.2} {unit}");
-        self.0.push(Figure { bench, name, value, unit });
+        self.0.push(Figure {
+            bench,
+            name,
+            value,
+            unit,
+        });
     }
 
     /// A table for people, then a JSON line per figure.
@@ -26,7 +37,8 @@ impl Figures {
             println!("{:<10} {:<44} {:>14.2} {}", f.bench, f.name, f.value, f.unit);
         }
         for f in &self.0 {
-            let line = serde_json::json!({"bench": f.bench, "name": f.name, "value": f.value, "unit": f.unit});
+            let line =
+                serde_json::json!({"bench": f.bench, "name": f.name, "value": f.value, "unit": f.unit});
             println!("{line}");
         }
     }

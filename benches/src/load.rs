@@ -53,7 +53,9 @@ impl Load {
     /// Sends `GET path` with `host` until the time is over; any answer but 200 is an error.
     pub(crate) fn run(&self, address: SocketAddr, host: &str, path: &str) -> anyhow::Result<Seen> {
         let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
             let start = Instant::now();
             let end = start + self.duration;
@@ -65,13 +67,19 @@ impl Load {
             while let Some(histogram) = clients.join_next().await {
                 all.add(histogram??)?;
             }
-            Ok(Seen { requests: all.len(), elapsed: start.elapsed(), latency_us: all })
+            Ok(Seen {
+                requests: all.len(),
+                elapsed: start.elapsed(),
+                latency_us: all,
+            })
         })
     }
 }
 
 async fn client(address: SocketAddr, request: String, end: Instant) -> anyhow::Result<Histogram<u64>> {
-    let mut stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+    let mut stream = TcpStream::connect(address)
+        .await
+        .with_context(|| format!("cannot connect to {address}"))?;
     stream.set_nodelay(true)?;
     let mut histogram = Histogram::new(3)?;
     let mut buffer = Vec::with_capacity(16 << 10);
@@ -102,12 +110,16 @@ async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<
 
 /// The length of the answer at the start of `bytes`, when all of it is there.
 fn answer_length(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
-    let Some(head) = find(bytes, b"\r\n\r\n") else { return Ok(None) };
+    let Some(head) = find(bytes, b"\r\n\r\n") else {
+        return Ok(None);
+    };
     let text = std::str::from_utf8(&bytes[..head])?;
     ensure!(text.starts_with("HTTP/1.1 200"), "not 200: {text}");
     let start = head + 4;
     for line in text.lines().skip(1) {
-        let Some((name, value)) = line.split_once(':') else { continue };
+        let Some((name, value)) = line.split_once(':') else {
+            continue;
+        };
         if name.eq_ignore_ascii_case("content-length") {
             let end = start + value.trim().parse::<usize>()?;
             return Ok((bytes.len() >= end).then_some(end));

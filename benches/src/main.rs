@@ -70,7 +70,10 @@ fn main() -> anyhow::Result<()> {
             gilliam: &gilliam,
             wasmtime: args.wasmtime.as_deref(),
             samples: &args.samples,
-            load: load::Load { duration: Duration::from_secs(args.seconds), connections: args.connections },
+            load: load::Load {
+                duration: Duration::from_secs(args.seconds),
+                connections: args.connections,
+            },
         };
         peer::http(&plan, &mut figures)?;
     }

@@ -10,7 +10,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 /// Serves until it is ended; the address is its first line of output.
 pub(crate) fn serve(body: Vec<u8>) -> anyhow::Result<()> {
     let body = Bytes::from(body);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async move {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         println!("{}", listener.local_addr()?);

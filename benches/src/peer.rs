@@ -24,6 +24,17 @@ pub(crate) struct Plan<'a> {
     pub(crate) load: Load,
 }
 
+/// Sample, the WASI it is built on, and the path that costs its guest the least: the way is measured, not the guest.
+const SAMPLES: [(&str, &str, &str); 2] = [("guestbook", "0.2", "/ok"), ("hello-p3", "0.3", "/")];
+
+/// A server to load.
+struct Target<'a> {
+    address: SocketAddr,
+    host: &'a str,
+    path: &'a str,
+    pid: i32,
+}
+
 /// A process that is ended when dropped.
 struct Server(Child);
 
@@ -38,60 +49,96 @@ impl Drop for Server {
 pub(crate) fn http(plan: &Plan<'_>, figures: &mut Figures) -> anyhow::Result<()> {
     let platform = Platform::start(plan.gilliam)?;
     let mut shares = Vec::new();
-    for (name, label) in [("guestbook", "gilliam 0.2"), ("hello-p3", "gilliam 0.3")] {
+    let mut body = Vec::new();
+    for (name, label, path) in SAMPLES {
+        let label = format!("gilliam {label}");
         let project = platform.deploy(plan.samples, name)?;
         platform.run(&project, &["scale", "web=1"])?;
         let host = format!("{name}.localhost");
-        let seen = measure(plan, platform.http, &host, platform.node_pid()?, label, figures)?;
-        shares.push((label.to_string(), seen.per_second()));
+        body = platform.body(name, path)?;
+        let target = Target {
+            address: platform.http,
+            host: &host,
+            path,
+            pid: platform.node_pid()?,
+        };
+        let seen = measure(plan, &target, &label, figures)?;
+        shares.push((label, seen.per_second()));
         platform.run(&project, &["scale", "web=0"])?;
     }
-    let (_server, address, pid) = native(b"hello from guestbook, v1 web.1\n")?;
-    let native = measure(plan, address, "localhost", pid, "native hyper", figures)?.per_second();
+    let (server, address) = native(&body)?;
+    let target = Target {
+        address,
+        host: "localhost",
+        path: "/",
+        pid: i32::try_from(server.0.id())?,
+    };
+    let native = measure(plan, &target, "native hyper", figures)?.per_second();
+    drop(server);
     let Some(wasmtime) = plan.wasmtime else {
         eprintln!("wasmtime serve is left out: name its binary with --wasmtime");
         return ratios(&shares, native, figures);
     };
-    for (name, label, p3) in
-        [("guestbook", "wasmtime serve 0.2", false), ("hello-p3", "wasmtime serve 0.3", true)]
-    {
-        let (server, address) = wasmtime_serve(wasmtime, &plan.samples.join(name).join("web.wasm"), p3)?;
-        let pid = i32::try_from(server.0.id())?;
-        let seen = measure(plan, address, "localhost", pid, label, figures)?;
-        shares.push((label.to_string(), seen.per_second()));
+    for (name, label, path) in SAMPLES {
+        let label = format!("wasmtime serve {label}");
+        let (server, address) = wasmtime_serve(
+            wasmtime,
+            &plan.samples.join(name).join("web.wasm"),
+            name == "hello-p3",
+        )?;
+        let target = Target {
+            address,
+            host: "localhost",
+            path,
+            pid: i32::try_from(server.0.id())?,
+        };
+        let seen = measure(plan, &target, &label, figures)?;
+        shares.push((label, seen.per_second()));
     }
     ratios(&shares, native, figures)
 }
 
 fn ratios(shares: &[(String, f64)], native: f64, figures: &mut Figures) -> anyhow::Result<()> {
     for (label, per_second) in shares {
-        figures.add("http", format!("{label} share of native"), 100.0 * per_second / native, "%");
+        figures.add(
+            "http",
+            format!("{label} share of native"),
+            100.0 * per_second / native,
+            "%",
+        );
     }
     Ok(())
 }
 
-fn measure(
-    plan: &Plan<'_>,
-    address: SocketAddr,
-    host: &str,
-    pid: i32,
-    label: &str,
-    figures: &mut Figures,
-) -> anyhow::Result<Seen> {
-    let warm = Load { duration: plan.load.duration / 4, ..plan.load };
-    warm.run(address, host, "/").with_context(|| format!("{label} does not answer"))?;
-    let before = cpu_us(pid)?;
-    let seen = plan.load.run(address, host, "/")?;
-    let cpu = as_f64(cpu_us(pid)? - before) / as_f64(seen.requests.max(1));
+fn measure(plan: &Plan<'_>, target: &Target<'_>, label: &str, figures: &mut Figures) -> anyhow::Result<Seen> {
+    let warm = Load {
+        duration: plan.load.duration / 4,
+        ..plan.load
+    };
+    warm.run(target.address, target.host, target.path)
+        .with_context(|| format!("{label} does not answer"))?;
+    let before = cpu_us(target.pid)?;
+    let seen = plan.load.run(target.address, target.host, target.path)?;
+    let cpu = as_f64(cpu_us(target.pid)? - before) / as_f64(seen.requests.max(1));
     figures.add("http", format!("{label} requests"), seen.per_second(), "1/s");
-    figures.add("http", format!("{label} p50"), as_f64(seen.latency_us.value_at_quantile(0.5)) / 1e3, "ms");
-    figures.add("http", format!("{label} p99"), as_f64(seen.latency_us.value_at_quantile(0.99)) / 1e3, "ms");
+    figures.add(
+        "http",
+        format!("{label} p50"),
+        as_f64(seen.latency_us.value_at_quantile(0.5)) / 1e3,
+        "ms",
+    );
+    figures.add(
+        "http",
+        format!("{label} p99"),
+        as_f64(seen.latency_us.value_at_quantile(0.99)) / 1e3,
+        "ms",
+    );
     figures.add("http", format!("{label} CPU per request"), cpu, "us");
     Ok(seen)
 }
 
 /// hyper answering `body`, in a process of its own.
-fn native(body: &[u8]) -> anyhow::Result<(Server, SocketAddr, i32)> {
+fn native(body: &[u8]) -> anyhow::Result<(Server, SocketAddr)> {
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), body)?;
     let mut command = pinned(&std::env::current_exe()?);
@@ -99,8 +146,10 @@ fn native(body: &[u8]) -> anyhow::Result<(Server, SocketAddr, i32)> {
     let mut child = command.spawn().context("cannot start the native server")?;
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("piped")?).read_line(&mut line)?;
-    let pid = i32::try_from(child.id())?;
-    Ok((Server(child), line.trim().parse().context("the native server's address")?, pid))
+    Ok((
+        Server(child),
+        line.trim().parse().context("the native server's address")?,
+    ))
 }
 
 fn wasmtime_serve(wasmtime: &Path, component: &Path, p3: bool) -> anyhow::Result<(Server, SocketAddr)> {
@@ -112,8 +161,14 @@ fn wasmtime_serve(wasmtime: &Path, component: &Path, p3: bool) -> anyhow::Result
     if p3 {
         command.args(["-W", "component-model-async=y", "-S", "p3=y"]);
     }
-    let child = command.arg(component).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let child = command
+        .arg(component)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
     let server = Server(child.with_context(|| format!("cannot start {}", wasmtime.display()))?);
-    wait("wasmtime serve", || std::net::TcpStream::connect(address).ok().map(drop))?;
+    wait("wasmtime serve", || {
+        std::net::TcpStream::connect(address).ok().map(drop)
+    })?;
     Ok((server, address))
 }

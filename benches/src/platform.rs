@@ -48,9 +48,23 @@ impl<'a> Platform<'a> {
     pub(crate) fn start(gilliam: &'a Path) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut command = pinned(gilliam);
-        command.args(["up", "--api", "127.0.0.1:0", "--http", "127.0.0.1:0", "--port-base", "0", "--data"]);
-        command.arg(folder.path().join("data")).env("GILLIAM_HOME", folder.path().join("home"));
-        let mut up = command.stdout(Stdio::piped()).spawn().context("cannot start gilliam up")?;
+        command.args([
+            "up",
+            "--api",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+            "--port-base",
+            "0",
+            "--data",
+        ]);
+        command
+            .arg(folder.path().join("data"))
+            .env("GILLIAM_HOME", folder.path().join("home"));
+        let mut up = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start gilliam up")?;
         let mut lines = BufReader::new(up.stdout.take().context("piped")?).lines();
         let mut http = None;
         while let Some(Ok(line)) = lines.next() {
@@ -60,13 +74,21 @@ impl<'a> Platform<'a> {
                 break;
             }
         }
-        Ok(Self { gilliam, folder, up, http: http.context("gilliam up did not start")? })
+        Ok(Self {
+            gilliam,
+            folder,
+            up,
+            http: http.context("gilliam up did not start")?,
+        })
     }
 
     /// Runs a verb in a project folder.
     pub(crate) fn run(&self, project: &Path, args: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(self.gilliam);
-        command.args(args).current_dir(project).env("GILLIAM_HOME", self.folder.path().join("home"));
+        command
+            .args(args)
+            .current_dir(project)
+            .env("GILLIAM_HOME", self.folder.path().join("home"));
         let output = command.output()?;
         let stderr = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "gilliam {}: {stderr}", args.join(" "));
@@ -99,14 +121,31 @@ impl<'a> Platform<'a> {
         i32::try_from(node["pid"].as_i64().context("no pid")?).context("pid")
     }
 
+    /// The whole answer to `GET path` of an app, on a connection of its own.
+    fn get(&self, app: &str, path: &str) -> std::io::Result<Vec<u8>> {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(self.http)?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {app}.localhost\r\nconnection: close\r\n\r\n");
+        let mut answer = Vec::new();
+        stream.write_all(request.as_bytes())?;
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    }
+
     /// Whether one request is answered with 200.
     fn answers(&self, app: &str) -> bool {
-        use std::io::{Read as _, Write as _};
-        let Ok(mut stream) = std::net::TcpStream::connect(self.http) else { return false };
-        let request = format!("GET / HTTP/1.1\r\nhost: {app}.localhost\r\nconnection: close\r\n\r\n");
-        let mut answer = Vec::new();
-        let sent = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_end(&mut answer));
-        sent.is_ok() && answer.starts_with(b"HTTP/1.1 200")
+        self.get(app, "/")
+            .is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
+    }
+
+    /// The bytes after the head of an answer, for a peer to repeat.
+    pub(crate) fn body(&self, app: &str, path: &str) -> anyhow::Result<Vec<u8>> {
+        let answer = self.get(app, path)?;
+        let head = answer
+            .windows(4)
+            .position(|w| w == b"\r\n\r\n")
+            .context("an answer without a head")?;
+        Ok(answer[head + 4..].to_vec())
     }
 }
 
@@ -134,8 +173,15 @@ fn memory_bytes(pid: i32) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let mut kib = 0;
     for name in ["RssAnon:", "RssShmem:", "VmPTE:"] {
-        let line = status.lines().find(|l| l.starts_with(name)).with_context(|| format!("no {name}"))?;
-        kib += line.split_whitespace().nth(1).context("a number")?.parse::<u64>()?;
+        let line = status
+            .lines()
+            .find(|l| l.starts_with(name))
+            .with_context(|| format!("no {name}"))?;
+        kib += line
+            .split_whitespace()
+            .nth(1)
+            .context("a number")?
+            .parse::<u64>()?;
     }
     Ok(kib << 10)
 }
@@ -155,9 +201,19 @@ pub(crate) fn coldstart(gilliam: &Path, samples: &Path, figures: &mut Figures) -
             ms.push(start.elapsed().as_secs_f64() * 1e3);
         }
         // The first round compiles.
-        figures.add("coldstart", format!("{name} scale to first answer, compiling"), ms.remove(0), "ms");
+        figures.add(
+            "coldstart",
+            format!("{name} scale to first answer, compiling"),
+            ms.remove(0),
+            "ms",
+        );
         ms.sort_by(f64::total_cmp);
-        figures.add("coldstart", format!("{name} scale to first answer, p50"), ms[ms.len() / 2], "ms");
+        figures.add(
+            "coldstart",
+            format!("{name} scale to first answer, p50"),
+            ms[ms.len() / 2],
+            "ms",
+        );
     }
     Ok(())
 }
