@@ -1,1 +1,47 @@
-//! gilliam-engine
+//! The engine: component bytes, limits and environment in, a running instance out.
+//!
+//! In flows a component's bytes (`inspect`, `compile`), its compiled code (`load`), an [`InstanceConfig`] and requests;
+//! out flow responses, log entries, usage figures and one typed failure for whatever went wrong. What runs where:
+//!
+//! - [`Engines`] holds one wasmtime engine per kind of process and the guest threads; `engines.rs` decides every setting.
+//! - [`HttpInstance`] serves requests, each in a lane (a store) of its own; [`CommandInstance`] runs a command to its end.
+//! - A guest's first slice may run on the caller's thread; all that follows runs on the guest threads.
+//!
+//! Invariant: this crate knows no node, no app and no control plane; it reads no environment variable and has no globals.
+//! Invariant: a store is dropped after any trap, timeout, cancel or panic, never reused.
+//! Invariant: a guest gets what its configuration names and nothing else: no host environment, files or sockets.
+//! Invariant: unsafe code is in `load.rs` alone.
+
+mod address;
+mod body;
+mod command;
+mod compile;
+mod config;
+mod engines;
+mod failure;
+mod grants;
+mod guest;
+mod http;
+mod inspect;
+mod lane;
+mod load;
+mod log;
+mod memory;
+mod outbound;
+mod stdio;
+mod threads;
+mod throttle;
+mod usage;
+
+pub use body::{BodyError, ResponseBody};
+pub use command::{CommandInstance, ExitReason};
+pub use compile::{Artefact, CompileError, CompileKey, SealError, compile, seal, write_sealed};
+pub use config::InstanceConfig;
+pub use engines::{Engines, EnginesConfig, EnginesError};
+pub use failure::{CallError, StartError};
+pub use grants::{Grant, GrantError};
+pub use http::HttpInstance;
+pub use inspect::{ComponentFacts, Import, InspectError, inspect};
+pub use load::{LoadError, Loaded, load};
+pub use log::{EntryStream, LogEntry};
+pub use usage::{LastTrap, RequestFigures, RequestUsage, Usage};

@@ -1,0 +1,232 @@
+//! Instances that run a command to its end: workers, one-off runs, servers of their own.
+//!
+//! In flows a configuration, out flows one exit reason. A command runs on the guest threads for as long as it likes: its
+//! fuel is metered without bound, its CPU share and memory are limited.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use gilliam_model::code::Code;
+use tokio::sync::watch;
+use wasmtime::Store;
+
+use crate::{
+    config::InstanceConfig,
+    failure::{self, Failure, StartError},
+    guest::{self, Guest, Shared},
+    load::{Loaded, Pre},
+    stdio::StopNotice,
+    throttle::Metered,
+    usage::Usage,
+};
+
+/// Why a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExitReason {
+    /// It returned, or exited with 0.
+    Ok,
+    /// It returned an error (1) or exited with this code.
+    ExitCode(u8),
+    /// A trap, a limit or a failure of the platform ended it.
+    Trap {
+        /// R14, R21, R22, R23 or R99.
+        code: Code,
+        /// What happened, with the wasm backtrace.
+        message: String,
+    },
+    /// It was stopped before it ended by itself.
+    Killed {
+        /// R12 when it had notice and did not end in time; none when it could not be given notice, or was killed outright.
+        code: Option<Code>,
+    },
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExitReason::Ok => f.write_str("exited with code 0"),
+            ExitReason::ExitCode(code) => write!(f, "exited with code {code}"),
+            ExitReason::Trap { code, message } => write!(f, "{code} {}: {message}", code.title()),
+            ExitReason::Killed { code: Some(code) } => write!(f, "killed: {code} {}", code.title()),
+            ExitReason::Killed { code: None } => f.write_str("killed"),
+        }
+    }
+}
+
+/// A running command. Dropping it kills it.
+pub struct CommandInstance {
+    shared: Arc<Shared>,
+    notice: StopNotice,
+    stop: watch::Sender<bool>,
+    kill: watch::Sender<bool>,
+    exit: watch::Receiver<Option<ExitReason>>,
+}
+
+impl fmt::Debug for CommandInstance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommandInstance")
+            .field("label", &self.shared.label)
+            .field("exit", &*self.exit.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl CommandInstance {
+    /// Starts the command on the guest threads. Fails with A422 for a bad configuration; whatever happens in the guest,
+    /// its instantiation included, is an exit reason.
+    pub fn start(loaded: &Loaded, config: InstanceConfig) -> Result<Self, StartError> {
+        let shared = Shared::new(&loaded.0.engines, config)?;
+        let (stop, stopped) = watch::channel(false);
+        let (kill, mut killed) = watch::channel(false);
+        let (exited, exit) = watch::channel(None);
+        let notice = StopNotice::new(stopped);
+        let run = {
+            let (loaded, shared, notice) = (loaded.clone(), shared.clone(), notice.clone());
+            async move { run(&loaded, &shared, notice).await }
+        };
+        let run = Metered::new(run, shared.cpu.clone(), None);
+        let ended = Ended {
+            shared: shared.clone(),
+            exited,
+        };
+        loaded.0.engines.threads().handle().spawn(async move {
+            let reason = tokio::select! {
+                biased;
+                // The instance is gone with its sender: killed as well.
+                _ = killed.wait_for(|killed| *killed) => ExitReason::Killed { code: None },
+                reason = run => match reason {
+                    Ok(reason) => reason,
+                    Err(panicked) => trap(Failure::panicked(&panicked)),
+                },
+            };
+            ended.with(reason);
+        });
+        Ok(Self {
+            shared,
+            notice,
+            stop,
+            kill,
+            exit,
+        })
+    }
+
+    /// Waits for its end.
+    pub async fn wait(&self) -> ExitReason {
+        let mut exit = self.exit.clone();
+        match exit.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or(ExitReason::Killed { code: None }),
+            Err(_) => ExitReason::Killed { code: None },
+        }
+    }
+
+    /// Gives notice by ending its standard input, and waits up to `grace` for it to end; then kills it, with R12. One
+    /// that does not listen to its standard input cannot hear the notice and is killed at once.
+    pub async fn stop(&self, grace: Duration) -> ExitReason {
+        self.stop.send_replace(true);
+        let heard = self.notice.heard();
+        let grace = if heard { grace } else { Duration::ZERO };
+        if let Ok(reason) = tokio::time::timeout(grace, self.wait()).await {
+            return reason;
+        }
+        self.kill();
+        match self.wait().await {
+            ExitReason::Killed { code: None } if heard => ExitReason::Killed {
+                code: Some(Code::R12),
+            },
+            reason => reason,
+        }
+    }
+
+    /// Kills it without notice.
+    pub fn kill(&self) {
+        self.kill.send_replace(true);
+    }
+
+    /// What it uses and has used. Fuel is exact once it has ended; until then it is counted whenever the guest waits on a
+    /// clock.
+    pub fn usage(&self) -> Usage {
+        self.shared.usage()
+    }
+}
+
+fn trap(Failure { code, message }: Failure) -> ExitReason {
+    ExitReason::Trap { code, message }
+}
+
+/// Reports the end, also when the task is dropped with its runtime.
+struct Ended {
+    shared: Arc<Shared>,
+    exited: watch::Sender<Option<ExitReason>>,
+}
+
+impl Ended {
+    fn with(self, reason: ExitReason) {
+        if let ExitReason::Trap { code, message } = &reason {
+            self.shared.trapped(&Failure::new(*code, message.clone()));
+        }
+        self.exited.send_replace(Some(reason));
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.shared.log.settle();
+        self.exited.send_if_modified(|reason| {
+            let is_open = reason.is_none();
+            if is_open {
+                *reason = Some(ExitReason::Killed { code: None });
+            }
+            is_open
+        });
+    }
+}
+
+/// A command's store, which books its fuel when it goes.
+struct Running {
+    store: Store<Guest>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let left = self.store.get_fuel().unwrap_or(u64::MAX);
+        self.shared.counters.fuel.fetch_max(u64::MAX - left, Relaxed);
+    }
+}
+
+async fn run(loaded: &Loaded, shared: &Arc<Shared>, notice: StopNotice) -> ExitReason {
+    let store = guest::store(loaded.engine(), shared, Some(notice));
+    let mut running = Running {
+        store,
+        shared: shared.clone(),
+    };
+    let store = &mut running.store;
+    let result = async {
+        store.set_fuel(u64::MAX)?;
+        match &loaded.0.pre {
+            Pre::CommandP2(pre) => {
+                let command = pre.instantiate_async(&mut *store).await?;
+                command.wasi_cli_run().call_run(&mut *store).await
+            }
+            Pre::CommandP3(pre) => {
+                let command = pre.instantiate_async(&mut *store).await?;
+                store
+                    .run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await)
+                    .await?
+            }
+            Pre::HttpP2(_) | Pre::HttpP3(_) => wasmtime::bail!("an http component is no command"),
+        }
+    };
+    match result.await {
+        Ok(Ok(())) => ExitReason::Ok,
+        Ok(Err(())) => ExitReason::ExitCode(1),
+        Err(error) => match failure::exit_code(&error) {
+            Some(0) => ExitReason::Ok,
+            Some(code) => ExitReason::ExitCode(code),
+            None => trap(Failure::of(&error, running.store.data().memory.refused())),
+        },
+    }
+}

@@ -1,0 +1,113 @@
+//! From whatever went wrong in a guest to one code of the catalogue.
+//!
+//! In flow wasmtime's errors, out flow a code and a message for people, with the wasm backtrace where there is one.
+
+use gilliam_model::code::Code;
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace, component::ResourceTableError};
+use wasmtime_wasi::I32Exit;
+
+use crate::{log, throttle::Panicked};
+
+/// Longest message: a backtrace of twenty frames fits.
+const MESSAGE_BYTES_MAX: usize = 4 << 10;
+
+/// What ended a lane or kept one from starting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+}
+
+/// Why a request got no response.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code} {}: {message}", code.title())]
+pub struct CallError {
+    /// H11 backlog, H12 timeout, H13 no response, H17 malformed response, H26 malformed request, R14 memory, R20 fuel,
+    /// R21 stack, R22 host resource, R23 trap, R99 platform.
+    pub code: Code,
+    /// What happened, for people; with the wasm backtrace of a trap.
+    pub message: String,
+}
+
+/// Why an instance did not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code} {}: {message}", code.title())]
+pub struct StartError {
+    /// R10 boot timeout, R14 memory, R20 fuel, R21 stack, R22 host resource, R23 trap, A422 configuration, R99 platform.
+    pub code: Code,
+    /// What happened, for people; with the wasm backtrace of a trap.
+    pub message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// `memory_refused` says that the guest ran into its memory limit before: then that is the cause of its trap.
+    pub(crate) fn of(error: &wasmtime::Error, memory_refused: bool) -> Self {
+        let code = code_of(error, memory_refused);
+        let mut message = error.root_cause().to_string();
+        if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+            message = format!("{message}\nwasm backtrace:\n{backtrace}");
+        }
+        let mut message = message.trim_end().to_owned();
+        log::truncate(&mut message, MESSAGE_BYTES_MAX);
+        Self { code, message }
+    }
+
+    pub(crate) fn panicked(panicked: &Panicked) -> Self {
+        Self::new(
+            Code::R99,
+            format!("the platform failed while it ran the guest: {}", panicked.0),
+        )
+    }
+}
+
+fn code_of(error: &wasmtime::Error, memory_refused: bool) -> Code {
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        return match trap {
+            Trap::OutOfFuel => Code::R20,
+            Trap::StackOverflow => Code::R21,
+            _ if memory_refused => Code::R14,
+            _ => Code::R23,
+        };
+    }
+    if memory_refused {
+        return Code::R14;
+    }
+    if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+        return Code::R22;
+    }
+    if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+        return Code::R22;
+    }
+    // These two have no public type; their texts are part of the pinned version and held by a test.
+    let cause = error.root_cause().to_string();
+    let is_cap =
+        cause.contains("fuel allocated for hostcalls") || cause.contains("store handle limit exceeded");
+    if is_cap { Code::R22 } else { Code::R23 }
+}
+
+/// The exit code, when the guest ended itself.
+pub(crate) fn exit_code(error: &wasmtime::Error) -> Option<u8> {
+    // A code outside a byte is a failure all the same.
+    error
+        .downcast_ref::<I32Exit>()
+        .map(|exit| u8::try_from(exit.0).unwrap_or(u8::MAX))
+}
+
+impl From<Failure> for CallError {
+    fn from(Failure { code, message }: Failure) -> Self {
+        Self { code, message }
+    }
+}
+
+impl From<Failure> for StartError {
+    fn from(Failure { code, message }: Failure) -> Self {
+        Self { code, message }
+    }
+}

@@ -1,0 +1,257 @@
+//! A guest's view of the world: what is in its store, and what its imports are linked to.
+//!
+//! In flow an instance's shared parts, out flow stores ready to instantiate in, with every cap set.
+//!
+//! Invariant: everything a guest can see comes from its [`InstanceConfig`]; nothing is inherited from the host.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use gilliam_model::{code::Code, limits::Limits};
+use wasmtime::{
+    Engine, Store,
+    component::{Linker, ResourceTable},
+};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, sockets::SocketAddrUse};
+use wasmtime_wasi_http::{
+    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
+
+use crate::{
+    config::InstanceConfig,
+    engines::{Engines, Kind},
+    failure::Failure,
+    grants::Grant,
+    log::{EntryStream, LogGate},
+    memory::{MemoryMeter, MemoryTally},
+    outbound::Outbound,
+    stdio::{Output, StopNotice},
+    throttle::CpuBucket,
+    usage::{Counters, Usage},
+};
+
+/// Fuel between two yields: 40 to 100 µs of a core, at 1.5 % of cost.
+const YIELD_FUEL: u64 = 1_000_000;
+/// Bytes one host call may copy in; bodies and logs move in pieces of 64 KiB.
+const HOSTCALL_BYTES_MAX: usize = 1 << 20;
+/// Handles of one store: resources, streams, futures.
+const HANDLES_MAX: usize = 10_000;
+/// Headers of one message, as held in memory.
+const FIELD_BYTES_MAX: usize = 64 << 10;
+/// Random bytes of one call.
+const RANDOM_BYTES_MAX: u64 = 64 << 10;
+/// Bytes of a body copied out of a guest at once.
+const BODY_CHUNK_BYTES_MAX: usize = 64 << 10;
+
+/// What the lanes of one instance share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) label: String,
+    pub(crate) limits: Limits,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    listen_port: Option<u16>,
+    pub(crate) log: Arc<LogGate>,
+    pub(crate) memory: Arc<MemoryTally>,
+    pub(crate) cpu: Arc<CpuBucket>,
+    pub(crate) counters: Counters,
+    outbound: Arc<Outbound>,
+}
+
+impl Shared {
+    pub(crate) fn new(engines: &Engines, config: InstanceConfig) -> Result<Arc<Self>, Failure> {
+        let InstanceConfig {
+            label,
+            args,
+            env,
+            limits,
+            outbound,
+            listen_port,
+            log,
+        } = config;
+        limits
+            .validate()
+            .map_err(|error| Failure::new(Code::A422, error.to_string()))?;
+        let grants = outbound
+            .iter()
+            .map(|text| text.parse::<Grant>())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Failure::new(Code::A422, error.to_string()))?;
+        let now = Instant::now();
+        let log = Arc::new(LogGate::new(log, limits.log_lines_per_s_max, now));
+        let outbound = Outbound::new(grants, limits.outbound_max, log.clone(), engines.tls().clone());
+        Ok(Arc::new(Self {
+            label,
+            args,
+            env,
+            listen_port,
+            memory: Arc::new(MemoryTally::new(limits.memory_bytes_max)),
+            cpu: Arc::new(CpuBucket::new(limits.cpu_millis, now)),
+            counters: Counters::default(),
+            outbound: Arc::new(outbound),
+            log,
+            limits,
+        }))
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            memory_bytes: self.memory.used(),
+            memory_bytes_peak: self.memory.peak(),
+            cpu_ns_total: self.cpu.total_ns(),
+            ..self.counters.snapshot()
+        }
+    }
+
+    /// Counts what ended a lane and tells the instance's log.
+    pub(crate) fn trapped(&self, failure: &Failure) {
+        self.counters.trapped(failure);
+        self.log.platform(
+            failure.code,
+            format_args!("{}: {}", failure.code.title(), failure.message),
+        );
+    }
+
+    fn wasi(self: &Arc<Self>, stdin: Option<StopNotice>) -> WasiCtx {
+        let mut wasi = WasiCtx::builder();
+        wasi.args(&self.args);
+        for (name, value) in &self.env {
+            wasi.env(name, value);
+        }
+        wasi.stdout(Output::new(EntryStream::Stdout, self.log.clone()));
+        wasi.stderr(Output::new(EntryStream::Stderr, self.log.clone()));
+        if let Some(stdin) = stdin {
+            wasi.stdin(stdin);
+        }
+        wasi.max_random_size(RANDOM_BYTES_MAX);
+        let grants = self.outbound.grants();
+        wasi.allow_udp(false);
+        wasi.allow_tcp(self.listen_port.is_some() || !grants.is_empty());
+        // Names are looked up by the host's resolver, which knows internal names too: only where any host is granted.
+        wasi.allow_ip_name_lookup(grants.iter().any(Grant::is_any_host));
+        let shared = self.clone();
+        wasi.socket_addr_check(move |address, reason| {
+            let allowed = shared.allows_socket(address, reason);
+            Box::pin(std::future::ready(allowed))
+        });
+        wasi.build()
+    }
+
+    fn allows_socket(&self, address: SocketAddr, reason: SocketAddrUse) -> bool {
+        let ip = address.ip().to_canonical();
+        let is_own_port = self.listen_port == Some(address.port());
+        match reason {
+            // Port 0 is the bind that goes with a connect; listening on what it yields is refused below.
+            SocketAddrUse::TcpBind => {
+                (ip.is_loopback() || ip.is_unspecified()) && (is_own_port || address.port() == 0)
+            }
+            SocketAddrUse::TcpListen => (ip.is_loopback() || ip.is_unspecified()) && is_own_port,
+            // The ingress is on this machine; whoever comes from elsewhere comes around it.
+            SocketAddrUse::TcpAccept => ip.is_loopback(),
+            SocketAddrUse::TcpConnect => self.outbound.allows_socket(address),
+            _ => false,
+        }
+    }
+}
+
+/// What a store holds besides the guest itself.
+pub(crate) struct Guest {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    table: ResourceTable,
+    hooks: Hooks,
+    pub(crate) memory: MemoryMeter,
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.hooks,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
+}
+
+struct Hooks {
+    outbound: Arc<Outbound>,
+}
+
+type Sent = Result<
+    (
+        http::Response<WasiBody>,
+        Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ),
+    Error,
+>;
+
+impl WasiHttpHooks for Hooks {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        let outbound = self.outbound.clone();
+        Box::new(async move {
+            let response = outbound.send(request, options).await?;
+            // The response's body drives and holds its connection; nothing is left to do beside it.
+            let beside: Box<dyn Future<Output = Result<(), Error>> + Send> =
+                Box::new(std::future::ready(Ok(())));
+            Ok((response, beside))
+        })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES_MAX
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES_MAX
+    }
+}
+
+/// A store for one lane or command, with `fuel` in it and every cap set.
+pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNotice>) -> Store<Guest> {
+    let mut http = WasiHttpCtx::new();
+    http.set_field_size_limit(FIELD_BYTES_MAX);
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(HANDLES_MAX);
+    let guest = Guest {
+        wasi: shared.wasi(stdin),
+        http,
+        table,
+        hooks: Hooks {
+            outbound: shared.outbound.clone(),
+        },
+        memory: MemoryMeter::new(shared.memory.clone(), shared.log.clone()),
+    };
+    let mut store = Store::new(engine, guest);
+    store.limiter(|guest| &mut guest.memory);
+    store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+    store.set_max_component_handles(HANDLES_MAX);
+    store
+        .fuel_async_yield_interval(Some(YIELD_FUEL))
+        .expect("every engine of ours counts fuel");
+    store
+}
+
+/// What every component on an engine of `kind` may import.
+pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    if kind == Kind::P3 {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    }
+    Ok(linker)
+}

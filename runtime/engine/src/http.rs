@@ -1,0 +1,391 @@
+//! Instances that serve http requests.
+//!
+//! In flow requests, out flow responses; each request runs in a lane of its own, at most `concurrency_max` at once, and at
+//! most `backlog_max` wait in front. A request's first slice runs where it arrived; what does not end there moves to the
+//! guest threads.
+//!
+//! Invariant: `call` returns within `request_ms_max`, whatever the guest does.
+//! Invariant: a request that is given up (dropped call, dropped body, deadline) ends its guest.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use gilliam_model::code::Code;
+use http_body::Body;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch},
+    time::Instant,
+};
+use wasmtime_wasi_http::WasiBody;
+
+use crate::{
+    body::{LaneEnd, ResponseBody, request_body},
+    config::InstanceConfig,
+    failure::{CallError, Failure, StartError},
+    guest::Shared,
+    lane::{HeadSender, Job, Lane},
+    load::Loaded,
+    throttle::Metered,
+    usage::{RequestUsage, Usage},
+};
+
+/// How long a guest may go on after its response's body has ended.
+const LINGER_MAX: Duration = Duration::from_secs(10);
+/// CPU time of a first slice that is short enough to run where the request arrived; fuel bounds it to a tenth of this,
+/// unless the guest spends its fuel on costly host calls or bulk operations.
+const FIRST_SLICE_MAX: Duration = Duration::from_millis(1);
+/// Requests that go straight to the guest threads after one whose first slice was too long.
+const FIRST_SLICE_PENALTY: u32 = 200;
+/// Lanes kept for reuse while idle; each holds its memory.
+const PARKED_MAX: usize = 4;
+
+/// A running http process: `call` it. Dropping it ends what it is doing.
+pub struct HttpInstance {
+    inner: Arc<Inner>,
+    killed: watch::Sender<bool>,
+}
+
+struct Inner {
+    loaded: Loaded,
+    shared: Arc<Shared>,
+    lanes: Arc<Semaphore>,
+    lanes_max: u32,
+    parked: Mutex<Vec<Lane>>,
+    draining: AtomicBool,
+    /// Requests left whose first slice does not run where they arrive.
+    first_slice_penalty: AtomicU32,
+}
+
+impl fmt::Debug for HttpInstance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpInstance")
+            .field("label", &self.inner.shared.label)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HttpInstance {
+    /// Boots the component once, on the guest threads, and keeps that lane for the first request. Fails with R10 after
+    /// `boot_ms_max`, with the guest's own failure when it traps or is refused memory, with A422 for a bad configuration.
+    pub async fn start(loaded: &Loaded, config: InstanceConfig) -> Result<Self, StartError> {
+        let shared = Shared::new(&loaded.0.engines, config)?;
+        let boot = {
+            let (loaded, cpu, shared) = (loaded.clone(), shared.cpu.clone(), shared.clone());
+            Metered::new(async move { Lane::boot(&loaded, &shared).await }, cpu, None)
+        };
+        let mut task = loaded.0.engines.threads().handle().spawn(boot);
+        let boot_max = Duration::from_millis(shared.limits.boot_ms_max);
+        let lane = match tokio::time::timeout(boot_max, &mut task).await {
+            Ok(Ok(Ok(Ok(lane)))) => lane,
+            Ok(Ok(Ok(Err(failure)))) => return Err(failure.into()),
+            Ok(Ok(Err(panicked))) => return Err(Failure::panicked(&panicked).into()),
+            Ok(Err(_)) => return Err(Failure::new(Code::R99, "the guest threads are shut down").into()),
+            Err(_) => {
+                task.abort();
+                let message = format!("not ready after {} ms", shared.limits.boot_ms_max);
+                return Err(Failure::new(Code::R10, message).into());
+            }
+        };
+        let lanes_max = lanes_max(&shared, lane.memory_bytes());
+        let inner = Inner {
+            loaded: loaded.clone(),
+            lanes: Arc::new(Semaphore::new(lanes_max as usize)),
+            lanes_max,
+            parked: Mutex::new(vec![lane]),
+            draining: AtomicBool::new(false),
+            first_slice_penalty: AtomicU32::new(0),
+            shared,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            killed: watch::Sender::new(false),
+        })
+    }
+
+    /// Serves one request. The response's extensions hold its [`RequestUsage`]. Must run within a tokio runtime. Dropping
+    /// the future or the response's body ends the guest.
+    pub async fn call<B>(&self, request: http::Request<B>) -> Result<http::Response<ResponseBody>, CallError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: fmt::Display,
+    {
+        let start = Instant::now();
+        let limits = &self.inner.shared.limits;
+        let deadline = start + Duration::from_millis(limits.request_ms_max);
+        if request.uri().authority().is_none() && !request.headers().contains_key(http::header::HOST) {
+            return Err(Failure::new(Code::H26, "the request names no host").into());
+        }
+        let permit = self.admit(deadline).await?;
+        let is_head = request.method() == http::Method::HEAD;
+        let request = request.map(request_body);
+        let (head, mut head_receiver) = HeadSender::new();
+        let (body_done, body_done_receiver) = watch::channel(false);
+        let end = Arc::new(LaneEnd::default());
+        let usage = RequestUsage::new();
+        let job = Job {
+            request,
+            head: head.clone(),
+            body_done: body_done_receiver.clone(),
+            end: end.clone(),
+            usage: usage.clone(),
+        };
+        let finish = Finish::new(self.inner.clone(), usage.clone(), start, permit);
+        let task = drive(job, finish, head, body_done_receiver, self.killed.subscribe());
+        self.first_slice(Box::pin(task), &usage).await;
+
+        let head = match head_receiver.try_recv() {
+            Ok(head) => head,
+            Err(_) => match tokio::time::timeout_at(deadline, head_receiver).await {
+                Ok(Ok(head)) => head,
+                Ok(Err(_)) => return Err(Failure::new(Code::H13, "the instance was stopped").into()),
+                Err(_) => {
+                    let ms = limits.request_ms_max;
+                    let failure = Failure::new(Code::H12, format!("no response head after {ms} ms"));
+                    self.inner.shared.trapped(&failure);
+                    return Err(failure.into());
+                }
+            },
+        };
+        let response = head.and_then(checked)?;
+        let content_length = response
+            .headers()
+            .get(http::header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse().ok());
+        let bodyless = is_head || matches!(response.status().as_u16(), 204 | 304);
+        let (mut parts, body) = response.into_parts();
+        parts.extensions.insert(usage);
+        let body = ResponseBody::new(body, end, body_done, content_length, bodyless);
+        Ok(http::Response::from_parts(parts, body))
+    }
+
+    /// What it uses and has used.
+    pub fn usage(&self) -> Usage {
+        self.inner.shared.usage()
+    }
+
+    /// Takes no more requests and waits until those in progress have ended, their bodies included.
+    pub async fn drain(&self) {
+        self.inner.draining.store(true, Relaxed);
+        // Waiters are served in order, so this comes after every request that was let in.
+        let _all = self.inner.lanes.acquire_many(self.inner.lanes_max).await;
+    }
+
+    /// Takes no more requests and ends those in progress.
+    pub fn kill(&self) {
+        self.inner.draining.store(true, Relaxed);
+        self.killed.send_replace(true);
+        self.inner
+            .parked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    async fn admit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
+        let Inner {
+            shared,
+            lanes,
+            draining,
+            ..
+        } = &*self.inner;
+        if draining.load(Relaxed) {
+            return Err(Failure::new(Code::H14, "the instance is stopping"));
+        }
+        shared.counters.requests.fetch_add(1, Relaxed);
+        match lanes.clone().try_acquire_owned() {
+            Ok(permit) => return Ok(permit),
+            Err(TryAcquireError::Closed) => return Err(Failure::new(Code::H14, "the instance is stopping")),
+            Err(TryAcquireError::NoPermits) => {}
+        }
+        let backlog_max = shared.limits.backlog_max;
+        let Some(_place) = Place::take(shared, backlog_max) else {
+            let message = format!(
+                "{} requests in progress and {backlog_max} waiting",
+                self.inner.lanes_max
+            );
+            return Err(Failure::new(Code::H11, message));
+        };
+        match tokio::time::timeout_at(deadline, lanes.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(Failure::new(Code::H14, "the instance is stopping")),
+            Err(_) => {
+                let ms = shared.limits.request_ms_max;
+                Err(Failure::new(Code::H12, format!("waited {ms} ms for a lane")))
+            }
+        }
+    }
+
+    /// Polls the task once here; if it goes on, hands it to the guest threads.
+    async fn first_slice<F>(&self, mut task: std::pin::Pin<Box<F>>, usage: &RequestUsage)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let penalty = &self.inner.first_slice_penalty;
+        let is_penalised = penalty
+            .try_update(Relaxed, Relaxed, |left| left.checked_sub(1))
+            .is_ok();
+        if !is_penalised {
+            let ended = poll_fn(|cx| Poll::Ready(task.as_mut().poll(cx).is_ready())).await;
+            if usage.cpu() > FIRST_SLICE_MAX {
+                penalty.store(FIRST_SLICE_PENALTY, Relaxed);
+            }
+            if ended {
+                return;
+            }
+        }
+        self.inner.loaded.0.engines.threads().handle().spawn(task);
+    }
+}
+
+impl Drop for HttpInstance {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// As many lanes as the memory limit has room for, each at the size it has after its boot: a request then waits for a lane
+/// instead of failing for want of memory.
+fn lanes_max(shared: &Shared, lane_bytes: u64) -> u32 {
+    let room = shared.limits.memory_bytes_max / lane_bytes.max(1);
+    u32::try_from(room)
+        .unwrap_or(u32::MAX)
+        .min(shared.limits.concurrency_max)
+        .max(1)
+}
+
+/// One request from its lane's start to its end, cut short when nobody waits for it any more.
+async fn drive(
+    job: Job,
+    finish: Finish,
+    head: HeadSender,
+    body_done: watch::Receiver<bool>,
+    killed: watch::Receiver<bool>,
+) {
+    let Finish { inner, usage, .. } = &finish;
+    let shared = &inner.shared;
+    let end = job.end.clone();
+    let serve = {
+        let inner = inner.clone();
+        async move {
+            let parked = inner.parked.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let lane = match parked {
+                Some(lane) => lane,
+                None => Lane::boot(&inner.loaded, &inner.shared).await?,
+            };
+            lane.serve(job).await
+        }
+    };
+    let metered = Metered::new(serve, shared.cpu.clone(), Some(usage.clone()));
+    let served = tokio::select! {
+        biased;
+        () = given_up(body_done, killed) => return,
+        served = metered => served,
+    };
+    let failure = match served {
+        Ok(Ok(lane)) => {
+            if let Some(lane) = lane {
+                inner.park(lane);
+            }
+            return;
+        }
+        Ok(Err(failure)) => failure,
+        Err(panicked) => {
+            let failure = Failure::panicked(&panicked);
+            end.failed(&failure);
+            failure
+        }
+    };
+    shared.trapped(&failure);
+    usage.update(|figures| figures.failure = Some(failure.code));
+    head.send(Err(failure));
+}
+
+/// Ends when the caller is gone, when the instance is killed, or some time after the body's end.
+async fn given_up(mut body_done: watch::Receiver<bool>, mut killed: watch::Receiver<bool>) {
+    let caller = async {
+        if body_done.wait_for(|done| *done).await.is_ok() {
+            tokio::time::sleep(LINGER_MAX).await;
+        }
+    };
+    tokio::select! {
+        () = caller => {}
+        _ = killed.wait_for(|killed| *killed) => {}
+    }
+}
+
+/// A head that can be sent on.
+fn checked(response: http::Response<WasiBody>) -> Result<http::Response<WasiBody>, Failure> {
+    let status = response.status().as_u16();
+    if (200..600).contains(&status) {
+        return Ok(response);
+    }
+    Err(Failure::new(
+        Code::H17,
+        format!("the app answered with status {status}"),
+    ))
+}
+
+impl Inner {
+    fn park(&self, lane: Lane) {
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        if parked.len() < PARKED_MAX && !self.draining.load(Relaxed) {
+            parked.push(lane);
+        }
+    }
+}
+
+/// A place in the backlog.
+struct Place<'a>(&'a Shared);
+
+impl<'a> Place<'a> {
+    fn take(shared: &'a Shared, backlog_max: u32) -> Option<Self> {
+        let waiting = &shared.counters.waiting;
+        let taken = waiting.try_update(Relaxed, Relaxed, |waiting| {
+            (waiting < u64::from(backlog_max)).then_some(waiting + 1)
+        });
+        taken.ok().map(|_| Self(shared))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.counters.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Ends the accounts of one request, however it ended.
+struct Finish {
+    inner: Arc<Inner>,
+    usage: RequestUsage,
+    start: Instant,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Finish {
+    fn new(inner: Arc<Inner>, usage: RequestUsage, start: Instant, permit: OwnedSemaphorePermit) -> Self {
+        inner.shared.counters.in_flight.fetch_add(1, Relaxed);
+        Self {
+            inner,
+            usage,
+            start,
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.usage.update(|figures| figures.wall = self.start.elapsed());
+        self.usage.finish();
+        self.inner.shared.counters.in_flight.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,226 @@
+//! One lane: a store with an http component in it, serving one request at a time.
+//!
+//! In flows a request, out flow its head, its body's frames, and the lane itself if it may serve again.
+//!
+//! Both 0.2 and 0.3 go through here, so that fuel, CPU time, cancellation and memory are accounted per request in the same
+//! way. wasmtime-wasi-http's `ProxyHandler` is not used: it drives its stores itself, so a request in it can be neither
+//! throttled nor cancelled, and several in one store cannot be told apart in fuel.
+//!
+//! Invariant: a lane that failed, or whose request was cancelled, is dropped with its store.
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+};
+
+use gilliam_model::code::Code;
+use tokio::sync::{oneshot, watch};
+use wasmtime::{AsContextMut as _, Store};
+use wasmtime_wasi_http::{
+    WasiBody, WasiHttpView as _, p2::bindings::Proxy, p2::bindings::http::types::Scheme,
+    p3::bindings::Service,
+};
+
+use crate::{
+    body::{EndMark, LaneEnd},
+    failure::Failure,
+    guest::{self, Guest, Shared},
+    load::{Loaded, Pre},
+    usage::RequestUsage,
+};
+
+/// Requests one 0.3 lane serves before it is replaced: leaks end, and the cost of a fresh one is spread thin.
+const P3_USES_MAX: u32 = 128;
+/// Requests one 0.2 lane serves: one, for isolation between requests. Reuse by the app's wish changes this number.
+const P2_USES_MAX: u32 = 1;
+
+pub(crate) type Head = Result<http::Response<WasiBody>, Failure>;
+
+/// Where the head goes: from the guest, or from whoever finds that there will be none. The first one counts.
+#[derive(Clone)]
+pub(crate) struct HeadSender(Arc<Mutex<Option<oneshot::Sender<Head>>>>);
+
+impl HeadSender {
+    pub(crate) fn new() -> (Self, oneshot::Receiver<Head>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
+    }
+
+    /// Whether it was the first; nobody listening is no matter.
+    pub(crate) fn send(&self, head: Head) -> bool {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        sender.map(|sender| sender.send(head)).is_some()
+    }
+}
+
+/// One request on its way into a lane.
+pub(crate) struct Job {
+    pub(crate) request: http::Request<WasiBody>,
+    pub(crate) head: HeadSender,
+    pub(crate) body_done: watch::Receiver<bool>,
+    pub(crate) end: Arc<LaneEnd>,
+    pub(crate) usage: RequestUsage,
+}
+
+enum Component {
+    P2(Proxy),
+    P3(Service),
+}
+
+/// A store with an instantiated http component.
+pub(crate) struct Lane {
+    store: Store<Guest>,
+    component: Component,
+    shared: Arc<Shared>,
+    uses: u32,
+    /// Fuel in the store when it was last accounted.
+    fuel: u64,
+    usage: Option<RequestUsage>,
+}
+
+impl Lane {
+    /// Instantiates the component. Its start code burns fuel of a budget of its own, as large as a request's.
+    pub(crate) async fn boot(loaded: &Loaded, shared: &Arc<Shared>) -> Result<Self, Failure> {
+        let mut store = guest::store(loaded.engine(), shared, None);
+        let fuel = shared.limits.fuel_per_request_max;
+        let instantiate = async {
+            store.set_fuel(fuel)?;
+            Ok(match &loaded.0.pre {
+                Pre::HttpP2(pre) => Component::P2(pre.instantiate_async(&mut store).await?),
+                Pre::HttpP3(pre) => Component::P3(pre.instantiate_async(&mut store).await?),
+                Pre::CommandP2(_) | Pre::CommandP3(_) => wasmtime::bail!("a command takes no requests"),
+            })
+        };
+        match instantiate.await {
+            Ok(component) => {
+                let mut lane = Lane {
+                    store,
+                    component,
+                    shared: shared.clone(),
+                    uses: 0,
+                    fuel,
+                    usage: None,
+                };
+                lane.account();
+                Ok(lane)
+            }
+            Err(error) => Err(Failure::of(&error, store.data().memory.refused())),
+        }
+    }
+
+    /// Bytes of linear memory and tables it holds.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.store.data().memory.charged()
+    }
+
+    /// Serves one request to the end of its body and of the guest's work for it.
+    pub(crate) async fn serve(self, job: Job) -> Result<Option<Lane>, Failure> {
+        let mut lane = self;
+        // Dropped before the lane, so that the body knows of a failure before the store closes its channel.
+        let mark = EndMark::new(job.end.clone());
+        lane.usage = Some(job.usage.clone());
+        lane.uses += 1;
+        let head = job.head.clone();
+        let result = lane.handle(job).await;
+        let memory_refused = lane.store.data().memory.refused();
+        lane.account();
+        match result {
+            Ok(()) => {
+                mark.clean();
+                let silent = || Failure::new(Code::H13, "the app ended its work without an answer");
+                if head.send(Err(silent())) {
+                    return Err(silent());
+                }
+                let uses_max = match lane.component {
+                    Component::P2(_) => P2_USES_MAX,
+                    Component::P3(_) => P3_USES_MAX,
+                };
+                lane.usage = None;
+                Ok((lane.uses < uses_max && !memory_refused).then_some(lane))
+            }
+            Err(error) => {
+                let failure = Failure::of(&error, memory_refused);
+                mark.failed(&failure);
+                Err(failure)
+            }
+        }
+    }
+
+    async fn handle(&mut self, job: Job) -> wasmtime::Result<()> {
+        self.fuel = self.shared.limits.fuel_per_request_max;
+        self.store.set_fuel(self.fuel)?;
+        let Job {
+            request,
+            head,
+            mut body_done,
+            ..
+        } = job;
+        match &self.component {
+            Component::P2(proxy) => {
+                let scheme = match request.uri().scheme_str() {
+                    Some("https") => Scheme::Https,
+                    _ => Scheme::Http,
+                };
+                let mut view = self.store.data_mut().http();
+                let request = view.new_incoming_request(scheme, request)?;
+                let out = view.new_response_outparam_from_callback(move |answer| {
+                    head.send(answer.map_err(|error| answered_with_error(&error)));
+                })?;
+                proxy
+                    .wasi_http_incoming_handler()
+                    .call_handle(&mut self.store, request, out)
+                    .await
+            }
+            Component::P3(service) => {
+                let view = self.store.data_mut().http();
+                let (request, sent) = wasmtime_wasi_http::p3::Request::from_http(view.hooks, request);
+                let request = view.table.push(request)?;
+                let serve = async |accessor: &wasmtime::component::Accessor<Guest>| {
+                    match service.wasi_http_handler().call_handle(accessor, request).await? {
+                        Err(error) => {
+                            head.send(Err(answered_with_error(&error)));
+                        }
+                        Ok(response) => {
+                            let response = accessor.with(|mut access| {
+                                let response = access.get().http().table.delete(response)?;
+                                response.into_http(access.as_context_mut(), sent)
+                            })?;
+                            head.send(Ok(response));
+                            // The store moves the body, even one that the guest only passes on.
+                            let _ = body_done.wait_for(|done| *done).await;
+                        }
+                    }
+                    poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+                    Ok(())
+                };
+                self.store.run_concurrent(serve).await?
+            }
+        }
+    }
+
+    /// Books the fuel burnt since the last time, and the memory held.
+    fn account(&mut self) {
+        let left = self.store.get_fuel().unwrap_or(self.fuel);
+        let burnt = self.fuel.saturating_sub(left);
+        self.fuel = left;
+        self.shared.counters.fuel.fetch_add(burnt, Relaxed);
+        let memory = self.memory_bytes();
+        if let Some(usage) = &self.usage {
+            usage.update(|figures| {
+                figures.fuel += burnt;
+                figures.memory_bytes_peak = figures.memory_bytes_peak.max(memory);
+            });
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.account();
+        self.shared.log.settle();
+    }
+}
+
+fn answered_with_error(error: &dyn std::fmt::Debug) -> Failure {
+    Failure::new(Code::H13, format!("the app answered with the error {error:?}"))
+}

@@ -1,0 +1,350 @@
+//! Lines of one instance on their way out: cut, limited in rate, never in the guest's way.
+//!
+//! In flow bytes of stdout and stderr and the platform's own remarks, out flow [`LogEntry`]s on a bounded channel.
+//!
+//! Invariant: nothing here waits, and nothing grows beyond one line per stream and store.
+//! Invariant: only the platform can make a platform entry.
+
+use std::{
+    fmt,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use gilliam_model::{code::Code, log::LINE_BYTES_MAX};
+use tokio::sync::mpsc;
+
+/// Seconds of the line rate that may come at once.
+const BURST_S: u64 = 10;
+/// Least time between two remarks of the same kind about one instance.
+const REMARK_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest platform remark; a backtrace is the longest there is.
+const REMARK_BYTES_MAX: usize = LINE_BYTES_MAX;
+
+/// Where an entry came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryStream {
+    /// The guest's standard output.
+    Stdout,
+    /// The guest's standard error.
+    Stderr,
+    /// The platform, about this instance.
+    Platform(Code),
+}
+
+/// One line of one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Where it came from.
+    pub stream: EntryStream,
+    /// The text without its line end, at most 8 KiB, valid UTF-8, without NUL. It may hold control characters: whoever
+    /// prints it to a terminal neutralises them.
+    pub text: String,
+}
+
+/// The gate between one instance and its log.
+#[derive(Debug)]
+pub(crate) struct LogGate {
+    sender: mpsc::Sender<LogEntry>,
+    lines_per_s: u64,
+    state: Mutex<State>,
+    /// Entries that found the channel full.
+    overflow: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    /// In thousandths of a line, so that slow refills are not rounded away.
+    tokens_milli: u64,
+    at: Instant,
+    dropped: u64,
+    remarks: Vec<Remark>,
+}
+
+/// When a kind of remark was last made, and how many have been held back since.
+#[derive(Debug)]
+struct Remark {
+    code: Code,
+    at: Instant,
+    held: u64,
+}
+
+impl LogGate {
+    pub(crate) fn new(sender: mpsc::Sender<LogEntry>, lines_per_s_max: u32, now: Instant) -> Self {
+        let lines_per_s = u64::from(lines_per_s_max);
+        let tokens_milli = lines_per_s * BURST_S * 1_000;
+        let state = State {
+            tokens_milli,
+            at: now,
+            dropped: 0,
+            remarks: Vec::new(),
+        };
+        Self {
+            sender,
+            lines_per_s,
+            state: Mutex::new(state),
+            overflow: AtomicU64::new(0),
+        }
+    }
+
+    /// A line of the guest: sent, or counted and dropped.
+    pub(crate) fn line(&self, stream: EntryStream, line: &[u8], cut_bytes: usize) {
+        if !self.admit(Instant::now()) {
+            return;
+        }
+        self.send(stream, text_of(line));
+        if cut_bytes > 0 {
+            self.platform(
+                Code::L13,
+                format_args!("log line cut at {LINE_BYTES_MAX} bytes, {cut_bytes} bytes dropped"),
+            );
+        }
+    }
+
+    /// A remark of the platform; the same code at most once a second.
+    pub(crate) fn platform(&self, code: Code, text: fmt::Arguments<'_>) {
+        let now = Instant::now();
+        let held = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            match state.remarks.iter_mut().find(|remark| remark.code == code) {
+                Some(remark) if now.duration_since(remark.at) < REMARK_INTERVAL => {
+                    remark.held += 1;
+                    return;
+                }
+                Some(remark) => {
+                    remark.at = now;
+                    std::mem::take(&mut remark.held)
+                }
+                None => {
+                    state.remarks.push(Remark {
+                        code,
+                        at: now,
+                        held: 0,
+                    });
+                    0
+                }
+            }
+        };
+        let mut text = text.to_string();
+        if held > 0 {
+            text = format!("{text} ({held} more like it in between)");
+        }
+        truncate(&mut text, REMARK_BYTES_MAX);
+        self.send(EntryStream::Platform(code), text);
+    }
+
+    /// Says how many lines were dropped, when that has not been said: called when a lane ends.
+    pub(crate) fn settle(&self) {
+        let dropped = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut state.dropped)
+        };
+        self.say_dropped(dropped);
+    }
+
+    /// Takes a token; without one the line counts as dropped, which is said once a second.
+    fn admit(&self, now: Instant) -> bool {
+        let dropped = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let elapsed =
+                u64::try_from(now.saturating_duration_since(state.at).as_millis()).unwrap_or(u64::MAX);
+            if elapsed > 0 {
+                let refill = elapsed.saturating_mul(self.lines_per_s);
+                state.tokens_milli = state
+                    .tokens_milli
+                    .saturating_add(refill)
+                    .min(self.lines_per_s * BURST_S * 1_000);
+                state.at = now;
+            }
+            if state.tokens_milli < 1_000 {
+                state.dropped += 1;
+                return false;
+            }
+            state.tokens_milli -= 1_000;
+            std::mem::take(&mut state.dropped)
+        };
+        self.say_dropped(dropped);
+        true
+    }
+
+    fn say_dropped(&self, dropped: u64) {
+        if dropped > 0 {
+            let text = format!(
+                "{dropped} lines dropped: more than {} per second",
+                self.lines_per_s
+            );
+            self.send(EntryStream::Platform(Code::L12), text);
+        }
+    }
+
+    fn send(&self, stream: EntryStream, text: String) {
+        match self.sender.try_send(LogEntry { stream, text }) {
+            Ok(()) if self.overflow.load(Relaxed) == 0 => {}
+            Ok(()) => {
+                let lost = self.overflow.swap(0, Relaxed);
+                let text = format!("{lost} lines dropped: the log could not keep up");
+                let entry = LogEntry {
+                    stream: EntryStream::Platform(Code::L10),
+                    text,
+                };
+                if self.sender.try_send(entry).is_err() {
+                    self.overflow.fetch_add(lost, Relaxed);
+                }
+            }
+            Err(_) => {
+                self.overflow.fetch_add(1, Relaxed);
+            }
+        }
+    }
+}
+
+/// Splits what a guest writes into lines, without ever holding more than one.
+#[derive(Debug)]
+pub(crate) struct LineSplitter {
+    stream: EntryStream,
+    line: Vec<u8>,
+    cut_bytes: usize,
+}
+
+impl LineSplitter {
+    pub(crate) fn new(stream: EntryStream) -> Self {
+        Self {
+            stream,
+            line: Vec::new(),
+            cut_bytes: 0,
+        }
+    }
+
+    pub(crate) fn write(&mut self, gate: &LogGate, mut bytes: &[u8]) {
+        while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
+            self.append(&bytes[..end]);
+            self.end_line(gate);
+            bytes = &bytes[end + 1..];
+        }
+        self.append(bytes);
+    }
+
+    /// Sends a last line without a line end.
+    pub(crate) fn finish(&mut self, gate: &LogGate) {
+        if !self.line.is_empty() {
+            self.end_line(gate);
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let room = LINE_BYTES_MAX - self.line.len();
+        let kept = bytes.len().min(room);
+        self.line.extend_from_slice(&bytes[..kept]);
+        self.cut_bytes += bytes.len() - kept;
+    }
+
+    fn end_line(&mut self, gate: &LogGate) {
+        gate.line(self.stream, &self.line, self.cut_bytes);
+        self.line.clear();
+        self.cut_bytes = 0;
+    }
+}
+
+fn text_of(line: &[u8]) -> String {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut text = String::from_utf8_lossy(line).into_owned();
+    text.retain(|c| c != '\0');
+    // Replacement characters are longer than what they replace.
+    truncate(&mut text, LINE_BYTES_MAX);
+    text
+}
+
+pub(crate) fn truncate(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max)
+            .rev()
+            .find(|i| text.is_char_boundary(*i))
+            .unwrap_or(0);
+        text.truncate(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(lines_per_s: u32) -> (LogGate, mpsc::Receiver<LogEntry>) {
+        let (sender, receiver) = mpsc::channel(2_000);
+        (LogGate::new(sender, lines_per_s, Instant::now()), receiver)
+    }
+
+    fn texts(receiver: &mut mpsc::Receiver<LogEntry>) -> Vec<String> {
+        std::iter::from_fn(|| receiver.try_recv().ok())
+            .map(|entry| entry.text)
+            .collect()
+    }
+
+    #[test]
+    fn lines_are_split_cleaned_and_finished() {
+        let (gate, mut receiver) = gate(100);
+        let mut splitter = LineSplitter::new(EntryStream::Stdout);
+        splitter.write(&gate, b"one\r\ntw");
+        splitter.write(&gate, b"o\n\nbad \xff\0 byte\nlast");
+        splitter.finish(&gate);
+        splitter.finish(&gate);
+        assert_eq!(
+            texts(&mut receiver),
+            ["one", "two", "", "bad \u{fffd} byte", "last"]
+        );
+    }
+
+    #[test]
+    fn a_long_line_is_cut_and_said_so() {
+        let (gate, mut receiver) = gate(100);
+        let mut splitter = LineSplitter::new(EntryStream::Stderr);
+        for _ in 0..100 {
+            splitter.write(&gate, &[b'x'; 1_000]);
+        }
+        splitter.write(&gate, b"\nshort\n");
+        let lines = texts(&mut receiver);
+        assert_eq!(lines[0].len(), LINE_BYTES_MAX);
+        assert_eq!(
+            lines[1],
+            format!(
+                "log line cut at 8192 bytes, {} bytes dropped",
+                100_000 - LINE_BYTES_MAX
+            )
+        );
+        assert_eq!(lines[2], "short");
+    }
+
+    #[test]
+    fn a_flood_is_dropped_and_counted() {
+        let (gate, mut receiver) = gate(10);
+        for _ in 0..500 {
+            gate.line(EntryStream::Stdout, b"flood", 0);
+        }
+        gate.settle();
+        let lines = texts(&mut receiver);
+        let kept = lines.iter().filter(|line| *line == "flood").count();
+        let last = lines.last().expect("a remark");
+        assert!((100..=102).contains(&kept), "{kept}");
+        assert_eq!(
+            *last,
+            format!("{} lines dropped: more than 10 per second", 500 - kept)
+        );
+    }
+
+    #[test]
+    fn a_full_channel_loses_lines_and_says_so_later() {
+        let (sender, mut receiver) = mpsc::channel(2);
+        let gate = LogGate::new(sender, 1_000, Instant::now());
+        for i in 0..5 {
+            gate.line(EntryStream::Stdout, format!("{i}").as_bytes(), 0);
+        }
+        assert_eq!(texts(&mut receiver), ["0", "1"]);
+        gate.line(EntryStream::Stdout, b"5", 0);
+        assert_eq!(
+            texts(&mut receiver),
+            ["5", "3 lines dropped: the log could not keep up"]
+        );
+    }
+}

@@ -1,0 +1,419 @@
+//! Outgoing requests of guests, 0.2 and 0.3 alike.
+//!
+//! In flows a request that a guest wants to send, out flows its response or a typed error. Each request is checked against
+//! the grants, its host is resolved once, every address is vetted, and the connection goes to a vetted address and no other.
+//!
+//! Invariant: no connection is made to an address that a grant does not reach; redirects are the guest's to follow, and
+//! each of them comes through here again.
+//! Invariant: each step has a deadline, and connections open at once are bounded.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use gilliam_model::code::Code;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep},
+};
+use tokio_rustls::TlsConnector;
+use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
+
+use crate::{grants::Grant, log::LogGate};
+
+/// Longest time to resolve, connect and shake hands.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Longest time without progress until the response's head.
+const FIRST_BYTE_MAX: Duration = Duration::from_secs(30);
+/// Longest time between two frames of the response's body.
+const BETWEEN_BYTES_MAX: Duration = Duration::from_secs(30);
+/// Buffer of one connection; also the largest response head.
+const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
+/// Response headers.
+const HEADERS_MAX: usize = 128;
+/// Addresses tried of one name.
+const ADDRESSES_MAX: usize = 4;
+
+/// The TLS settings of outgoing requests, made once: public roots, ring, TLS 1.2 and 1.3.
+#[derive(Clone)]
+pub(crate) struct Tls(Arc<ClientConfig>);
+
+impl Tls {
+    pub(crate) fn new() -> Result<Self, String> {
+        let roots = RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.into(),
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+/// The way out of one instance, shared by its lanes.
+pub(crate) struct Outbound {
+    grants: Vec<Grant>,
+    permits: Arc<Semaphore>,
+    permits_max: u32,
+    log: Arc<LogGate>,
+    tls: Tls,
+}
+
+impl fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbound")
+            .field("grants", &self.grants)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a request goes.
+struct Target {
+    scheme: &'static str,
+    host: String,
+    port: u16,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
+    }
+}
+
+impl Target {
+    fn of(uri: &http::Uri) -> Result<Self, Error> {
+        let authority = uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
+        // What stands before an @ is where readers of a log look for the host.
+        if authority.as_str().contains('@') {
+            return Err(Error::HttpRequestUriInvalid);
+        }
+        let (scheme, default_port) = match uri.scheme_str() {
+            Some("http") => ("http", 80),
+            Some("https") => ("https", 443),
+            _ => return Err(Error::HttpProtocolError),
+        };
+        let port = match authority.as_str().rsplit_once(':') {
+            // An IPv6 address without a port ends in its bracket.
+            Some((_, port)) if !port.ends_with(']') => {
+                port.parse().map_err(|_| Error::HttpRequestUriInvalid)?
+            }
+            _ => default_port,
+        };
+        Ok(Self {
+            scheme,
+            host: authority.host().to_owned(),
+            port,
+        })
+    }
+
+    /// The host as resolvers and TLS want it.
+    fn bare_host(&self) -> &str {
+        self.host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .unwrap_or(&self.host)
+    }
+}
+
+impl Outbound {
+    pub(crate) fn new(grants: Vec<Grant>, outbound_max: u32, log: Arc<LogGate>, tls: Tls) -> Self {
+        let permits = Arc::new(Semaphore::new(outbound_max as usize));
+        Self {
+            grants,
+            permits,
+            permits_max: outbound_max,
+            log,
+            tls,
+        }
+    }
+
+    pub(crate) fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+
+    /// Whether a guest may open a plain connection to `address`.
+    pub(crate) fn allows_socket(&self, address: SocketAddr) -> bool {
+        let allowed = self
+            .grants
+            .iter()
+            .any(|grant| grant.allows_socket(address.ip(), address.port()));
+        if !allowed {
+            self.denied(format_args!("a connection to {address}"));
+        }
+        allowed
+    }
+
+    fn denied(&self, what: fmt::Arguments<'_>) {
+        self.log.platform(
+            Code::N01,
+            format_args!("address denied: {what} is not granted; see allowed_outbound_hosts"),
+        );
+    }
+
+    /// Sends `request`, or says why not.
+    pub(crate) async fn send(
+        self: Arc<Self>,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+    ) -> Result<http::Response<WasiBody>, Error> {
+        let target = Target::of(request.uri())?;
+        let grants: Vec<&Grant> = self
+            .grants
+            .iter()
+            .filter(|grant| grant.allows(target.scheme, &target.host, target.port))
+            .collect();
+        if grants.is_empty() {
+            self.denied(format_args!("{target}"));
+            return Err(Error::HttpRequestDenied);
+        }
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            let max = self.permits_max;
+            self.log.platform(
+                Code::N02,
+                format_args!("{max} outbound connections are open, no more allowed"),
+            );
+            return Err(Error::ConnectionLimitReached);
+        };
+        let options = options.unwrap_or_default();
+        let limit = |asked: Option<Duration>, max: Duration| asked.map_or(max, |asked| asked.min(max));
+        let connect = limit(options.connect_timeout, CONNECT_MAX);
+        let (mut sender, connection) = tokio::time::timeout(connect, self.connect(&target, &grants))
+            .await
+            .map_err(|_| Error::ConnectionTimeout)??;
+        let progress = Progress::default();
+        let request = origin_form(request, &progress)?;
+        let first_byte = limit(options.first_byte_timeout, FIRST_BYTE_MAX);
+        let response = tokio::select! {
+            response = sender.send_request(request) => response.map_err(Error::Hyper)?,
+            () = progress.stalled(first_byte) => return Err(Error::ConnectionReadTimeout),
+        };
+        let between_bytes = limit(options.between_bytes_timeout, BETWEEN_BYTES_MAX);
+        Ok(response.map(|incoming| {
+            TimedBody {
+                incoming,
+                between_bytes,
+                timer: Box::pin(tokio::time::sleep(between_bytes)),
+                _connection: connection,
+                _permit: permit,
+            }
+            .boxed_unsync()
+        }))
+    }
+
+    /// Resolves, vets, connects, and shakes hands.
+    async fn connect(&self, target: &Target, grants: &[&Grant]) -> Result<(Sender, Connection), Error> {
+        let addresses = self.resolve(target, grants).await?;
+        let mut last = Error::DestinationNotFound;
+        let mut stream = None;
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(connected) => {
+                    stream = Some(connected);
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    last = Error::ConnectionRefused
+                }
+                Err(error) => last = Error::Connect(error),
+            }
+        }
+        let stream = stream.ok_or(last)?;
+        // A request is written in one or two pieces; waiting to fill packets only delays them.
+        let _ = stream.set_nodelay(true);
+        let stream: Box<dyn Stream> = if target.scheme == "https" {
+            let name = ServerName::try_from(target.bare_host().to_owned())
+                .map_err(|_| Error::HttpRequestUriInvalid)?;
+            let connector = TlsConnector::from(self.tls.0.clone());
+            Box::new(connector.connect(name, stream).await.map_err(tls_error)?)
+        } else {
+            Box::new(stream)
+        };
+        let (sender, connection) = hyper::client::conn::http1::Builder::new()
+            .max_buf_size(CONNECTION_BUFFER_BYTES)
+            .max_headers(HEADERS_MAX)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(Error::Hyper)?;
+        let connection = wasmtime_wasi::runtime::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "outgoing connection ended");
+            }
+        });
+        Ok((sender, connection))
+    }
+
+    async fn resolve(&self, target: &Target, grants: &[&Grant]) -> Result<Vec<SocketAddr>, Error> {
+        let found = tokio::net::lookup_host((target.bare_host(), target.port))
+            .await
+            .map_err(|error| {
+                self.log
+                    .platform(Code::N03, format_args!("cannot resolve {}: {error}", target.host));
+                Error::DnsError {
+                    rcode: None,
+                    info_code: None,
+                }
+            })?;
+        let (mut vetted, mut refused) = (Vec::new(), None);
+        for address in found {
+            if grants.iter().any(|grant| grant.reaches(address.ip())) {
+                vetted.push(address);
+            } else {
+                refused = Some(address);
+            }
+        }
+        match (vetted.is_empty(), refused) {
+            (true, Some(address)) => {
+                self.denied(format_args!("{target} at {}", address.ip()));
+                Err(Error::DestinationIpProhibited)
+            }
+            (true, None) => Err(Error::DestinationNotFound),
+            (false, _) => {
+                vetted.truncate(ADDRESSES_MAX);
+                Ok(vetted)
+            }
+        }
+    }
+}
+
+type Sender = hyper::client::conn::http1::SendRequest<WasiBody>;
+/// Dropping it ends the connection.
+type Connection = AbortOnDropJoinHandle<()>;
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+fn tls_error(error: io::Error) -> Error {
+    let certificate = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        .is_some_and(|inner| matches!(inner, rustls::Error::InvalidCertificate(_)));
+    if certificate {
+        Error::TlsCertificateError
+    } else {
+        Error::Tls(error)
+    }
+}
+
+/// The request as it stands on a connection to the origin: path only; the `host` header is already there.
+fn origin_form(
+    request: http::Request<WasiBody>,
+    progress: &Progress,
+) -> Result<http::Request<WasiBody>, Error> {
+    let (mut parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().cloned();
+    let path = path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+    parts.uri = http::Uri::builder()
+        .path_and_query(path)
+        .build()
+        .map_err(|_| Error::HttpRequestUriInvalid)?;
+    let progress = progress.clone();
+    let body = body.map_frame(move |frame| {
+        progress.mark();
+        frame
+    });
+    Ok(http::Request::from_parts(parts, body.boxed_unsync()))
+}
+
+/// When the request's body last moved: a long upload is not a slow answer.
+#[derive(Clone)]
+struct Progress(Arc<Mutex<Instant>>);
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+}
+
+impl Progress {
+    fn mark(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Ends once nothing has moved for `limit`.
+    async fn stalled(&self, limit: Duration) {
+        loop {
+            let deadline = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + limit;
+            if deadline <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(deadline).await;
+        }
+    }
+}
+
+/// A response's body that ends with an error when nothing comes for too long, and holds its connection until it ends.
+struct TimedBody {
+    incoming: hyper::body::Incoming,
+    between_bytes: Duration,
+    timer: Pin<Box<Sleep>>,
+    _connection: Connection,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Body for TimedBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                this.timer.as_mut().reset(Instant::now() + this.between_bytes);
+                Poll::Ready(frame.map(|frame| frame.map_err(Error::Hyper)))
+            }
+            Poll::Pending => {
+                ready!(this.timer.as_mut().poll(cx));
+                Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_come_from_the_authority_alone() {
+        let target = |uri: &str| {
+            Target::of(&uri.parse().expect(uri))
+                .map(|target| target.to_string())
+                .ok()
+        };
+        assert_eq!(
+            target("http://example.com/x").as_deref(),
+            Some("http://example.com:80")
+        );
+        assert_eq!(
+            target("https://example.com:8443/").as_deref(),
+            Some("https://example.com:8443")
+        );
+        assert_eq!(target("https://[::1]/").as_deref(), Some("https://[::1]:443"));
+        assert_eq!(target("http://ok@127.0.0.1/"), None);
+        assert_eq!(target("ftp://example.com/"), None);
+    }
+}

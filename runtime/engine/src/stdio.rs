@@ -1,0 +1,217 @@
+//! A guest's standard streams: output becomes log lines, input stays open until the instance is asked to stop.
+//!
+//! Invariant: a write never waits for whoever reads the log. After so many bytes a writer yields once, so that a flood of
+//! host calls, which burns little fuel, cannot hold its thread for long.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
+};
+use wasmtime_wasi::{
+    cli::{IsTerminal, StdinStream, StdoutStream},
+    p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult},
+};
+
+use crate::log::{EntryStream, LineSplitter, LogGate};
+
+/// Bytes taken before the writer has to yield; also the most taken by one write.
+const SLICE_BYTES_MAX: usize = 64 << 10;
+/// What a write counts for at least, so that empty ones end as well.
+const WRITE_BYTES_MIN: usize = 64;
+
+/// One output stream of one store. Clones share the line being written.
+#[derive(Debug, Clone)]
+pub(crate) struct Output(Arc<OutputInner>);
+
+#[derive(Debug)]
+struct OutputInner {
+    gate: Arc<LogGate>,
+    splitter: Mutex<LineSplitter>,
+    /// Bytes left before the writer yields.
+    slice_bytes: AtomicUsize,
+}
+
+impl Output {
+    pub(crate) fn new(stream: EntryStream, gate: Arc<LogGate>) -> Self {
+        let splitter = Mutex::new(LineSplitter::new(stream));
+        Self(Arc::new(OutputInner {
+            gate,
+            splitter,
+            slice_bytes: AtomicUsize::new(SLICE_BYTES_MAX),
+        }))
+    }
+
+    fn take(&self, bytes: &[u8]) {
+        let cost = bytes.len().max(WRITE_BYTES_MIN);
+        let left = self.0.slice_bytes.load(Relaxed).saturating_sub(cost);
+        self.0.slice_bytes.store(left, Relaxed);
+        self.0
+            .splitter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(&self.0.gate, bytes);
+    }
+}
+
+impl Drop for OutputInner {
+    fn drop(&mut self) {
+        self.splitter
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .finish(&self.gate);
+    }
+}
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Output {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {
+        if self.0.slice_bytes.load(Relaxed) == 0 {
+            tokio::task::yield_now().await;
+            self.0.slice_bytes.store(SLICE_BYTES_MAX, Relaxed);
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() > self.0.slice_bytes.load(Relaxed) {
+            return Err(StreamError::trap("write exceeded what check-write allowed"));
+        }
+        self.take(&bytes);
+        Ok(())
+    }
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(self.0.slice_bytes.load(Relaxed))
+    }
+}
+
+impl AsyncWrite for Output {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let left = self.0.slice_bytes.load(Relaxed);
+        if left == 0 {
+            self.0.slice_bytes.store(SLICE_BYTES_MAX, Relaxed);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let taken = bytes.len().min(left);
+        self.take(&bytes[..taken]);
+        Poll::Ready(Ok(taken))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Standard input of a command: silent while it runs, at its end once the instance is to stop. A guest that reads it
+/// hears the notice and can finish what it has; one that never does is stopped without waiting.
+#[derive(Debug, Clone)]
+pub(crate) struct StopNotice {
+    stop: watch::Receiver<bool>,
+    heard: Arc<AtomicBool>,
+}
+
+impl StopNotice {
+    pub(crate) fn new(stop: watch::Receiver<bool>) -> Self {
+        Self {
+            stop,
+            heard: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// Whether the guest waits for the end of its input, or has.
+    pub(crate) fn heard(&self) -> bool {
+        self.heard.load(Relaxed)
+    }
+
+    async fn stopped(&mut self) {
+        self.heard.store(true, Relaxed);
+        // A sender that is gone stops the guest as well.
+        let _ = self.stop.wait_for(|stop| *stop).await;
+    }
+}
+
+impl IsTerminal for StopNotice {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdinStream for StopNotice {
+    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
+        let mut notice = self.clone();
+        Box::new(StopReader {
+            stopped: Mutex::new(Box::pin(async move { notice.stopped().await })),
+        })
+    }
+    fn p2_stream(&self) -> Box<dyn InputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for StopNotice {
+    async fn ready(&mut self) {
+        self.stopped().await;
+    }
+}
+
+#[async_trait::async_trait]
+impl InputStream for StopNotice {
+    fn read(&mut self, _: usize) -> StreamResult<Bytes> {
+        self.heard.store(true, Relaxed);
+        if *self.stop.borrow() {
+            Err(StreamError::Closed)
+        } else {
+            Ok(Bytes::new())
+        }
+    }
+}
+
+struct StopReader {
+    /// In a mutex because wasmtime-wasi wants a `Sync` reader; it is never contended.
+    stopped: Mutex<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl AsyncRead for StopReader {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let stopped = this.stopped.get_mut().unwrap_or_else(PoisonError::into_inner);
+        ready!(stopped.as_mut().poll(cx));
+        // Nothing filled in is the end of the stream. Polled again, the receiver answers at once.
+        *stopped = Box::pin(std::future::ready(()));
+        Poll::Ready(Ok(()))
+    }
+}
