@@ -95,3 +95,27 @@ impl Recent {
         (after < self.floor).then_some(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_too_far_behind_is_woken_at_once() {
+        let changes = Changes::after(Revision(1));
+        for n in 2..=KEYS_REMEMBERED_MAX as u64 + 101 {
+            changes.publish(Revision(n), ["/b"].into_iter());
+        }
+        assert_eq!(changes.recent().keys.len(), KEYS_REMEMBERED_MAX);
+        let floor = changes.recent().floor;
+        assert_eq!(floor, Revision(101));
+        assert!(
+            changes.changed("/a", Revision(100)).await > floor,
+            "what changed then is forgotten"
+        );
+        assert!(
+            changes.recent().last_change("/a", floor).is_none(),
+            "what changed since is known"
+        );
+    }
+}

@@ -167,3 +167,99 @@ pub async fn list_tokens(store: &Store) -> Result<(Revision, Vec<Stored<Token>>)
 pub fn put_token(token: &Token) -> Write {
     put(keys::token(&token.id), token)
 }
+
+#[cfg(test)]
+mod tests {
+    use gilliam_model::{name::NodeName, placement::SlotRange};
+
+    use super::*;
+    use crate::CommitError;
+
+    fn app(name: &str) -> App {
+        App::new(
+            name.parse().expect("name"),
+            "2026-11-21T09:00:00Z".parse().expect("time"),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_record_is_read_as_it_was_written_and_guards_its_change() {
+        let store = Store::memory();
+        let writes = [
+            put_app(&app("hello")),
+            put_app(&app("guestbook")),
+            put_epoch(Epoch(7)),
+        ];
+        let revision = store.commit(&[], &writes).await.expect("commit");
+        let (read_at, apps) = list_apps(&store).await.expect("list");
+        assert_eq!(read_at, revision);
+        assert_eq!(
+            apps.iter().map(|a| a.value.name.as_str()).collect::<Vec<_>>(),
+            ["guestbook", "hello"]
+        );
+        assert_eq!(
+            load_epoch(&store).await.expect("load").expect("there").value,
+            Epoch(7)
+        );
+
+        let hello = load_app(&store, &apps[1].value.name)
+            .await
+            .expect("load")
+            .expect("there");
+        assert_eq!(hello.value, app("hello"));
+        store
+            .commit(&[hello.unchanged()], &[put_app(&app("hello"))])
+            .await
+            .expect("commit");
+        let late = store
+            .commit(&[hello.unchanged()], &[delete(hello.key.clone())])
+            .await;
+        assert_eq!(
+            late,
+            Err(CommitError::Conflict {
+                key: "/apps/hello".into()
+            })
+        );
+        assert_eq!(load_app(&store, &app("hell").name).await.expect("load"), None);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_is_none_is_named() {
+        let store = Store::memory();
+        let bad = Write::Put {
+            key: "/apps/hello".into(),
+            value: b"{\"name\":\"..\"}".to_vec(),
+        };
+        store.commit(&[], &[bad]).await.expect("commit");
+        let error = list_apps(&store).await.expect_err("not an app");
+        assert!(
+            error
+                .to_string()
+                .starts_with("the stored value of /apps/hello is damaged: app name"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_placement_without_slots_is_removed() {
+        let node: NodeName = "a".parse().expect("name");
+        let ranges = vec![SlotRange {
+            first: 1,
+            last: 2,
+            epoch: Epoch(1),
+        }];
+        let process = "web".parse().expect("name");
+        let app = "hello".parse().expect("name");
+        let mut placement = Placement {
+            app,
+            release: ReleaseId::FIRST,
+            process,
+            node,
+            ranges,
+        };
+        assert!(matches!(put_placement(&placement), Write::Put { .. }));
+        placement.ranges.clear();
+        let key = "/placements/hello/0000000001/web/a".to_string();
+        assert_eq!(put_placement(&placement), Write::Delete { key });
+    }
+}

@@ -21,8 +21,9 @@ use tokio::{
 };
 
 use crate::{
-    Check, CommitError, Entry, RangeError, Revision, StoreError, Write, changes::Changes,
-    file::tables::Tables,
+    Check, CommitError, Entry, RangeError, Revision, StoreError, Write,
+    changes::Changes,
+    file::{open::FolderLock, tables::Tables},
 };
 
 /// Commits that may wait for the writer; one more waits in its caller. Several groups, so that the writer never idles.
@@ -36,6 +37,8 @@ pub(crate) struct FileSpace {
     requests: Option<mpsc::Sender<Request>>,
     /// Always there until drop.
     writer: Option<JoinHandle<()>>,
+    /// The last field: it ends after the file is closed.
+    _lock: FolderLock,
 }
 
 /// A commit on its way to the writer.
@@ -49,13 +52,14 @@ struct Request {
 impl FileSpace {
     /// Opens the store of the folder `data`, or makes it.
     pub(crate) fn open(data: &Path) -> Result<Self, StoreError> {
-        Self::start(open::open(data)?).map_err(|source| StoreError::Io {
+        let (lock, tables) = open::open(data)?;
+        Self::start(lock, tables).map_err(|source| StoreError::Io {
             path: data.into(),
             source,
         })
     }
 
-    fn start(tables: Tables) -> std::io::Result<Self> {
+    fn start(lock: FolderLock, tables: Tables) -> std::io::Result<Self> {
         let tables = Arc::new(tables);
         let (requests, incoming) = mpsc::channel(REQUESTS_WAITING_MAX);
         let own = Arc::clone(&tables);
@@ -66,6 +70,7 @@ impl FileSpace {
             tables,
             requests: Some(requests),
             writer: Some(writer),
+            _lock: lock,
         })
     }
 

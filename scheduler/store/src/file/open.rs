@@ -1,7 +1,7 @@
 //! Making and opening the file.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -17,33 +17,79 @@ use crate::{RangeError, Revision, StoreError, Write, format, keys};
 
 /// The store's file in the data folder.
 const FILE_NAME: &str = "store.redb";
+/// What the file is called until it is whole: redb cannot open what a crash left of a file that it was making.
+const NEW_FILE_NAME: &str = "store.redb.new";
+/// Locked by who has the store open, before anything else is touched; never removed.
+const LOCK_NAME: &str = "lock";
 /// Version of the tables in the file ([`table`]).
 const LAYOUT: u64 = format::FORMAT;
 /// Pages that redb keeps in memory: the whole of a usual store, and a bound for an unusual one (its default is 1 GiB).
 const CACHE_BYTES_MAX: usize = 64 << 20;
 
+/// The right to have a data folder's store open; ends when dropped, or with the process.
+#[derive(Debug)]
+pub(super) struct FolderLock {
+    _file: File,
+}
+
 /// Opens the file of the folder `data`, or makes both.
-pub(super) fn open(data: &Path) -> Result<Tables, StoreError> {
+pub(super) fn open(data: &Path) -> Result<(FolderLock, Tables), StoreError> {
     let path = data.join(FILE_NAME);
-    let io = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| StoreError::Io { path, source }
-    };
-    make_folder(data).map_err(io(data))?;
-    let file = OpenOptions::new()
+    make_folder(data).map_err(io_at(data))?;
+    let lock = lock(data)?;
+    if !path.try_exists().map_err(io_at(&path))? {
+        make(data, &path)?;
+    }
+    let database = database(data, &path)?;
+    Ok((lock, establish(database, data, &path)?))
+}
+
+fn lock(data: &Path) -> Result<FolderLock, StoreError> {
+    let path = data.join(LOCK_NAME);
+    let file = private_file(&path).map_err(io_at(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(FolderLock { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: data.into() }),
+        Err(TryLockError::Error(source)) => Err(StoreError::Io { path, source }),
+    }
+}
+
+/// Makes an empty store: whole under another name first, then by its own.
+fn make(data: &Path, path: &Path) -> Result<(), StoreError> {
+    let new = data.join(NEW_FILE_NAME);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_at(&new)(error)),
+        _ => {}
+    }
+    drop(establish(database(data, &new)?, data, &new)?);
+    fs::rename(&new, path).map_err(io_at(path))?;
+    sync_folder(data).map_err(io_at(data))
+}
+
+fn database(data: &Path, path: &Path) -> Result<Database, StoreError> {
+    let file = private_file(path).map_err(io_at(path))?;
+    builder()
+        .create_file(file)
+        .map_err(|error| refused(error, data, path))
+}
+
+/// Opens a file for its owner only, or makes it: the store holds configuration, which may be secret.
+fn private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o600) // it holds configuration, which may be secret
-        .open(&path)
-        .map_err(io(&path))?;
-    let database = builder()
-        .create_file(file)
-        .map_err(|error| refused(error, data, &path))?;
-    // The file is durable only once its name is.
-    sync_folder(data).map_err(io(data))?;
-    establish(database, data, &path)
+        .mode(0o600)
+        .open(path)
+}
+
+fn io_at(path: &Path) -> impl Fn(io::Error) -> StoreError + use<> {
+    let path = path.to_path_buf();
+    move |source| StoreError::Io {
+        path: path.clone(),
+        source,
+    }
 }
 
 /// How the file is opened.
@@ -56,7 +102,7 @@ pub(super) fn builder() -> redb::Builder {
 /// Makes a new file a store, and refuses one of a newer format.
 pub(super) fn establish(database: Database, data: &Path, path: &Path) -> Result<Tables, StoreError> {
     if is_new(&database).map_err(|error| refused(error, data, path))? {
-        return match make(&database) {
+        return match fill(&database) {
             Ok(revision) => Ok(Tables::new(database, revision)),
             Err(error) => Err(refused(error, data, path)),
         };
@@ -93,7 +139,7 @@ fn is_new(database: &Database) -> Result<bool, redb::Error> {
     }
 }
 
-fn make(database: &Database) -> Result<Revision, redb::Error> {
+fn fill(database: &Database) -> Result<Revision, redb::Error> {
     let revision = Revision(1);
     let transaction = begin(database)?;
     {

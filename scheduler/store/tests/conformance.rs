@@ -1,0 +1,580 @@
+//! What every key space must do, in one suite that runs on each: in memory and in a file.
+//!
+//! A third key space (etcd) joins by one more module in `conformance!`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use gilliam_store::{
+    COMMIT_BYTES_MAX, COMMIT_OPERATIONS_MAX, Check, CommitError, Entry, Expect, Revision, Store, Write,
+};
+use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
+use tempfile::TempDir;
+
+/// A deadline for what must happen: far beyond the slowest disk.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A key space under test, which can be closed and opened again.
+struct Subject {
+    store: Option<Store>,
+    folder: Option<TempDir>,
+}
+
+impl Subject {
+    fn in_memory() -> Self {
+        Self {
+            store: Some(Store::memory()),
+            folder: None,
+        }
+    }
+
+    fn in_a_file() -> Self {
+        let folder = TempDir::new().expect("folder");
+        Self {
+            store: Some(Store::open(folder.path()).expect("open")),
+            folder: Some(folder),
+        }
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().expect("there between calls")
+    }
+
+    /// Closes and opens; what lives in memory only stays as it is.
+    fn reopen(&mut self) {
+        if let Some(folder) = &self.folder {
+            drop(self.store.take());
+            self.store = Some(Store::open(folder.path()).expect("open again"));
+        }
+    }
+}
+
+macro_rules! conformance {
+    ($($name:ident,)*) => {
+        mod in_memory {
+            $(#[test] fn $name() { super::run(super::$name, super::Subject::in_memory) })*
+        }
+        mod in_a_file {
+            $(#[test] fn $name() { super::run(super::$name, super::Subject::in_a_file) })*
+        }
+    };
+}
+
+conformance! {
+    a_new_store_holds_its_format_only,
+    a_range_is_every_key_with_the_prefix_in_order,
+    ranges_are_read_at_one_revision,
+    a_commit_happens_only_if_every_check_holds,
+    a_refused_commit_changes_nothing,
+    a_commit_without_writes_makes_no_revision,
+    limits_are_on_operations_and_bytes,
+    of_many_who_create_a_key_one_wins,
+    counters_lose_no_update,
+    changed_waits_for_its_prefix,
+    changed_tells_of_what_was_before_the_wait,
+    changed_may_be_dropped_and_asked_again,
+    any_history_reads_like_its_model,
+}
+
+fn run<F: Future>(case: fn(fn() -> Subject) -> F, make: fn() -> Subject) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("runtime");
+    runtime.block_on(async {
+        tokio::time::timeout(DEADLINE * 4, case(make))
+            .await
+            .expect("in time")
+    });
+}
+
+fn put(key: &str, value: &str) -> Write {
+    Write::Put {
+        key: key.into(),
+        value: value.as_bytes().to_vec(),
+    }
+}
+
+fn delete(key: &str) -> Write {
+    Write::Delete { key: key.into() }
+}
+
+async fn commit(store: &Store, checks: &[Check], writes: &[Write]) -> Revision {
+    store.commit(checks, writes).await.expect("commit")
+}
+
+async fn keys(store: &Store, prefix: &str) -> Vec<String> {
+    store
+        .range(prefix)
+        .await
+        .expect("range")
+        .1
+        .into_iter()
+        .map(|entry| entry.key)
+        .collect()
+}
+
+async fn a_new_store_holds_its_format_only(make: fn() -> Subject) {
+    let mut subject = make();
+    for _ in 0..2 {
+        let (revision, entries) = subject.store().range("/").await.expect("range");
+        assert_eq!(revision, Revision(1));
+        assert_eq!(entries.len(), 1);
+        assert_eq!(
+            (entries[0].key.as_str(), entries[0].value.as_slice()),
+            ("/format", b"{\"version\":1}".as_slice())
+        );
+        assert_eq!(subject.store().read_only(), None);
+        subject.reopen();
+    }
+}
+
+async fn a_range_is_every_key_with_the_prefix_in_order(make: fn() -> Subject) {
+    let subject = make();
+    let store = subject.store();
+    commit(
+        store,
+        &[],
+        &[
+            put("/a/2", ""),
+            put("/a/10", ""),
+            put("/a", ""),
+            put("/b", ""),
+            put("/a0", ""),
+        ],
+    )
+    .await;
+    commit(store, &[], &[put("/a/\u{10ffff}", ""), put("/a/ü", "")]).await;
+    assert_eq!(
+        keys(store, "/a/").await,
+        ["/a/10", "/a/2", "/a/ü", "/a/\u{10ffff}"]
+    );
+    assert_eq!(
+        keys(store, "/a").await,
+        ["/a", "/a/10", "/a/2", "/a/ü", "/a/\u{10ffff}", "/a0"]
+    );
+    assert_eq!(keys(store, "/c").await, Vec::<String>::new());
+    assert_eq!(keys(store, "").await.len(), 8);
+    assert_eq!(store.get("/a").await.expect("get").1.expect("there").key, "/a");
+    assert_eq!(store.get("/a/").await.expect("get").1, None);
+}
+
+async fn ranges_are_read_at_one_revision(make: fn() -> Subject) {
+    let subject = make();
+    let writer = subject.store().clone();
+    let writing = tokio::spawn(async move {
+        for n in 0..40 {
+            let n = n.to_string();
+            commit(&writer, &[], &[put("/left", &n), put("/right", &n)]).await;
+        }
+    });
+    while !writing.is_finished() {
+        let (revision, lists) = subject
+            .store()
+            .ranges(&["/left", "/right"])
+            .await
+            .expect("ranges");
+        let [left, right] = lists.as_slice() else {
+            panic!("two lists")
+        };
+        assert_eq!(left.first().map(|e| &e.value), right.first().map(|e| &e.value));
+        assert!(left.iter().all(|e| e.revision <= revision));
+    }
+    writing.await.expect("writer");
+}
+
+async fn a_commit_happens_only_if_every_check_holds(make: fn() -> Subject) {
+    let subject = make();
+    let store = subject.store();
+    let first = commit(store, &[Check::absent("/k")], &[put("/k", "1")]).await;
+    let conflict = Err(CommitError::Conflict { key: "/k".into() });
+    assert_eq!(
+        store.commit(&[Check::absent("/k")], &[put("/k", "2")]).await,
+        conflict
+    );
+    let second = commit(store, &[Check::at("/k", first)], &[put("/k", "2")]).await;
+    assert!(second > first);
+    assert_eq!(
+        store.commit(&[Check::at("/k", first)], &[put("/k", "3")]).await,
+        conflict
+    );
+    assert_eq!(
+        store
+            .commit(&[Check::at("/gone", first)], &[])
+            .await
+            .expect_err("absent")
+            .code()
+            .as_str(),
+        "S12"
+    );
+    let both = [Check::absent("/other"), Check::at("/k", first)];
+    assert_eq!(store.commit(&both, &[put("/x", "")]).await, conflict);
+    commit(
+        store,
+        &[Check::at("/k", second)],
+        &[delete("/k"), delete("/never-there")],
+    )
+    .await;
+    let third = commit(store, &[Check::absent("/k")], &[put("/k", "4")]).await;
+    let entry = store.get("/k").await.expect("get").1.expect("there");
+    assert_eq!(
+        entry,
+        Entry {
+            key: "/k".into(),
+            value: b"4".to_vec(),
+            revision: third
+        }
+    );
+}
+
+async fn a_refused_commit_changes_nothing(make: fn() -> Subject) {
+    let mut subject = make();
+    commit(subject.store(), &[], &[put("/k", "1")]).await;
+    let before = subject.store().range("/").await.expect("range");
+    let writes = [put("/k", "2"), put("/l", "2"), delete("/format")];
+    assert!(
+        subject
+            .store()
+            .commit(&[Check::absent("/k")], &writes)
+            .await
+            .is_err()
+    );
+    assert_eq!(subject.store().range("/").await.expect("range"), before);
+    subject.reopen();
+    assert_eq!(subject.store().range("/").await.expect("range"), before);
+}
+
+async fn a_commit_without_writes_makes_no_revision(make: fn() -> Subject) {
+    let subject = make();
+    let revision = commit(subject.store(), &[], &[put("/k", "1")]).await;
+    assert_eq!(
+        commit(subject.store(), &[Check::at("/k", revision)], &[]).await,
+        revision
+    );
+    assert_eq!(commit(subject.store(), &[], &[]).await, revision);
+    assert_eq!(
+        commit(subject.store(), &[], &[put("/k", "1")]).await,
+        revision.next(),
+        "even of the same value"
+    );
+}
+
+async fn limits_are_on_operations_and_bytes(make: fn() -> Subject) {
+    let subject = make();
+    let store = subject.store();
+    let writes: Vec<Write> = (0..COMMIT_OPERATIONS_MAX)
+        .map(|n| put(&format!("/k/{n}"), ""))
+        .collect();
+    commit(store, &[], &writes).await;
+    let refused = store
+        .commit(&[Check::absent("/x")], &writes)
+        .await
+        .expect_err("one too many");
+    assert_eq!(refused.code().as_str(), "A413");
+    assert!(refused.to_string().contains("121 operations"), "{refused}");
+
+    let most = Write::Put {
+        key: "/k".into(),
+        value: vec![7; COMMIT_BYTES_MAX - 2],
+    };
+    commit(store, &[], &[most]).await;
+    let more = Write::Put {
+        key: "/k".into(),
+        value: vec![8; COMMIT_BYTES_MAX - 1],
+    };
+    assert!(matches!(
+        store.commit(&[], &[more]).await,
+        Err(CommitError::TooLarge { .. })
+    ));
+    let entry = store.get("/k").await.expect("get").1.expect("there");
+    assert_eq!((entry.value.len(), entry.value[0]), (COMMIT_BYTES_MAX - 2, 7));
+}
+
+async fn of_many_who_create_a_key_one_wins(make: fn() -> Subject) {
+    let subject = make();
+    let tasks: Vec<_> = (0..24)
+        .map(|n| {
+            let store = subject.store().clone();
+            let mine = put("/k", &n.to_string());
+            tokio::spawn(async move { (n, store.commit(&[Check::absent("/k")], &[mine]).await) })
+        })
+        .collect();
+    let mut winners = Vec::new();
+    for task in tasks {
+        match task.await.expect("task") {
+            (n, Ok(revision)) => winners.push((n, revision)),
+            (_, Err(error)) => assert_eq!(error, CommitError::Conflict { key: "/k".into() }),
+        }
+    }
+    let [(n, revision)] = winners.as_slice() else {
+        panic!("winners: {winners:?}")
+    };
+    let entry = subject.store().get("/k").await.expect("get").1.expect("there");
+    assert_eq!(
+        (entry.value, entry.revision),
+        (n.to_string().into_bytes(), *revision)
+    );
+}
+
+async fn counters_lose_no_update(make: fn() -> Subject) {
+    const TASKS: u64 = 6;
+    const ADDITIONS: u64 = 10;
+    let subject = make();
+    commit(subject.store(), &[], &[put("/n", "0")]).await;
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|_| {
+            let store = subject.store().clone();
+            tokio::spawn(async move {
+                for _ in 0..ADDITIONS {
+                    add_one(&store).await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("task");
+    }
+    let value = subject
+        .store()
+        .get("/n")
+        .await
+        .expect("get")
+        .1
+        .expect("there")
+        .value;
+    assert_eq!(value, (TASKS * ADDITIONS).to_string().into_bytes());
+}
+
+async fn add_one(store: &Store) {
+    loop {
+        let entry = store.get("/n").await.expect("get").1.expect("there");
+        let n: u64 = String::from_utf8(entry.value)
+            .expect("text")
+            .parse()
+            .expect("number");
+        match store
+            .commit(
+                &[Check::at("/n", entry.revision)],
+                &[put("/n", &(n + 1).to_string())],
+            )
+            .await
+        {
+            Ok(_) => return,
+            Err(CommitError::Conflict { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+async fn changed_waits_for_its_prefix(make: fn() -> Subject) {
+    let subject = make();
+    let store = subject.store();
+    let start = commit(store, &[], &[put("/a/1", "")]).await;
+    let waiter = store.clone();
+    let mut waiting = tokio::spawn(async move { waiter.changed("/a/", start).await });
+    for _ in 0..10 {
+        commit(store, &[], &[put("/b/1", ""), put("/a", "")]).await;
+    }
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished(), "woken by another prefix");
+    let change = commit(store, &[], &[delete("/a/1")]).await;
+    assert_eq!((&mut waiting).await.expect("waiter"), change);
+}
+
+async fn changed_tells_of_what_was_before_the_wait(make: fn() -> Subject) {
+    let subject = make();
+    let store = subject.store();
+    let start = store.range("/").await.expect("range").0;
+    let first = commit(store, &[], &[put("/a", "")]).await;
+    let second = commit(store, &[], &[put("/b", "")]).await;
+    assert_eq!(store.changed("/a", start).await, first);
+    assert_eq!(store.changed("/", start).await, second);
+    assert_eq!(store.changed("/b", first).await, second);
+    assert!(
+        store.changed("/c", Revision(0)).await >= start,
+        "before what is known: at once"
+    );
+}
+
+async fn changed_may_be_dropped_and_asked_again(make: fn() -> Subject) {
+    let subject = make();
+    let store = subject.store();
+    let mut seen = store.range("/a").await.expect("range").0;
+    let writer = store.clone();
+    let writing = tokio::spawn(async move {
+        let mut last = Revision(0);
+        for n in 0..60 {
+            last = commit(
+                &writer,
+                &[],
+                &[put(if n % 3 == 0 { "/a" } else { "/b" }, &n.to_string())],
+            )
+            .await;
+        }
+        commit(&writer, &[Check::at("/b", last)], &[put("/a", "end")]).await
+    });
+    let end = loop {
+        // A wait that is given up again and again must not miss a change.
+        tokio::select! {
+            biased;
+            revision = store.changed("/a", seen) => {
+                assert!(revision > seen);
+                let (read_at, entry) = store.get("/a").await.expect("get");
+                assert!(read_at >= revision);
+                seen = read_at;
+                if entry.expect("there").value == b"end" {
+                    break seen;
+                }
+            }
+            () = tokio::task::yield_now() => {}
+        }
+    };
+    assert_eq!(writing.await.expect("writer"), end);
+}
+
+/// A step of a history: keys are few, so that checks meet both what holds and what does not.
+#[derive(Debug, Clone)]
+enum Step {
+    Commit {
+        checks: Vec<(usize, Guess)>,
+        writes: BTreeMap<usize, Option<Vec<u8>>>,
+    },
+    Range(usize),
+    Reopen,
+}
+
+/// What a check of the history expects, from what the model knows.
+#[derive(Debug, Clone, Copy)]
+enum Guess {
+    Right,
+    Absent,
+    Stale,
+}
+
+const KEYS: [&str; 6] = ["/a", "/a/1", "/a/10", "/a/2", "/ab", "/b/x"];
+const PREFIXES: [&str; 5] = ["/", "/a", "/a/", "/a/1", "/nothing"];
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let guess = prop_oneof![6 => Just(Guess::Right), 1 => Just(Guess::Absent), 1 => Just(Guess::Stale)];
+    let value = prop_oneof![
+        Just(None),
+        vec(any::<u8>(), 0..40).prop_map(Some),
+        Just(Some(vec![9; 20_000]))
+    ];
+    let commit = (
+        vec((0..KEYS.len(), guess), 0..3),
+        proptest::collection::btree_map(0..KEYS.len(), value, 0..4),
+    )
+        .prop_map(|(checks, writes)| Step::Commit { checks, writes });
+    vec(
+        prop_oneof![8 => commit, 3 => (0..PREFIXES.len()).prop_map(Step::Range), 1 => Just(Step::Reopen)],
+        1..24,
+    )
+}
+
+type Model = BTreeMap<String, (Revision, Vec<u8>)>;
+
+async fn any_history_reads_like_its_model(make: fn() -> Subject) {
+    let config = ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    tokio::task::block_in_place(|| {
+        let runtime = tokio::runtime::Handle::current();
+        TestRunner::new(config)
+            .run(&steps(), |steps| {
+                runtime.block_on(follow(make(), &steps));
+                Ok(())
+            })
+            .unwrap_or_else(|failure| panic!("{failure}"));
+    });
+}
+
+async fn follow(mut subject: Subject, steps: &[Step]) {
+    let (mut revision, entries) = subject.store().range("/").await.expect("range");
+    let mut model: Model = entries
+        .into_iter()
+        .map(|e| (e.key, (e.revision, e.value)))
+        .collect();
+    for step in steps {
+        match step {
+            Step::Commit { checks, writes } => {
+                let checks: Vec<Check> = checks
+                    .iter()
+                    .map(|(key, guess)| check(&model, KEYS[*key], *guess))
+                    .collect();
+                let writes: Vec<Write> = writes
+                    .iter()
+                    .map(|(key, value)| write(KEYS[*key], value.as_ref()))
+                    .collect();
+                let want = apply(&mut model, &mut revision, &checks, &writes);
+                assert_eq!(subject.store().commit(&checks, &writes).await, want);
+            }
+            Step::Range(prefix) => same(subject.store(), &model, revision, PREFIXES[*prefix]).await,
+            Step::Reopen => subject.reopen(),
+        }
+    }
+    subject.reopen();
+    same(subject.store(), &model, revision, "/").await;
+}
+
+fn check(model: &Model, key: &str, guess: Guess) -> Check {
+    let found = model.get(key).map(|(revision, _)| *revision);
+    let expect = match guess {
+        Guess::Right => Expect::unchanged(found),
+        Guess::Absent => Expect::Absent,
+        Guess::Stale => Expect::At(Revision(found.map_or(0, |revision| revision.0 - 1))),
+    };
+    Check {
+        key: key.into(),
+        expect,
+    }
+}
+
+fn write(key: &str, value: Option<&Vec<u8>>) -> Write {
+    match value {
+        Some(value) => Write::Put {
+            key: key.into(),
+            value: value.clone(),
+        },
+        None => delete(key),
+    }
+}
+
+fn apply(
+    model: &mut Model,
+    revision: &mut Revision,
+    checks: &[Check],
+    writes: &[Write],
+) -> Result<Revision, CommitError> {
+    for check in checks {
+        if check.expect != Expect::unchanged(model.get(&check.key).map(|(revision, _)| *revision)) {
+            return Err(CommitError::Conflict {
+                key: check.key.clone(),
+            });
+        }
+    }
+    if !writes.is_empty() {
+        *revision = revision.next();
+    }
+    for write in writes {
+        match write {
+            Write::Put { key, value } => drop(model.insert(key.clone(), (*revision, value.clone()))),
+            Write::Delete { key } => drop(model.remove(key)),
+        }
+    }
+    Ok(*revision)
+}
+
+async fn same(store: &Store, model: &Model, revision: Revision, prefix: &str) {
+    let (read_at, entries) = store.range(prefix).await.expect("range");
+    assert_eq!(read_at, revision);
+    let found: Vec<_> = entries.iter().map(|e| (&e.key, e.revision, &e.value)).collect();
+    let want: Vec<_> = model
+        .iter()
+        .filter(|(key, _)| key.starts_with(prefix))
+        .map(|(key, (at, value))| (key, *at, value))
+        .collect();
+    assert_eq!(found, want);
+}
