@@ -1,0 +1,104 @@
+//! Amounts as people read them: bytes, fuel, spans of time.
+
+use std::time::Duration;
+
+use gilliam_model::Timestamp;
+
+/// `4.1 MiB`, `128 MiB`, `512 B`.
+pub(crate) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut whole = n;
+    let mut rest = 0;
+    while whole >= 1024 && unit + 1 < UNITS.len() {
+        rest = whole % 1024;
+        whole /= 1024;
+        unit += 1;
+    }
+    match (unit, rest * 10 / 1024) {
+        (0, _) | (_, 0) => format!("{whole} {}", UNITS[unit]),
+        (_, _) if whole >= 100 => format!("{whole} {}", UNITS[unit]),
+        (_, tenth) => format!("{whole}.{tenth} {}", UNITS[unit]),
+    }
+}
+
+/// `0.2 M fuel/s`, `1.4 G fuel/s`.
+pub(crate) fn fuel_per_s(n: u64) -> String {
+    let (unit, size) = match n {
+        1_000_000_000.. => ("G", 1_000_000_000),
+        _ => ("M", 1_000_000),
+    };
+    // Rounded up, so that a little is not shown as none.
+    let tenths = (u128::from(n) * 10).div_ceil(size);
+    format!("{}.{} {unit} fuel/s", tenths / 10, tenths % 10)
+}
+
+/// `just now`, `12 s ago`, `3 min ago`; an instant to come counts as now, for two clocks may differ.
+pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
+    /// Below it a person has just seen it happen.
+    const JUST_NOW_S: i64 = 10;
+    let seconds = now.as_second() - at.as_second();
+    match seconds {
+        ..JUST_NOW_S => "just now".to_string(),
+        JUST_NOW_S..120 => format!("{seconds} s ago"),
+        120..7_200 => format!("{} min ago", seconds / 60),
+        7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} d ago", seconds / 86_400),
+    }
+}
+
+/// `465 ms`, `1.2 s`, `2 min 5 s`.
+pub(crate) fn span(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => format!("{} ms", duration.as_millis()),
+        s @ 1..60 => format!("{s}.{} s", duration.subsec_millis() / 100),
+        s => format!("{} min {} s", s / 60, s % 60),
+    }
+}
+
+/// `1 slot`, `2 slots`.
+pub(crate) fn count(n: u64, noun: &str) -> String {
+    let ending = if n == 1 { "" } else { "s" };
+    format!("{n} {noun}{ending}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_read_well() {
+        let read: Vec<String> = [0, 1023, 1024, 4_300_000, 128 << 20, 1_572_864]
+            .map(bytes)
+            .to_vec();
+        assert_eq!(read, ["0 B", "1023 B", "1 KiB", "4.1 MiB", "128 MiB", "1.5 MiB"]);
+        let read: Vec<String> = [0, 1, 200_000, 2_345_000_000].map(fuel_per_s).to_vec();
+        assert_eq!(
+            read,
+            ["0.0 M fuel/s", "0.1 M fuel/s", "0.2 M fuel/s", "2.4 G fuel/s"]
+        );
+        let read: Vec<String> = [465, 1_230, 125_000]
+            .map(|ms| span(Duration::from_millis(ms)))
+            .to_vec();
+        assert_eq!(read, ["465 ms", "1.2 s", "2 min 5 s"]);
+    }
+
+    #[test]
+    fn ages_read_well() {
+        let at = |s| Timestamp::from_second(s).expect("in range");
+        let read: Vec<String> = [-5, 3, 15, 600, 7_200, 400_000]
+            .map(|s| ago(at(0), at(s)))
+            .to_vec();
+        assert_eq!(
+            read,
+            [
+                "just now",
+                "just now",
+                "15 s ago",
+                "10 min ago",
+                "2 h ago",
+                "4 d ago"
+            ]
+        );
+    }
+}

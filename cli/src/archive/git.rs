@@ -1,0 +1,264 @@
+//! The git repository of a folder, through the `git` program.
+//!
+//! Invariant: no hook and no monitor of the repository runs, and what is deployed has passed none of its filters.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
+};
+
+/// Variables of a surrounding git (in a hook, say) that would point ours at another repository.
+const REDIRECTING: &[&str] = &[
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_PREFIX",
+];
+/// Longest header that `cat-file --batch` writes before an object.
+const OBJECT_HEADER_BYTES_MAX: u64 = 4 << 10;
+
+/// What a folder is to git.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Not the top of a repository, or there is no git.
+    NoTop,
+    /// The top of a repository that has no commit yet.
+    NoCommit,
+    /// The top of a repository; the id of HEAD.
+    Head { commit: String },
+    /// git refuses the repository.
+    Refused { reason: String },
+}
+
+/// A file of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TreeFile {
+    pub(crate) mode: String,
+    pub(crate) id: String,
+    /// None for a submodule.
+    pub(crate) bytes: Option<u64>,
+    /// Relative to the top, as git has it.
+    pub(crate) path: Vec<u8>,
+}
+
+fn git(dir: &Path) -> Command {
+    let mut command = Command::new("git");
+    command.args([
+        "--no-optional-locks",
+        "-c",
+        "core.fsmonitor=false",
+        "-c",
+        "core.hooksPath=/dev/null",
+    ]);
+    command.arg("-C").arg(dir);
+    for name in REDIRECTING {
+        command.env_remove(name);
+    }
+    command
+        .env("LC_ALL", "C")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_NO_LAZY_FETCH", "1");
+    command.stdin(Stdio::null());
+    command
+}
+
+fn output(command: &mut Command) -> io::Result<Result<String, String>> {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output()?;
+    Ok(match status.success() {
+        true => Ok(String::from_utf8_lossy(&stdout).trim_end().to_string()),
+        false => Err(String::from_utf8_lossy(&stderr)
+            .lines()
+            .next()
+            .unwrap_or("git failed")
+            .to_string()),
+    })
+}
+
+/// The URL of a remote; none without git, a repository or the remote.
+pub(crate) fn remote_url(dir: &Path, remote: &str) -> Option<String> {
+    let key = format!("remote.{remote}.url");
+    output(git(dir).args(["config", "--get", &key]))
+        .ok()?
+        .ok()
+        .filter(|url| !url.is_empty())
+}
+
+/// Whether any folder from `dir` upward is a repository's top.
+pub(crate) fn is_inside_repository(dir: &Path) -> bool {
+    dir.ancestors().any(|folder| folder.join(".git").exists())
+}
+
+/// What `dir` is to git.
+pub(crate) fn standing(dir: &Path) -> Standing {
+    if !dir.join(".git").exists() {
+        return Standing::NoTop;
+    }
+    match output(git(dir).args(["rev-parse", "--show-toplevel"])) {
+        Err(_) => return Standing::NoTop,
+        Ok(Err(reason)) => return Standing::Refused { reason },
+        Ok(Ok(top)) => {
+            let is_top = |top: &Path| Some(top.canonicalize().ok()? == dir.canonicalize().ok()?);
+            if is_top(&PathBuf::from(top)) != Some(true) {
+                return Standing::NoTop;
+            }
+        }
+    }
+    match output(git(dir).args(["rev-parse", "--quiet", "--verify", "HEAD^{commit}"])) {
+        Ok(Ok(commit)) => Standing::Head { commit },
+        _ => Standing::NoCommit,
+    }
+}
+
+/// The commit's id and first line, as people read them.
+pub(crate) fn subject(dir: &Path, commit: &str) -> Option<String> {
+    output(git(dir).args(["log", "-1", "--no-show-signature", "--format=%h %s", commit]))
+        .ok()?
+        .ok()
+}
+
+/// Paths of the working tree that differ from HEAD or that git does not know.
+pub(crate) fn uncommitted(dir: &Path) -> Option<Vec<String>> {
+    let status = output(git(dir).args(["status", "--porcelain=v1", "-z", "--ignore-submodules=all"]))
+        .ok()?
+        .ok()?;
+    Some(
+        status
+            .split('\0')
+            .filter_map(|entry| entry.get(3..))
+            .map(str::to_string)
+            .collect(),
+    )
+}
+
+/// Every file of the commit.
+pub(crate) fn tree(dir: &Path, commit: &str) -> io::Result<Vec<TreeFile>> {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = git(dir)
+        .args(["ls-tree", "-r", "-z", "-l", "--full-tree", commit])
+        .output()?;
+    if !status.success() {
+        return Err(io::Error::other(
+            String::from_utf8_lossy(&stderr).trim().to_string(),
+        ));
+    }
+    let lines = stdout.split(|b| *b == 0).filter(|line| !line.is_empty());
+    lines
+        .map(|line| tree_file(line).ok_or_else(|| io::Error::other("git ls-tree wrote an unknown form")))
+        .collect()
+}
+
+/// Parses `100644 blob ID    SIZE\tPATH`.
+fn tree_file(line: &[u8]) -> Option<TreeFile> {
+    let tab = line.iter().position(|b| *b == b'\t')?;
+    let mut words = std::str::from_utf8(&line[..tab]).ok()?.split_ascii_whitespace();
+    let (mode, _kind, id, size) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    Some(TreeFile {
+        mode: mode.to_string(),
+        id: id.to_string(),
+        bytes: size.parse().ok(),
+        path: line[tab + 1..].to_vec(),
+    })
+}
+
+/// Reads objects one after another, as they are stored: no filter of the repository sees them.
+#[derive(Debug)]
+pub(crate) struct Objects {
+    child: Child,
+    ask: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Objects {
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        let mut child = git(dir)
+            .args(["cat-file", "--batch"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let ask = child
+            .stdin
+            .take()
+            .ok_or_else(|| io::Error::other("git has no input"))?;
+        let answers = child
+            .stdout
+            .take()
+            .ok_or_else(|| io::Error::other("git has no output"))?;
+        Ok(Self {
+            child,
+            ask,
+            answers: BufReader::new(answers),
+        })
+    }
+
+    /// Gives the content of an object to `take` and returns what it makes of it.
+    pub(crate) fn read<T>(
+        &mut self,
+        id: &str,
+        take: impl FnOnce(&mut dyn Read, u64) -> io::Result<T>,
+    ) -> io::Result<T> {
+        writeln!(self.ask, "{id}")?;
+        self.ask.flush()?;
+        let mut header = String::new();
+        (&mut self.answers)
+            .take(OBJECT_HEADER_BYTES_MAX)
+            .read_line(&mut header)?;
+        let bytes = header
+            .trim_end()
+            .strip_prefix(id)
+            .and_then(|rest| rest.strip_prefix(" blob "))
+            .and_then(|size| size.parse().ok())
+            .ok_or_else(|| io::Error::other(format!("git cannot read object {id}: {}", header.trim_end())))?;
+        let mut content = (&mut self.answers).take(bytes);
+        let taken = take(&mut content, bytes)?;
+        // What was not taken, and the line end behind it.
+        io::copy(&mut content, &mut io::sink())?;
+        self.answers.read_exact(&mut [0; 1])?;
+        Ok(taken)
+    }
+}
+
+impl Drop for Objects {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_tree_is_parsed() {
+        let file = tree_file(b"100644 blob abc      12\ta b.txt").expect("file");
+        assert_eq!(
+            (file.mode.as_str(), file.id.as_str(), file.bytes),
+            ("100644", "abc", Some(12))
+        );
+        assert_eq!(file.path, b"a b.txt");
+        assert_eq!(
+            tree_file(b"160000 commit abc       -\tsub")
+                .expect("submodule")
+                .bytes,
+            None
+        );
+        assert_eq!(tree_file(b"nonsense"), None);
+    }
+}

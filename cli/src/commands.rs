@@ -1,0 +1,91 @@
+//! The commands, one a file: each has its arguments, whose comments are the help, and a `run`.
+
+mod apps;
+mod clusters;
+mod config;
+mod create;
+mod deploy;
+mod destroy;
+mod internal;
+mod logs;
+mod node;
+mod open;
+mod ps;
+mod releases;
+mod restart;
+mod rollback;
+mod scale;
+mod status;
+mod up;
+mod version;
+
+/// What follows the making of a release, alike for `deploy`, `config` and `rollback`.
+mod released;
+
+use std::io;
+
+use clap::Subcommand;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{args::Cli, context::Context, failure::CommandResult, home::Environment, ui::Ui};
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Up(up::Args),
+    Create(create::Args),
+    Deploy(deploy::Args),
+    Config(config::Args),
+    Scale(scale::Args),
+    Ps(ps::Args),
+    Logs(logs::Args),
+    Releases(releases::Args),
+    Rollback(rollback::Args),
+    Restart(restart::Args),
+    Apps(apps::Args),
+    Open(open::Args),
+    Destroy(destroy::Args),
+    Status(status::Args),
+    Clusters(clusters::Args),
+    Node(node::Args),
+    Version(version::Args),
+    #[command(hide = true)]
+    Internal(internal::Args),
+}
+
+/// The runtime a command needs: servers use all cores, a child with limits or a single call one thread.
+pub(crate) fn runtime_for(command: &Command) -> io::Result<Runtime> {
+    match command {
+        Command::Up(_) | Command::Node(_) => Builder::new_multi_thread().enable_all().build(),
+        _ => Builder::new_current_thread().enable_all().build(),
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandResult {
+    let context = Context {
+        ui,
+        globals: cli.globals,
+        environment,
+    };
+    match cli.command {
+        Command::Up(args) => up::run(args).await,
+        Command::Node(args) => node::run(args).await,
+        Command::Internal(args) => internal::run(args).await,
+        Command::Create(args) => create::run(&context, args).await,
+        Command::Deploy(args) => deploy::run(&context, args).await,
+        Command::Config(args) => config::run(&context, args).await,
+        Command::Scale(args) => scale::run(&context, args).await,
+        Command::Ps(args) => ps::run(&context, args).await,
+        Command::Logs(args) => logs::run(&context, args).await,
+        Command::Releases(args) => releases::run(&context, args).await,
+        Command::Rollback(args) => rollback::run(&context, args).await,
+        Command::Restart(args) => restart::run(&context, args).await,
+        Command::Apps(args) => apps::run(&context, args).await,
+        Command::Open(args) => open::run(&context, args).await,
+        Command::Destroy(args) => destroy::run(&context, args).await,
+        Command::Status(args) => status::run(&context, args).await,
+        Command::Clusters(args) => clusters::run(&context, args),
+        Command::Version(args) => version::run(&context, args).await,
+    }
+}

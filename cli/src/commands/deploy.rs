@@ -1,0 +1,121 @@
+//! `gilliam deploy`.
+
+use std::path::PathBuf;
+
+use gilliam_client::{Client, DeployRequest};
+use gilliam_model::{
+    api::{DeployEvent, ReleaseInfo},
+    name::AppName,
+};
+
+use crate::{
+    amounts,
+    archive::{self, Archive},
+    args::Waiting,
+    commands::{released, scale},
+    context::{Context, working_directory},
+    failure::{CommandError, CommandResult},
+    ui::Ui,
+};
+
+/// Builds the project and releases it; what the previous release ran moves to the new one.
+///
+/// Deploys HEAD at the top of a git repository; elsewhere, or with DIR, the folder as it is, less what .gitignore and
+/// .gilliamignore name. A .wasm that the Procfile names is always included.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The folder to deploy as it is.
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Says what changed.
+    #[arg(long, short = 'm', value_name = "TEXT")]
+    message: Option<String>,
+    /// Scales the new release: web=1.
+    #[arg(long, value_name = "PROCESS=COUNT", num_args = 1)]
+    scale: Vec<String>,
+    /// Leaves what runs on its release.
+    #[arg(long)]
+    no_migrate: bool,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
+    let ui = context.ui;
+    let counts = scale::parse_counts(&args.scale)?;
+    let current = working_directory()?;
+    let app = context.app_at(
+        args.dir
+            .as_ref()
+            .map(|dir| current.join(dir))
+            .as_deref()
+            .unwrap_or(&current),
+    )?;
+    let client = context.client()?;
+    let archive = pack(args.dir, current).await?;
+    for hint in &archive.hints {
+        ui.hint(hint);
+    }
+    ui.note(&format!(
+        "Deploying {} to {app} ({})",
+        archive.origin,
+        amounts::bytes(archive.bytes)
+    ));
+    let message = args.message.clone().or_else(|| archive.message.clone());
+    let request = DeployRequest {
+        message,
+        migrate: !args.no_migrate,
+    };
+    let release = build(ui, &client, &app, &request, archive).await?;
+    let after = released::After {
+        context,
+        client: &client,
+        app: &app,
+        waiting: &args.waiting,
+    };
+    after.announce(&release)?;
+    if counts.is_empty() {
+        return after.migrate_or_explain(&release).await;
+    }
+    if release.migrating {
+        after.wait_for_migration(&release).await?;
+    }
+    scale::change(
+        context,
+        &client,
+        &app,
+        Some(release.id),
+        counts,
+        &args.waiting,
+        scale::Print::Nothing,
+    )
+    .await
+}
+
+async fn pack(dir: Option<PathBuf>, current: PathBuf) -> CommandResult<Archive> {
+    // Reads many files: not on the thread that talks to the network.
+    tokio::task::spawn_blocking(move || archive::pack(dir.as_deref(), &current))
+        .await
+        .map_err(|e| CommandError::failed(format!("packing ended early: {e}")))?
+        .map_err(CommandError::from)
+}
+
+/// Sends the archive and shows the build until there is a release.
+async fn build(
+    ui: &Ui,
+    client: &Client,
+    app: &AppName,
+    request: &DeployRequest,
+    archive: Archive,
+) -> CommandResult<ReleaseInfo> {
+    let file = tokio::fs::File::from_std(archive.file);
+    let mut events = client.deploy(app, request, file, archive.bytes).await?;
+    loop {
+        match events.next().await? {
+            Some(DeployEvent::Output { line }) => ui.note(&line),
+            Some(DeployEvent::Released { release }) => return Ok(*release),
+            Some(DeployEvent::Failed { error }) => return Err(CommandError::refused(&error)),
+            None => return Err(CommandError::failed("the build ended without a release")),
+        }
+    }
+}

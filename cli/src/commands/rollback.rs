@@ -1,0 +1,43 @@
+//! `gilliam rollback`.
+
+use gilliam_model::{api::Rollback, release::ReleaseId};
+
+use crate::{
+    args::Waiting,
+    commands::released,
+    context::Context,
+    failure::{CommandError, CommandResult},
+};
+
+/// Makes a new release with the image and config of an older one; what runs moves to it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The release to go back to; by default the one before the newest.
+    #[arg(value_name = "vN")]
+    to: Option<String>,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
+    let to = args.to.as_deref().map(str::parse::<ReleaseId>).transpose();
+    let to = to.map_err(|e| CommandError::usage(e.to_string()))?;
+    let app = context.app()?;
+    let client = context.client()?;
+    let release = client
+        .rollback(
+            &app,
+            &Rollback {
+                to: to.map(|to| to.to_string()),
+            },
+        )
+        .await?;
+    let after = released::After {
+        context,
+        client: &client,
+        app: &app,
+        waiting: &args.waiting,
+    };
+    after.announce(&release)?;
+    after.migrate_or_explain(&release).await
+}

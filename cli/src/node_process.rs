@@ -1,0 +1,240 @@
+//! The node as a process beside the control plane: started, taken over, kept running, ended.
+//!
+//! In flows where its data and the control file are; out flows its ingress address, and the process is there again within
+//! a second whenever it ends. A node outlives a control plane that was killed, so the next one looks for it first.
+//!
+//! Invariant: at most one node runs on a data folder (the node holds a lock); this module never kills a process that does
+//! not hold that lock.
+
+use std::{
+    ffi::OsString,
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use gilliam_runtime::NodeRecord;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
+
+/// Longest wait for a node to listen: a cold machine loads the binary first.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+/// Longest wait for a node to end after it was told to: its grace for requests in flight, and a margin.
+pub(crate) const END_DEADLINE: Duration = Duration::from_secs(40);
+/// Between two looks at the node's record.
+const LOOK: Duration = Duration::from_millis(10);
+/// A node that ends sooner than this after its start is started again only after a delay.
+const HEALTHY: Duration = Duration::from_secs(5);
+/// Longest delay before a node is started again: P5 promises a crashed one back within a second.
+const DELAY_MAX: Duration = Duration::from_millis(800);
+/// The node's log is started anew above this size, so that it cannot fill the disk over restarts.
+const LOG_BYTES_MAX: u64 = 16 << 20;
+
+/// How the node is run.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeCommand {
+    /// The data folder of the platform.
+    pub(crate) data: PathBuf,
+    /// Where the ingress should listen.
+    pub(crate) http: SocketAddr,
+    /// First port of web instances.
+    pub(crate) port_base: u16,
+    /// The node's name.
+    pub(crate) name: String,
+}
+
+/// Why there is no node.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NodeProcessError {
+    #[error("cannot start the node")]
+    Start(#[source] io::Error),
+    #[error("the node ended before it listened:\n{log}")]
+    Ended { log: String },
+    #[error("the node did not listen within {} s", START_DEADLINE.as_secs())]
+    Silent,
+    #[error("an older node (process {pid}) does not end; end it and try again")]
+    Stuck { pid: i32 },
+}
+
+/// A node process, whether it was started here or found.
+#[derive(Debug)]
+pub(crate) struct NodeProcess {
+    /// Ends when the process does.
+    pidfd: AsyncFd<OwnedFd>,
+    /// Kept so that the child is reaped; none for a node that was found.
+    child: Option<tokio::process::Child>,
+    pid: Pid,
+    started: Instant,
+    /// Where its ingress listens.
+    pub(crate) http: SocketAddr,
+}
+
+impl NodeProcess {
+    /// Takes over the node that an earlier control plane left, or starts one.
+    pub(crate) async fn find_or_start(command: &NodeCommand) -> Result<Self, NodeProcessError> {
+        if let Some(found) = Self::found(command) {
+            let same_address = command.http == found.http || (command.http.port() == 0);
+            let same_version = record(&command.data).is_some_and(|r| r.version == crate::VERSION);
+            if same_address && same_version {
+                tracing::info!(pid = found.pid.as_raw_nonzero(), "took over the node that was running");
+                return Ok(found);
+            }
+            found.end().await?;
+        }
+        Self::start(command).await
+    }
+
+    /// The node that runs on this data folder, if one does.
+    fn found(command: &NodeCommand) -> Option<Self> {
+        let record = record(&command.data)?;
+        if !gilliam_runtime::is_running(&command.data) {
+            return None;
+        }
+        let pid = Pid::from_raw(i32::try_from(record.pid).ok()?)?;
+        let pidfd = AsyncFd::new(pidfd_open(pid, PidfdFlags::empty()).ok()?).ok()?;
+        Some(Self { pidfd, child: None, pid, started: Instant::now(), http: record.http })
+    }
+
+    /// Starts a node and waits until it listens.
+    async fn start(command: &NodeCommand) -> Result<Self, NodeProcessError> {
+        let folder = command.data.join("node");
+        let log = open_log(&folder).map_err(NodeProcessError::Start)?;
+        let log_start = log.metadata().map(|m| m.len()).unwrap_or(0);
+        let program = std::env::current_exe().map_err(NodeProcessError::Start)?;
+        let mut child = tokio::process::Command::new(program);
+        child.args(arguments(command)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // Its own process group: Ctrl-C reaches `up` alone, which then ends the node in order.
+        child.process_group(0).kill_on_drop(false);
+        let mut child = child.spawn().map_err(NodeProcessError::Start)?;
+        let started = Instant::now();
+        let pid = child.id();
+        while started.elapsed() < START_DEADLINE {
+            if let Ok(Some(_)) = child.try_wait() {
+                return Err(NodeProcessError::Ended { log: log_from(&folder, log_start) });
+            }
+            let record = record(&command.data).filter(|r| Some(r.pid) == pid);
+            if let (Some(record), Some(pid)) = (record, pid.and_then(|p| Pid::from_raw(i32::try_from(p).ok()?))) {
+                let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| NodeProcessError::Start(e.into()))?;
+                let pidfd = AsyncFd::new(pidfd).map_err(NodeProcessError::Start)?;
+                return Ok(Self { pidfd, child: Some(child), pid, started, http: record.http });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        let _ = child.start_kill();
+        Err(NodeProcessError::Silent)
+    }
+
+    /// Returns when the process has ended. Cancel-safe.
+    pub(crate) async fn ended(&mut self) {
+        // A pidfd is readable once its process has ended; an error here means the same for our purpose.
+        let _ = self.pidfd.readable().await;
+        if let Some(child) = &mut self.child {
+            let _ = child.wait().await;
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let _ = pidfd_send_signal(self.pidfd.get_ref(), signal);
+    }
+
+    /// Tells the process to finish what it has and end, and waits for it.
+    pub(crate) async fn end(mut self) -> Result<(), NodeProcessError> {
+        self.signal(Signal::TERM);
+        match tokio::time::timeout(END_DEADLINE, self.ended()).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(NodeProcessError::Stuck { pid: self.pid.as_raw_nonzero().get() }),
+        }
+    }
+
+    /// Ends the process at once.
+    pub(crate) async fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.ended().await;
+    }
+}
+
+/// Keeps a node running until the future is dropped; `node` always holds the present one.
+///
+/// After an end the next node gets the address the first one had, so that clients find it again.
+pub(crate) async fn keep_running(command: &NodeCommand, node: &mut NodeProcess) {
+    let mut command = command.clone();
+    command.http = node.http;
+    let mut delay = Duration::ZERO;
+    loop {
+        node.ended().await;
+        delay = if node.started.elapsed() > HEALTHY { Duration::ZERO } else { next_delay(delay) };
+        tracing::warn!(delay_ms = delay.as_millis(), "the node ended; starting another one");
+        loop {
+            tokio::time::sleep(delay).await;
+            match NodeProcess::start(&command).await {
+                Ok(started) => {
+                    *node = started;
+                    break;
+                }
+                Err(error) => {
+                    delay = next_delay(delay);
+                    tracing::error!(%error, "the node does not start");
+                }
+            }
+        }
+    }
+}
+
+fn next_delay(delay: Duration) -> Duration {
+    (delay * 2).clamp(Duration::from_millis(50), DELAY_MAX)
+}
+
+fn record(data: &Path) -> Option<NodeRecord> {
+    gilliam_runtime::read_record(data).ok().flatten()
+}
+
+fn arguments(command: &NodeCommand) -> Vec<OsString> {
+    let pairs: [(&str, OsString); 5] = [
+        ("--data", command.data.clone().into()),
+        ("--control", command.data.join(crate::control_file::NAME).into()),
+        ("--http", command.http.to_string().into()),
+        ("--port-base", command.port_base.to_string().into()),
+        ("--name", command.name.clone().into()),
+    ];
+    let pairs = pairs.into_iter().flat_map(|(flag, value)| [flag.into(), value]);
+    std::iter::once("node".into()).chain(pairs).collect()
+}
+
+fn open_log(folder: &Path) -> io::Result<std::fs::File> {
+    std::fs::create_dir_all(folder)?;
+    let path = folder.join("node.log");
+    let long = std::fs::metadata(&path).is_ok_and(|m| m.len() > LOG_BYTES_MAX);
+    let mut options = std::fs::OpenOptions::new();
+    if long {
+        options.write(true).truncate(true);
+    } else {
+        options.append(true);
+    }
+    options.create(true).open(path)
+}
+
+/// What the node wrote since its start, for the error message.
+fn log_from(folder: &Path, start: u64) -> String {
+    let bytes = std::fs::read(folder.join("node.log")).unwrap_or_default();
+    let start = usize::try_from(start).unwrap_or(0).min(bytes.len());
+    String::from_utf8_lossy(&bytes[start..]).trim_end().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_but_stay_below_a_second() {
+        let mut delay = Duration::ZERO;
+        let mut all = Vec::new();
+        for _ in 0..7 {
+            delay = next_delay(delay);
+            all.push(delay.as_millis());
+        }
+        assert_eq!(all, [50, 100, 200, 400, 800, 800, 800]);
+    }
+}
