@@ -85,7 +85,11 @@ impl Host {
         if let Ok(address) = bare.parse::<IpAddr>() {
             return Ok(Host::Address(address.to_canonical()));
         }
-        let name = normal(text);
+        let name = if text == "*." {
+            text.to_owned()
+        } else {
+            normal(text)
+        };
         match name.strip_prefix('*') {
             Some("") => Ok(Host::Any),
             Some(below) if below.starts_with('.') && is_name(&below[1..]) => {

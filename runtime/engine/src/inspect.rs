@@ -211,8 +211,11 @@ mod tests {
         let whole =
             wat::parse_str(r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#);
         let whole = whole.expect("wat");
+        // Cut between two sections after the export it is whole again, as far as anybody can tell.
+        let facts = inspect(&whole);
         for end in 0..whole.len() {
-            assert!(inspect(&whole[..end]).is_err(), "cut at {end}");
+            let cut = inspect(&whole[..end]);
+            assert!(cut.is_err() || cut == facts, "cut at {end}");
         }
     }
 

@@ -218,13 +218,16 @@ mod tests {
         assert!(bucket.wait(later).is_some());
     }
 
+    async fn explode() {
+        panic!("boom")
+    }
+
     #[tokio::test]
     async fn a_panic_ends_at_the_edge() {
         let bucket = Arc::new(CpuBucket::new(1_000, Instant::now()));
-        let result = Metered::new(async { panic!("boom") }, bucket, None).await;
-        let Err(Panicked(text)) = result else {
-            unreachable!("it panics")
-        };
+        let Panicked(text) = Metered::new(explode(), bucket, None)
+            .await
+            .expect_err("it panics");
         assert_eq!(text, "boom");
     }
 }

@@ -1,0 +1,194 @@
+//! Requests through real components, 0.2 and 0.3: answers, bodies, trailers, back-pressure, usage.
+
+mod support;
+
+use bytes::Bytes;
+use gilliam_engine::HttpInstance;
+use gilliam_model::{code::Code, image::Shape, limits::Limits};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use support::{Long, collect, fetch, get, guestbook, hello_p3, start, until};
+
+#[tokio::test]
+async fn a_0_2_component_answers() {
+    assert_eq!(support::shape_of(&guestbook()), Shape::HttpP2);
+    let (instance, _log) = start(&guestbook(), Limits::default()).await;
+    for _ in 0..3 {
+        let answer = fetch(&instance, "/").await.expect("answer");
+        assert_eq!(answer.status, 200);
+        assert!(answer.body.contains("POOL_SIZE  64"), "{}", answer.body);
+    }
+    assert_eq!(fetch(&instance, "/nothing").await.expect("answer").status, 404);
+    assert_eq!(instance.usage().requests_total, 4);
+}
+
+#[tokio::test]
+async fn a_0_3_component_answers() {
+    assert_eq!(support::shape_of(&hello_p3()), Shape::HttpP3);
+    let (instance, _log) = start(&hello_p3(), Limits::default()).await;
+    for _ in 0..300 {
+        let answer = fetch(&instance, "/").await.expect("answer");
+        assert_eq!(
+            (answer.status, answer.body.starts_with("hello from WASI 0.3")),
+            (200, true)
+        );
+    }
+    assert_eq!(
+        fetch(&instance, "/env").await.expect("answer").body,
+        "POOL_SIZE=64\n"
+    );
+    assert_eq!(
+        fetch(&instance, "/sleep?ms=20").await.expect("answer").body,
+        "slept 20 ms\n"
+    );
+}
+
+#[tokio::test]
+async fn nothing_of_the_host_is_seen() {
+    let (instance, _log) = start(&guestbook(), Limits::default()).await;
+    assert_eq!(
+        fetch(&instance, "/env").await.expect("answer").body,
+        "POOL_SIZE=64\n"
+    );
+}
+
+#[tokio::test]
+async fn a_call_may_move_between_threads() {
+    fn is_send<T: Send>(value: T) -> T {
+        value
+    }
+    let (instance, _log) = start(&guestbook(), Limits::default()).await;
+    assert!(is_send(instance.call(get("/"))).await.is_ok());
+}
+
+#[tokio::test]
+async fn trailers_pass_both_ways() {
+    let (instance, _log) = start(&guestbook(), Limits::default()).await;
+    let request = http::Request::post("http://app.localhost/trailers").header("trailer", "x-checksum");
+    let request = request
+        .body(Long {
+            left: 2,
+            trailers: true,
+        })
+        .expect("request");
+    let response = instance.call(request).await.expect("response");
+    let whole = response.into_body().collect().await.expect("body");
+    let trailers = whole.trailers().expect("trailers");
+    assert_eq!(trailers["x-checksum"], "abc");
+    assert_eq!(trailers["x-body-bytes"], "131072");
+}
+
+#[tokio::test]
+async fn usage_is_final_and_the_same_for_the_same_input() {
+    let (instance, _log) = start(&guestbook(), Limits::default()).await;
+    let mut fuels = Vec::new();
+    for _ in 0..5 {
+        let answer = fetch(&instance, "/headers").await.expect("answer");
+        let figures = answer.usage.finished().await;
+        assert!(
+            figures.fuel > 0 && figures.memory_bytes_peak > 64 << 10,
+            "{figures:?}"
+        );
+        assert!(
+            !figures.cpu.is_zero() && figures.wall >= figures.cpu / 2,
+            "{figures:?}"
+        );
+        assert_eq!(answer.usage.figures(), Some(figures));
+        fuels.push(figures.fuel);
+    }
+    fuels.dedup();
+    assert_eq!(fuels.len(), 1, "{fuels:?}");
+    let usage = instance.usage();
+    assert!(
+        usage.fuel_total >= 5 * fuels[0] && usage.cpu_ns_total > 0 && usage.in_flight == 0,
+        "{usage:?}"
+    );
+}
+
+#[tokio::test]
+async fn requests_beyond_the_backlog_are_refused() {
+    let limits = Limits {
+        concurrency_max: 2,
+        backlog_max: 1,
+        ..Limits::default()
+    };
+    let (instance, _log) = start(&guestbook(), limits).await;
+    let calls = (0..5).map(|_| fetch(&instance, "/sleep?ms=300"));
+    let answers = futures::future::join_all(calls).await;
+    let refused: Vec<_> = answers
+        .iter()
+        .filter_map(|answer| answer.as_ref().err())
+        .collect();
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 3);
+    assert!(refused.iter().all(|error| error.code == Code::H11), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_ends_the_guest() {
+    for loaded in [guestbook(), hello_p3()] {
+        let limits = Limits {
+            request_ms_max: 600_000,
+            ..Limits::default()
+        };
+        let (instance, _log) = start(&loaded, limits).await;
+        let gone = tokio::time::timeout(
+            std::time::Duration::from_millis(50),
+            instance.call(get("/sleep?ms=600000")),
+        );
+        assert!(gone.await.is_err());
+        until("the lane ends", || instance.usage().in_flight == 0).await;
+
+        let request = http::Request::post("http://app.localhost/echo");
+        let endless = StreamBody::new(futures::stream::repeat_with(|| {
+            Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(b"x")))
+        }));
+        let response = instance
+            .call(request.body(endless).expect("request"))
+            .await
+            .expect("response");
+        let mut body = response.into_body();
+        assert!(body.frame().await.expect("frame").is_ok());
+        drop(body);
+        until("the lane ends", || instance.usage().in_flight == 0).await;
+        assert!(fetch(&instance, "/").await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn draining_lets_requests_end_and_takes_no_more() {
+    let (instance, _log) = start(&guestbook(), Limits::default()).await;
+    let (running, ()) = tokio::join!(fetch(&instance, "/sleep?ms=100"), async {
+        until("it runs", || instance.usage().in_flight == 1).await;
+        instance.drain().await;
+        assert_eq!(instance.usage().in_flight, 0);
+    });
+    assert_eq!(running.expect("answer").status, 200);
+    assert_eq!(fetch(&instance, "/").await.expect_err("refused").code, Code::H14);
+}
+
+#[tokio::test]
+async fn killing_ends_requests_in_progress() {
+    let (instance, _log) = start(&guestbook(), Limits::default()).await;
+    let (running, ()) = tokio::join!(fetch(&instance, "/sleep?ms=60000"), async {
+        until("it runs", || instance.usage().in_flight == 1).await;
+        instance.kill();
+    });
+    assert_eq!(running.expect_err("killed").code, Code::H13);
+}
+
+#[tokio::test]
+async fn a_request_without_a_host_is_refused() {
+    let (instance, _log) = start(&guestbook(), Limits::default()).await;
+    let request = http::Request::builder()
+        .uri("/")
+        .body(Full::<Bytes>::default())
+        .expect("request");
+    assert_eq!(instance.call(request).await.expect_err("refused").code, Code::H26);
+    let request = http::Request::builder()
+        .uri("/ok")
+        .header("host", "app.localhost");
+    let response = instance
+        .call(request.body(Full::<Bytes>::default()).expect("request"))
+        .await;
+    assert_eq!(collect(response.expect("answer")).await.body, "ok\n");
+}

@@ -1,0 +1,276 @@
+//! The engine as the tests see it: real engines, real components, and small guests written as WebAssembly text.
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(unreachable_pub, reason = "a module of test binaries has no outside")]
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::OnceLock,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use gilliam_engine::{
+    Artefact, CallError, CompileKey, Engines, EnginesConfig, EntryStream, HttpInstance, InstanceConfig,
+    Loaded, LogEntry, RequestUsage, ResponseBody, compile, inspect, load, write_sealed,
+};
+use gilliam_model::{code::Code, digest::Digest, image::Shape, limits::Limits};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full};
+use tokio::sync::mpsc;
+
+/// How long a test waits for what must happen.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// One set of engines per test binary: making them takes a tenth of a second.
+pub fn engines() -> Engines {
+    static ENGINES: OnceLock<Engines> = OnceLock::new();
+    let make = || {
+        let config = EnginesConfig {
+            http_p2_slots: 200,
+            p3_slots: 100,
+            guest_threads: NonZeroUsize::new(2).expect("two"),
+            ..EnginesConfig::default()
+        };
+        Engines::new(&config).expect("engines")
+    };
+    ENGINES.get_or_init(make).clone()
+}
+
+pub fn key() -> CompileKey {
+    CompileKey::from_bytes([7; 32])
+}
+
+/// Compiles and loads a component as a node does; a digest of our own making will do for tests.
+pub fn loaded(component: &[u8]) -> Loaded {
+    let shape = inspect(component).expect("a component").shape;
+    let artefact = Artefact {
+        shape,
+        digest: digest(component),
+    };
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder
+        .path()
+        .join(engines().cache_file_name(shape, &artefact.digest));
+    let code = compile(shape, component).expect("compiles");
+    write_sealed(&path, &key(), &artefact, &code).expect("sealed");
+    load(&engines(), &artefact, &key(), &path).expect("loads")
+}
+
+pub fn digest(bytes: &[u8]) -> Digest {
+    Digest::from_sha256(*blake3::hash(bytes).as_bytes())
+}
+
+/// A component of `make samples`.
+pub fn sample(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../samples")
+        .join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run make samples", path.display()))
+}
+
+pub fn guestbook() -> Loaded {
+    static LOADED: OnceLock<Loaded> = OnceLock::new();
+    LOADED
+        .get_or_init(|| loaded(&sample("guestbook/web.wasm")))
+        .clone()
+}
+
+pub fn hello_p3() -> Loaded {
+    static LOADED: OnceLock<Loaded> = OnceLock::new();
+    LOADED
+        .get_or_init(|| loaded(&sample("hello-p3/web.wasm")))
+        .clone()
+}
+
+/// An instance's configuration with these limits, and the other end of its log.
+pub fn config(limits: Limits) -> (InstanceConfig, Log) {
+    let (sender, receiver) = mpsc::channel(10_000);
+    let config = InstanceConfig {
+        label: "web.1".to_owned(),
+        args: vec!["web.wasm".to_owned()],
+        env: vec![("POOL_SIZE".to_owned(), "64".to_owned())],
+        limits,
+        outbound: Vec::new(),
+        listen_port: None,
+        log: sender,
+    };
+    (config, Log { receiver })
+}
+
+pub async fn start(loaded: &Loaded, limits: Limits) -> (HttpInstance, Log) {
+    let (config, log) = config(limits);
+    (HttpInstance::start(loaded, config).await.expect("starts"), log)
+}
+
+/// The log of one instance.
+pub struct Log {
+    receiver: mpsc::Receiver<LogEntry>,
+}
+
+impl Log {
+    /// Waits for the next entry that `wanted` accepts.
+    pub async fn find(&mut self, wanted: impl Fn(&LogEntry) -> bool) -> LogEntry {
+        let found = async {
+            loop {
+                let entry = self.receiver.recv().await.expect("the log is open");
+                if wanted(&entry) {
+                    return entry;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, found)
+            .await
+            .expect("the log entry comes in time")
+    }
+
+    pub async fn platform(&mut self, code: Code) -> String {
+        self.find(|entry| entry.stream == EntryStream::Platform(code))
+            .await
+            .text
+    }
+
+    /// What is there now.
+    pub fn entries(&mut self) -> Vec<LogEntry> {
+        std::iter::from_fn(|| self.receiver.try_recv().ok()).collect()
+    }
+}
+
+pub fn get(path: &str) -> http::Request<Full<Bytes>> {
+    let uri = format!("http://app.localhost{path}");
+    http::Request::builder()
+        .uri(uri)
+        .body(Full::default())
+        .expect("request")
+}
+
+/// A whole response.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+    pub usage: RequestUsage,
+}
+
+pub async fn collect(response: http::Response<ResponseBody>) -> Answer {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("a whole body").to_bytes();
+    let usage = parts.extensions.get::<RequestUsage>().expect("usage").clone();
+    Answer {
+        status: parts.status.as_u16(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+        usage,
+    }
+}
+
+pub async fn fetch(instance: &HttpInstance, path: &str) -> Result<Answer, CallError> {
+    let response = tokio::time::timeout(DEADLINE, instance.call(get(path)))
+        .await
+        .expect("a call ends")?;
+    Ok(collect(response).await)
+}
+
+/// Waits until `state` holds.
+pub async fn until(what: &str, state: impl Fn() -> bool) {
+    let wait = async {
+        while !state() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("{what} in time"));
+}
+
+/// A component from a core module in text form, for `world`: `http`, `command`, `http3` or `command3`.
+pub fn guest(world: &str, core: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("folder");
+    let worlds = "package test:guest;
+        world http { include wasi:http/proxy@0.2.12; }
+        world command { include wasi:cli/command@0.2.12; }
+        world http3 { include wasi:http/service@0.3.0; }
+        world command3 { include wasi:cli/command@0.3.0; }";
+    std::fs::write(folder.path().join("worlds.wit"), worlds).expect("wit");
+    let deps = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../wit/deps");
+    let deps = deps.canonicalize().expect("the repository's wit/deps");
+    std::os::unix::fs::symlink(deps, folder.path().join("deps")).expect("link");
+    let mut resolve = wit_parser::Resolve::default();
+    let (package, _) = resolve.push_dir(folder.path()).expect("wit");
+    let world = resolve.select_world(&[package], Some(world)).expect("world");
+    let mut module = wat::parse_str(core).expect("core module");
+    wit_component::embed_component_metadata(
+        &mut module,
+        &resolve,
+        world,
+        wit_component::StringEncoding::UTF8,
+    )
+    .expect("metadata");
+    wit_component::ComponentEncoder::default()
+        .module(&module)
+        .expect("module")
+        .validate(true)
+        .encode()
+        .expect("component")
+}
+
+/// A 0.2 http guest whose handler has this body and whose module has these other fields.
+pub fn http_guest(fields: &str, handler: &str) -> Vec<u8> {
+    guest(
+        "http",
+        &format!(
+            r#"(module
+                {fields}
+                (memory (export "memory") 1)
+                (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+                (func $handle (export "wasi:http/incoming-handler@0.2.12#handle")
+                    (param $request i32) (param $out i32) {handler}))"#
+        ),
+    )
+}
+
+/// A 0.2 command whose `run` has this body.
+pub fn command_guest(fields: &str, run: &str) -> Vec<u8> {
+    guest(
+        "command",
+        &format!(
+            r#"(module
+                {fields}
+                (memory (export "memory") 1)
+                (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+                (func (export "wasi:cli/run@0.2.12#run") (result i32) {run}))"#
+        ),
+    )
+}
+
+pub fn shape_of(loaded: &Loaded) -> Shape {
+    loaded.artefact().shape
+}
+
+/// A body of `left` pieces of 64 KiB, and trailers.
+pub struct Long {
+    pub left: usize,
+    pub trailers: bool,
+}
+
+impl http_body::Body for Long {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        static PIECE: [u8; 64 << 10] = [b'x'; 64 << 10];
+        if self.left > 0 {
+            self.left -= 1;
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&PIECE)))));
+        }
+        if std::mem::take(&mut self.trailers) {
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("x-checksum", "abc".parse().expect("value"));
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        Poll::Ready(None)
+    }
+}
