@@ -1,1 +1,37 @@
-//! gilliam-builder
+//! The builder: the archive of a project becomes a sealed image.
+//!
+//! In flow a tar archive that a stranger made and the folder of an OCI image layout, out flow the image's digest, its
+//! contents, and lines of output for people. The steps, a module each: `archive` unpacks, `procfile` and `manifest` read what
+//! the author wrote, `detect` and `prebuilt` find each process's component, `component` checks it (adapting core modules),
+//! `layout` and `seal` store it.
+//!
+//! It is synchronous and made for a short-lived child process ([`child`]): it may use memory and time up to the child's
+//! limits, and dying in it hurts nobody else.
+//!
+//! Must never: run anything of the project, open a path outside its scratch folder and the image layout, or know of apps,
+//! releases and nodes.
+
+pub mod archive;
+pub mod child;
+pub mod component;
+pub mod detect;
+pub mod layout;
+pub mod manifest;
+pub mod offer;
+pub mod prebuilt;
+pub mod procfile;
+pub mod words;
+
+mod adapt;
+mod build;
+mod error;
+mod interface;
+mod outbound;
+mod outline;
+mod proposals;
+mod quantity;
+mod seal;
+mod shape;
+
+pub use build::{BuildRequest, Sealed, build};
+pub use error::BuildError;

@@ -1,0 +1,247 @@
+//! The build itself: one pass from the archive to the image.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
+
+use cap_std::{ambient_authority, fs::Dir};
+use gilliam_model::{
+    digest::Digest,
+    image::{Image, Process, Shape},
+    name::ProcessName,
+};
+
+use crate::{
+    BuildError,
+    archive::{self, ArchiveLimits},
+    component::{self, Origin},
+    detect::{self, Source},
+    layout::{Layout, Staged},
+    manifest::{self, MANIFEST, MANIFEST_BYTES_MAX, ManifestError, Settings},
+    offer::Offer,
+    prebuilt,
+    procfile::{self, Entry, PROCFILE, PROCFILE_BYTES_MAX, ProcfileError},
+    seal,
+};
+
+/// What to build, and where to.
+#[derive(Debug, Clone, Copy)]
+pub struct BuildRequest<'a> {
+    /// The tar file. It is unpacked in a fresh folder beside it, which is removed again.
+    pub archive: &'a Path,
+    /// The OCI image layout, which is made when there is none.
+    pub blobs: &'a Path,
+}
+
+/// A finished image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// What is in it.
+    pub image: Image,
+}
+
+/// Builds an image; `output` gets each line for people as it happens.
+///
+/// Errors: [`BuildError`]; then no blob was stored.
+pub fn build(request: &BuildRequest<'_>, output: &mut dyn FnMut(&str)) -> Result<Sealed, BuildError> {
+    let scratch = |action| move |source| BuildError::Scratch { action, source };
+    let beside = request.archive.parent().unwrap_or(Path::new("."));
+    let folder = tempfile::Builder::new().prefix("build-").tempdir_in(beside);
+    let folder = folder.map_err(scratch("make a folder beside the archive"))?;
+    let project = Dir::open_ambient_dir(folder.path(), ambient_authority());
+    let project = project.map_err(scratch("open the folder beside the archive"))?;
+
+    let archive = File::open(request.archive).map_err(scratch("open the archive"))?;
+    let unpacked = archive::unpack(archive, &project, &ArchiveLimits::default())?;
+    let files = if unpacked.files == 1 { "file" } else { "files" };
+    output(&format!(
+        "-----> Unpacking {} {files}, {}",
+        unpacked.files,
+        size(unpacked.bytes)
+    ));
+
+    let entries = procfile::parse(&read_procfile(&project)?)?;
+    let settings = manifest::parse(&read_manifest(&project)?, &entries)?;
+    let layout = Layout::open(request.blobs)?;
+    let (image, components) = components(&project, &layout, &entries, settings, output)?;
+    let digest = seal::seal(&layout, &image, components)?;
+    output(&format!("-----> Sealed image {digest}"));
+    Ok(Sealed { digest, image })
+}
+
+/// A component that several processes may share.
+struct Component {
+    digest: Digest,
+    bytes: u64,
+    shape: Shape,
+    origin: Origin,
+}
+
+/// Makes every process's component and stages the distinct ones, in the order of the Procfile.
+fn components(
+    project: &Dir,
+    layout: &Layout,
+    entries: &[Entry],
+    mut settings: BTreeMap<ProcessName, Settings>,
+    output: &mut dyn FnMut(&str),
+) -> Result<(Image, Vec<Staged>), BuildError> {
+    let offer = Offer::new();
+    let mut staged: Vec<Staged> = Vec::new();
+    let mut by_path: BTreeMap<String, Component> = BTreeMap::new();
+    let mut processes = BTreeMap::new();
+    for entry in entries {
+        for word in entry.unexpanded() {
+            let word = procfile::shown(word);
+            output(&format!(
+                " !     Procfile line {}: {word} is passed to the process as it is; nothing is expanded",
+                entry.line
+            ));
+        }
+        let Source::Prebuilt { path } = detect::detect(entry)?;
+        if !by_path.contains_key(&path) {
+            let bytes = prebuilt::read(project, &path, entry.line)?;
+            let checked = component::check(&path, bytes, &offer)?;
+            let blob = layout.stage(&checked.bytes)?;
+            let (digest, bytes) = (blob.digest, blob.size);
+            if staged.iter().all(|earlier| earlier.digest != digest) {
+                staged.push(blob);
+            }
+            let component = Component {
+                digest,
+                bytes,
+                shape: checked.shape,
+                origin: checked.origin,
+            };
+            by_path.insert(path.clone(), component);
+        }
+        let component = &by_path[&path];
+        output(&process_line(entry, &path, component));
+        let Settings {
+            limits,
+            allowed_outbound_hosts,
+        } = settings.remove(&entry.name).unwrap_or_default();
+        processes.insert(
+            entry.name.clone(),
+            Process {
+                component: component.digest,
+                component_bytes: component.bytes,
+                shape: component.shape,
+                command: entry.command.clone(),
+                args: entry.words.clone(),
+                limits,
+                allowed_outbound_hosts,
+            },
+        );
+    }
+    Ok((
+        Image {
+            schema_version: Image::SCHEMA_VERSION,
+            processes,
+        },
+        staged,
+    ))
+}
+
+/// `-----> web: web.wasm, http-p2, 66.1 KB`
+fn process_line(entry: &Entry, path: &str, component: &Component) -> String {
+    let origin = match component.origin {
+        Origin::AsGiven => "",
+        Origin::Adapted => ", adapted from WASI preview 1",
+    };
+    format!(
+        "-----> {}: {path}, {}, {}{origin}",
+        entry.name,
+        component.shape,
+        size(component.bytes)
+    )
+}
+
+fn read_procfile(project: &Dir) -> Result<Vec<u8>, BuildError> {
+    match read_text(project, PROCFILE, PROCFILE_BYTES_MAX)? {
+        Text::Read(bytes) => Ok(bytes),
+        Text::TooLong(bytes) => Err(ProcfileError::TooLong { bytes }.into()),
+        Text::NotAFile => Err(ProcfileError::NotAFile.into()),
+        Text::Missing => {
+            let names = project.entries().into_iter().flatten().flatten();
+            let mut names = names.filter_map(|entry| entry.file_name().into_string().ok());
+            Err(ProcfileError::Missing {
+                similar: names.find(|name| name.eq_ignore_ascii_case(PROCFILE)),
+            }
+            .into())
+        }
+    }
+}
+
+fn read_manifest(project: &Dir) -> Result<Vec<u8>, BuildError> {
+    match read_text(project, MANIFEST, MANIFEST_BYTES_MAX)? {
+        Text::Read(bytes) => Ok(bytes),
+        Text::TooLong(bytes) => Err(ManifestError::TooLong { bytes }.into()),
+        Text::NotAFile => Err(ManifestError::NotAFile.into()),
+        Text::Missing => Ok(Vec::new()),
+    }
+}
+
+enum Text {
+    Read(Vec<u8>),
+    TooLong(u64),
+    NotAFile,
+    Missing,
+}
+
+fn read_text(project: &Dir, name: &str, bytes_max: usize) -> Result<Text, BuildError> {
+    let read = || {
+        let file = match project.open(name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Text::Missing),
+            Err(error) => return Err(error),
+        };
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Ok(Text::NotAFile);
+        }
+        if metadata.len() > bytes_max as u64 {
+            return Ok(Text::TooLong(metadata.len()));
+        }
+        let mut bytes = Vec::new();
+        file.take(bytes_max as u64).read_to_end(&mut bytes)?;
+        Ok(Text::Read(bytes))
+    };
+    read().map_err(|source| BuildError::Scratch {
+        action: "read the project's files",
+        source,
+    })
+}
+
+/// A size as people read it: `66.1 KB`.
+fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "KB")];
+    match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
+        // Tenths, rounded down.
+        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_one_decimal() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1_000, "1.0 KB"),
+            (66_149, "66.1 KB"),
+            (1_250_000, "1.2 MB"),
+            (3_000_000_000, "3.0 GB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}

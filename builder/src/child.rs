@@ -1,0 +1,141 @@
+//! The build child: a short-lived process of the control plane that builds one archive.
+//!
+//! In flow `--blobs DIR --archive FILE`; out flow lines for people on stderr and one JSON [`BuildOutcome`] on stdout. The
+//! first thing it does is to limit itself. The parent bounds the wall time and kills the process group; a child that ends
+//! without an outcome was stopped by one of the limits.
+
+use std::{
+    any::Any,
+    ffi::OsString,
+    io::{self, Write as _},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use gilliam_model::{
+    api::{ApiError, BuildOutcome},
+    code::Code,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::{BuildRequest, Sealed, archive::FILE_BYTES_MAX, build};
+
+/// Processor time of one build. The largest guests are checked in two seconds; 64 processes of them in two minutes.
+const CPU_SECONDS_MAX: u64 = 120;
+/// Address space: the largest component, its adapted copy and its types take less than 1 GiB; the rest is for what an
+/// allocator reserves ahead.
+const ADDRESS_SPACE_BYTES_MAX: u64 = 3 << 30;
+/// Files open at once: three streams, the archive, and the folders on the way to one entry.
+const OPEN_FILES_MAX: u64 = 256;
+
+/// What a child reports when its arguments are wrong.
+const EXIT_USAGE: u8 = 2;
+
+/// Runs a build child to its end: 0 when an outcome was written, whichever; 2 for wrong arguments; else 1.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    if let Err(error) = limit_self() {
+        return report(&refused(
+            Code::A500,
+            format!("the build child cannot limit itself: {error}"),
+        ));
+    }
+    let Some(Arguments { blobs, archive }) = Arguments::parse(args) else {
+        line("usage: --blobs DIR --archive FILE");
+        return ExitCode::from(EXIT_USAGE);
+    };
+    let request = BuildRequest {
+        archive: &archive,
+        blobs: &blobs,
+    };
+    // What hostile input can make panic must still end in an outcome.
+    let result = catch_unwind(AssertUnwindSafe(|| build(&request, &mut |text| line(text))));
+    report(&match result {
+        Ok(Ok(Sealed { digest, image })) => BuildOutcome::Sealed { digest, image },
+        Ok(Err(error)) => BuildOutcome::Refused {
+            error: ApiError::from(&error),
+        },
+        Err(panic) => refused(
+            Code::A500,
+            format!("the builder failed: {}", panic_message(panic.as_ref())),
+        ),
+    })
+}
+
+struct Arguments {
+    blobs: PathBuf,
+    archive: PathBuf,
+}
+
+impl Arguments {
+    fn parse(args: impl IntoIterator<Item = OsString>) -> Option<Self> {
+        let (mut blobs, mut archive) = (None, None);
+        let mut args = args.into_iter();
+        while let Some(name) = args.next() {
+            let slot = match name.to_str()? {
+                "--blobs" => &mut blobs,
+                "--archive" => &mut archive,
+                _ => return None,
+            };
+            if slot.replace(PathBuf::from(args.next()?)).is_some() {
+                return None;
+            }
+        }
+        Some(Self {
+            blobs: blobs?,
+            archive: archive?,
+        })
+    }
+}
+
+fn limit_self() -> io::Result<()> {
+    let limits = [
+        (Resource::Cpu, CPU_SECONDS_MAX),
+        (Resource::As, ADDRESS_SPACE_BYTES_MAX),
+        (Resource::Nofile, OPEN_FILES_MAX),
+        (Resource::Fsize, FILE_BYTES_MAX),
+        // A core dump would hold the project.
+        (Resource::Core, 0),
+    ];
+    for (resource, max) in limits {
+        setrlimit(
+            resource,
+            Rlimit {
+                current: Some(max),
+                maximum: Some(max),
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn refused(code: Code, message: String) -> BuildOutcome {
+    BuildOutcome::Refused {
+        error: ApiError {
+            code,
+            message,
+            hint: None,
+        },
+    }
+}
+
+fn report(outcome: &BuildOutcome) -> ExitCode {
+    let mut text = serde_json::to_vec(outcome).expect("an outcome is plain data");
+    text.push(b'\n');
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(&text).and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// A reader that went away is no reason to stop: the outcome counts.
+fn line(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+}

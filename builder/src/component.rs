@@ -1,0 +1,293 @@
+//! Checking: bytes that anybody may have made become a component that the platform can run, or a reason why not.
+//!
+//! In flow the bytes of one process, out flow a valid component and its shape. The order is cheapest first: magic, counts,
+//! names, validation, imports. Core modules for WASI preview 1 are adapted on the way ([`crate::adapt`]).
+//!
+//! Only names are compared with the offer: interfaces, and the functions and resources that are asked of each. Whether
+//! the types behind the names agree is decided where the component is linked, by the engine.
+//!
+//! Must never: compile or run anything, load compiled code.
+
+use std::fmt;
+
+use gilliam_model::{code::Code, image::Shape};
+
+use crate::{
+    adapt,
+    offer::{Missing, Offer},
+    outline, proposals, shape,
+};
+
+/// Bytes of one component. The largest guests known (Python with a web framework) have 27 MB.
+pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
+
+/// A component that the platform can run.
+#[derive(Debug)]
+pub struct Checked {
+    /// The component.
+    pub bytes: Vec<u8>,
+    /// How it is run.
+    pub shape: Shape,
+    /// Where its bytes come from.
+    pub origin: Origin,
+}
+
+/// Whether a component is what was named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It is, byte for byte.
+    AsGiven,
+    /// It was made from a core module.
+    Adapted,
+}
+
+/// Why a component cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[error("{component} {fault}")]
+pub struct ComponentError {
+    /// The component as the Procfile names it.
+    pub component: String,
+    /// What is wrong with it.
+    #[source]
+    pub fault: Fault,
+}
+
+/// What is wrong with a component; each reads on from its name.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// No bytes.
+    #[error("is empty")]
+    Empty,
+    /// Compiled code.
+    #[error("is compiled code, which is never taken")]
+    Compiled,
+    /// The text format.
+    #[error("is WebAssembly text, not a component")]
+    Text,
+    /// Something else.
+    #[error("is not WebAssembly")]
+    NotWasm,
+    /// WebAssembly of another binary format.
+    #[error("is in a WebAssembly format that is not known here: version {version}, layer {layer}")]
+    Format {
+        /// Its version field.
+        version: u16,
+        /// Its layer field.
+        layer: u16,
+    },
+    /// It ends too early.
+    #[error("is cut off at byte {at}")]
+    Truncated {
+        /// Where.
+        at: usize,
+    },
+    /// It breaks a rule of the format.
+    #[error("is malformed at byte {at}: {message}")]
+    Malformed {
+        /// Where.
+        at: usize,
+        /// The rule.
+        message: String,
+    },
+    /// Too much of something.
+    #[error("has more than {max} {what}")]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// How much is taken.
+        max: u64,
+    },
+    /// A proposal that the engine has switched off.
+    #[error("uses {proposal}, which is off on this platform ({message}, at byte {at})")]
+    Proposal {
+        /// Its name.
+        proposal: &'static str,
+        /// How it was noticed.
+        message: String,
+        /// Where.
+        at: usize,
+    },
+    /// A core module that is neither a command nor made for a component world.
+    #[error("is a core module without _start, so there is nothing to run")]
+    NoStart,
+    /// Imports of a core module that no adapter provides.
+    #[error("imports {}; a core module may import wasi_snapshot_preview1 only", list(.imports))]
+    CoreImports {
+        /// Each as `module::name`.
+        imports: Vec<String>,
+        /// The way out.
+        hint: &'static str,
+    },
+    /// A core module that could not be adapted.
+    #[error("is a core module that cannot be made a component: {message}")]
+    Adapt {
+        /// Why.
+        message: String,
+    },
+    /// None of the exports that make a process.
+    #[error("exports nothing that the platform can run; it exports {}", list(.exports))]
+    NoShape {
+        /// What it exports.
+        exports: Vec<String>,
+    },
+    /// More than one of the exports that make a process.
+    #[error("exports {}, so how to run it is not clear", list(.exports))]
+    SeveralShapes {
+        /// Those exports.
+        exports: Vec<String>,
+    },
+    /// The right export without the right function.
+    #[error("exports {interface}, but {reason}")]
+    Handler {
+        /// The export.
+        interface: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Imports that the platform lacks.
+    #[error("{}{}", .first, also(.others))]
+    Imports {
+        /// The first of them.
+        first: Box<Missing>,
+        /// The names of the others.
+        others: Vec<String>,
+    },
+}
+
+impl Fault {
+    /// The fault behind an error of the parser or validator.
+    pub(crate) fn malformed(error: &wasmparser::BinaryReaderError) -> Self {
+        let at = error.offset();
+        if error.message().contains("unexpected end") {
+            return Fault::Truncated { at };
+        }
+        Fault::Malformed {
+            at,
+            message: error.message().replace('\n', ": "),
+        }
+    }
+
+    /// The code of the catalogue.
+    pub fn code(&self) -> Code {
+        match self {
+            Fault::Limit { .. } => Code::B10,
+            Fault::Imports { .. } | Fault::CoreImports { .. } => Code::B11,
+            _ => Code::B12,
+        }
+    }
+
+    /// The way out.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Fault::Empty | Fault::Truncated { .. } | Fault::Malformed { .. } => {
+                "build the component again, and copy the whole file".to_string()
+            }
+            Fault::Compiled => {
+                "name the component it was compiled from; the platform compiles it".to_string()
+            }
+            Fault::Text => "assemble it: wasm-tools parse FILE.wat -o FILE.wasm".to_string(),
+            Fault::NotWasm => "name a component, as built with --target wasm32-wasip2".to_string(),
+            Fault::Format { .. } => "build it again with current tools".to_string(),
+            Fault::Limit { .. } => "split the app, or leave out what it does not use".to_string(),
+            Fault::Proposal { .. } => "switch the proposal off in the compiler".to_string(),
+            Fault::NoStart => "give it a main function, or build it for wasm32-wasip2".to_string(),
+            Fault::CoreImports { hint, .. } => (*hint).to_string(),
+            Fault::Adapt { .. } => {
+                "build it for wasm32-wasip2, or make it a component with your own tools".to_string()
+            }
+            Fault::NoShape { .. } | Fault::Handler { .. } => format!("export {}", shape::wanted()),
+            Fault::SeveralShapes { .. } => {
+                "build one component per process, each with one of these exports".to_string()
+            }
+            Fault::Imports { first, .. } => return first.hint(),
+        })
+    }
+}
+
+/// Checks the bytes of `component`, named so in errors.
+pub fn check(component: &str, bytes: Vec<u8>, offer: &Offer) -> Result<Checked, ComponentError> {
+    check_bytes(bytes, offer).map_err(|fault| ComponentError {
+        component: component.to_string(),
+        fault,
+    })
+}
+
+fn check_bytes(bytes: Vec<u8>, offer: &Offer) -> Result<Checked, Fault> {
+    let (bytes, origin) = match recognise(&bytes)? {
+        Encoding::Component => (bytes, Origin::AsGiven),
+        Encoding::Module => (adapt::adapt(&bytes)?, Origin::Adapted),
+    };
+    if bytes.len() as u64 > COMPONENT_BYTES_MAX {
+        return Err(Fault::Limit {
+            what: "bytes",
+            max: COMPONENT_BYTES_MAX,
+        });
+    }
+    let outline = outline::outline(&bytes)?;
+    let found = shape::find(&outline.exports)?;
+    let types = proposals::validate(&bytes, found.shape)?;
+    shape::check_handler(&found, types.as_ref())?;
+    offer.check(&outline.imports, types.as_ref(), &found)?;
+    Ok(Checked {
+        bytes,
+        shape: found.shape,
+        origin,
+    })
+}
+
+enum Encoding {
+    Component,
+    Module,
+}
+
+fn recognise(bytes: &[u8]) -> Result<Encoding, Fault> {
+    const MAGIC: &[u8] = b"\0asm";
+    if bytes.is_empty() {
+        return Err(Fault::Empty);
+    }
+    // wasmtime's compiled code is an ELF file.
+    if bytes.starts_with(b"\x7fELF") {
+        return Err(Fault::Compiled);
+    }
+    if !bytes.starts_with(MAGIC) {
+        if MAGIC.starts_with(bytes) {
+            return Err(Fault::Truncated { at: bytes.len() });
+        }
+        let text = bytes.trim_ascii_start();
+        let is_text = [b"(component".as_slice(), b"(module", b"(;", b";;"]
+            .iter()
+            .any(|start| text.starts_with(start));
+        return Err(if is_text { Fault::Text } else { Fault::NotWasm });
+    }
+    let Some(&[v0, v1, l0, l1]) = bytes.get(4..8) else {
+        return Err(Fault::Truncated { at: bytes.len() });
+    };
+    match (u16::from_le_bytes([v0, v1]), u16::from_le_bytes([l0, l1])) {
+        (1, 0) => Ok(Encoding::Module),
+        (13, 1) => Ok(Encoding::Component),
+        (version, layer) => Err(Fault::Format { version, layer }),
+    }
+}
+
+/// `a, b and c`; at most a handful, for a hostile component may have a thousand.
+fn list(names: &[String]) -> impl fmt::Display {
+    const SHOWN_MAX: usize = 6;
+    let shown: Vec<String> = names
+        .iter()
+        .take(SHOWN_MAX)
+        .map(|name| crate::procfile::shown(name))
+        .collect();
+    match (names.len(), shown.split_last()) {
+        (_, None) => "nothing".to_string(),
+        (count, _) if count > SHOWN_MAX => format!("{} and {} more", shown.join(", "), count - SHOWN_MAX),
+        (1, Some((only, _))) => only.clone(),
+        (_, Some((last, before))) => format!("{} and {last}", before.join(", ")),
+    }
+}
+
+fn also(others: &[String]) -> impl fmt::Display {
+    match others {
+        [] => String::new(),
+        _ => format!(" (nor {})", list(others)),
+    }
+}

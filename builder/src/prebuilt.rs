@@ -1,0 +1,102 @@
+//! Prebuilt components: files of the project that are taken as they are.
+//!
+//! Invariant: a file is opened through the project's folder, so no link leads out of it, and read up to a limit.
+
+use std::io::{self, Read};
+
+use cap_std::fs::Dir;
+
+use crate::component::COMPONENT_BYTES_MAX;
+
+/// Why a file of the project could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PrebuiltError {
+    /// No such file.
+    #[error("Procfile line {line}: {path} is not in the project")]
+    Missing {
+        /// The entry's line.
+        line: usize,
+        /// The path it names.
+        path: String,
+    },
+    /// A directory, or a link that leads nowhere.
+    #[error("Procfile line {line}: {path} is not a file")]
+    NotAFile {
+        /// The entry's line.
+        line: usize,
+        /// The path it names.
+        path: String,
+    },
+    /// Larger than any component that is taken.
+    #[error("Procfile line {line}: {path} has {bytes} bytes; at most {COMPONENT_BYTES_MAX} are taken")]
+    TooLarge {
+        /// The entry's line.
+        line: usize,
+        /// The path it names.
+        path: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// It could not be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The path.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl PrebuiltError {
+    /// The way out.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            PrebuiltError::Missing { path, .. } => {
+                format!("build {path} first, and see that .gitignore or .gilliamignore do not leave it out")
+            }
+            PrebuiltError::NotAFile { .. } => "name the component's own file".to_string(),
+            PrebuiltError::TooLarge { .. } => "strip debug information from the component".to_string(),
+            PrebuiltError::Read { .. } => return None,
+        })
+    }
+}
+
+/// Reads the component at `path`, which line `line` of the Procfile names.
+pub fn read(project: &Dir, path: &str, line: usize) -> Result<Vec<u8>, PrebuiltError> {
+    let named = |path: &str| path.to_string();
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => PrebuiltError::Missing {
+            line,
+            path: named(path),
+        },
+        io::ErrorKind::NotADirectory => PrebuiltError::Missing {
+            line,
+            path: named(path),
+        },
+        _ => PrebuiltError::Read {
+            path: named(path),
+            source,
+        },
+    };
+    let file = project.open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(PrebuiltError::NotAFile {
+            line,
+            path: named(path),
+        });
+    }
+    if metadata.len() > COMPONENT_BYTES_MAX {
+        return Err(PrebuiltError::TooLarge {
+            line,
+            path: named(path),
+            bytes: metadata.len(),
+        });
+    }
+    let mut bytes = Vec::new();
+    file.take(COMPONENT_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    Ok(bytes)
+}
