@@ -149,7 +149,7 @@ fn uncommitted_hint(dir: &Path, prebuilt: &[String]) -> Option<String> {
     let expected = |path: &String| path == crate::project::APP_FILE || prebuilt.contains(path);
     let is_dirty = git::uncommitted(dir)?.iter().any(|path| !expected(path));
     is_dirty.then(|| {
-        "uncommitted changes are not deployed; `gilliam deploy .` deploys the folder as it is".to_string()
+        "uncommitted changes are not deployed; gilliam deploy . deploys the folder as it is".to_string()
     })
 }
 
@@ -170,9 +170,7 @@ impl From<ArchiveError> for CommandError {
         let hint = match &error {
             ArchiveError::NoProcfile {
                 uncommitted: true, ..
-            } => {
-                Some("it is not committed: git add Procfile && git commit, or `gilliam deploy .`".to_string())
-            }
+            } => Some("it is not committed: git add Procfile && git commit, or gilliam deploy .".to_string()),
             ArchiveError::NoProcfile { .. } => Some(
                 "name each process and its component in a file called Procfile, such as web: web.wasm"
                     .to_string(),
@@ -189,7 +187,7 @@ impl From<ArchiveError> for CommandError {
                 "the largest is {largest} ({}); name what the app does not need in .gilliamignore",
                 amounts::bytes(*largest_bytes)
             )),
-            ArchiveError::Git { .. } => Some("`gilliam deploy .` deploys the folder as it is".to_string()),
+            ArchiveError::Git { .. } => Some("gilliam deploy . deploys the folder as it is".to_string()),
             ArchiveError::Changed { .. } => Some("deploy again when nothing writes to it".to_string()),
             ArchiveError::Read { .. }
             | ArchiveError::Commit { .. }
@@ -202,3 +200,6 @@ impl From<ArchiveError> for CommandError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,7 @@ impl Context<'_> {
         let token = known.map(|(name, _)| home.token(&name)).transpose()?.flatten();
         let token = token.ok_or_else(|| {
             CommandError::failed(format!("there is no token for {api}"))
-                .hinted("set GILLIAM_TOKEN, or `gilliam clusters add NAME URL` with the token on its input")
+                .hinted("set GILLIAM_TOKEN, or gilliam clusters add NAME URL with the token on its input")
         })?;
         Ok((api.to_string(), token))
     }
@@ -88,7 +88,7 @@ impl Context<'_> {
         };
         let token = token.ok_or_else(|| {
             CommandError::failed(format!("there is no token for cluster {name}")).hinted(format!(
-                "set GILLIAM_TOKEN, or `gilliam clusters add {name} {api}` with the token on its input"
+                "set GILLIAM_TOKEN, or gilliam clusters add {name} {api} with the token on its input"
             ))
         })?;
         Ok((api, token))
@@ -113,7 +113,7 @@ fn pick(clusters: &Clusters, wanted: Option<&str>) -> CommandResult<(String, Str
             Ok((name.to_string(), clusters.clusters[name].api.clone()))
         }
         (_, true) => {
-            Err(CommandError::failed("no cluster is known").hinted("`gilliam up` starts one on this machine"))
+            Err(CommandError::failed("no cluster is known").hinted("gilliam up starts one on this machine"))
         }
         (Some(name), false) => Err(
             CommandError::failed(format!("no cluster is named {name:?}")).hinted(format!(
@@ -122,6 +122,6 @@ fn pick(clusters: &Clusters, wanted: Option<&str>) -> CommandResult<(String, Str
             )),
         ),
         (None, false) => Err(CommandError::failed("no cluster is the current one")
-            .hinted("pass --cluster, or `gilliam clusters use NAME`")),
+            .hinted("pass --cluster, or gilliam clusters use NAME")),
     }
 }

@@ -81,7 +81,7 @@ impl From<ClientError> for CommandError {
                 let refused = Self::refused(error);
                 match (&refused.hint, error.code) {
                     (None, Code::A401) => refused.hinted(
-                        "the token is not valid there; `gilliam up` writes a new one for this machine, or set GILLIAM_TOKEN",
+                        "the token is not valid there; gilliam up writes a new one for this machine, or set GILLIAM_TOKEN",
                     ),
                     _ => refused,
                 }
@@ -90,11 +90,11 @@ impl From<ClientError> for CommandError {
                 Self::failed(error.to_string()).hinted("is gilliam up running?")
             }
             ClientError::Timeout { .. } => Self::failed(error.to_string())
-                .hinted("the machine may be overloaded; `gilliam status` shows more"),
+                .hinted("the machine may be overloaded; gilliam status shows more"),
             ClientError::Protocol { .. } => Self::failed(error.to_string())
-                .hinted("another program may listen there; `gilliam clusters` shows the addresses"),
+                .hinted("another program may listen there; gilliam clusters shows the addresses"),
             ClientError::Interrupted { .. } => Self::failed(error.to_string())
-                .hinted("what was asked may have happened; `gilliam releases` and `gilliam ps` show it"),
+                .hinted("what was asked may have happened; gilliam releases and gilliam ps show it"),
             ClientError::Token => {
                 Self::failed(error.to_string()).hinted("check GILLIAM_TOKEN and credentials.json")
             }
@@ -105,7 +105,12 @@ impl From<ClientError> for CommandError {
 
 impl From<NameError> for CommandError {
     fn from(error: NameError) -> Self {
-        Self::failed(error.to_string())
+        let failed = Self::failed(error.to_string());
+        match error.kind {
+            "app" => failed.hinted("app names have lower-case letters, digits and dashes, such as guestbook"),
+            "process" => failed.hinted("process types are named in the Procfile, such as web or worker"),
+            _ => failed,
+        }
     }
 }
 

@@ -46,7 +46,7 @@ struct Listed<'a> {
 pub(crate) fn run(context: &Context<'_>, args: Args) -> CommandResult {
     let home = context.home()?;
     let unknown = |name: &str| {
-        CommandError::failed(format!("no cluster is named {name:?}")).hinted("`gilliam clusters` lists them")
+        CommandError::failed(format!("no cluster is named {name:?}")).hinted("gilliam clusters lists them")
     };
     match args.action.unwrap_or(Action::List) {
         Action::List => list(context),
@@ -93,7 +93,7 @@ fn list(context: &Context<'_>) -> CommandResult {
     }
     if listed.is_empty() {
         ui.note("no cluster is known");
-        ui.hint("`gilliam up` starts one on this machine");
+        ui.hint("gilliam up starts one on this machine");
         return Ok(());
     }
     let star = |is_current| if is_current { "*" } else { " " };

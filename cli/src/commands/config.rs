@@ -9,9 +9,9 @@ use crate::{
     failure::{CommandError, CommandResult},
 };
 
-/// Shows or changes an app's configuration, which its processes get as environment.
+/// Shows or changes an app's configuration.
 ///
-/// A change makes a new release, and what the previous one ran moves to it.
+/// Processes get it as environment. A change makes a new release, and what the previous one ran moves to it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Forms:\n  \
     gilliam config                     KEY=VALUE lines\n  \

@@ -8,7 +8,7 @@ use crate::{
     project::{self, APP_FILE},
 };
 
-/// Creates an app, and remembers it for this folder in `.gilliam.app`.
+/// Creates an app, and remembers it for this folder.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The app's name: lower-case letters, digits and dashes.

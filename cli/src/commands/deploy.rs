@@ -18,9 +18,9 @@ use crate::{
     ui::Ui,
 };
 
-/// Builds the project and releases it; what the previous release ran moves to the new one.
+/// Builds the project and releases it.
 ///
-/// Deploys HEAD at the top of a git repository; elsewhere, or with DIR, the folder as it is, less what .gitignore and
+/// What the previous release ran moves to the new one. Deploys HEAD at the top of a git repository; elsewhere, or with DIR, the folder as it is, less what .gitignore and
 /// .gilliamignore name. A .wasm that the Procfile names is always included.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -8,7 +8,7 @@ use crate::{
     project,
 };
 
-/// Removes an app with all its releases and stops its instances. There is no way back.
+/// Removes an app with all its releases and instances.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The app; by default this folder's.

@@ -14,7 +14,9 @@ use crate::{
 /// Lines shown unless a number is given: about a screen or two.
 const LINES_DEFAULT: usize = 100;
 
-/// Shows an app's log: what its instances print, what the platform says of them, one line for each request.
+/// Shows an app's log.
+///
+/// It holds what instances print, what the platform says of them, and one line for each request.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "app[web.1] is what an instance printed, gilliam[web.1] what the platform says of it, \

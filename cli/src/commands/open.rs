@@ -5,7 +5,7 @@ use crate::{
     failure::{CommandError, CommandResult},
 };
 
-/// Prints where an app answers: `xdg-open $(gilliam open)`.
+/// Prints where an app answers.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 

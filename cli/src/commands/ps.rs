@@ -17,7 +17,9 @@ const HEADER: &[&str] = &[
     "NAME", "RELEASE", "STATE", "SINCE", "HOST", "PORT", "MEMORY", "FUEL", "NOTE",
 ];
 
-/// Lists an app's instances: release, state, host and port, memory, fuel, restarts and the last failure.
+/// Lists an app's instances.
+///
+/// For each: release, state, host and port, memory, fuel per second, restarts and the last failure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Shows them again at every change, until interrupted.

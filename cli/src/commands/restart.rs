@@ -9,7 +9,7 @@ use crate::{
     progress::{self, Goal},
 };
 
-/// Starts instances anew; web instances are replaced without a failed request.
+/// Starts instances anew, without a failed request.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// `web`, `web.1`, or everything when absent.

@@ -9,7 +9,9 @@ use crate::{
     failure::{CommandError, CommandResult},
 };
 
-/// Makes a new release with the image and config of an older one; what runs moves to it.
+/// Goes back to an older release.
+///
+/// Makes a new one with its image and config, and what runs moves to that.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The release to go back to; by default the one before the newest.

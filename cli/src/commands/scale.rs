@@ -17,7 +17,7 @@ use crate::{
     progress::{self, Goal},
 };
 
-/// Shows or changes how many instances of each process type should run.
+/// Shows or changes how many instances should run.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "gilliam scale v2 web=2 worker=4\n\nWithout a release, the one that is scaled is meant, or the \

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{context::Context, failure::CommandResult};
 
-/// Prints the version of this program, and of the cluster's when it answers.
+/// Prints the versions of this program and of the cluster.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 

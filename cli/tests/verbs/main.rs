@@ -1,0 +1,13 @@
+//! The verbs as a user meets them: the built binary, its own home, what it prints and how it ends.
+//!
+//! What needs a platform is in `e2e`; here are the parts that must work, or be refused well, without one, and answers of
+//! servers that mean harm.
+
+mod clusters;
+mod deploy;
+mod env;
+mod help;
+mod hostile;
+mod output;
+mod project;
+mod usage;
