@@ -61,6 +61,8 @@ struct State {
     tokens_milli: u64,
     at: Instant,
     dropped: u64,
+    /// When it was last said how many lines were dropped.
+    said_at: Option<Instant>,
     remarks: Vec<Remark>,
 }
 
@@ -80,6 +82,7 @@ impl LogGate {
             tokens_milli,
             at: now,
             dropped: 0,
+            said_at: None,
             remarks: Vec::new(),
         };
         Self {
@@ -136,16 +139,17 @@ impl LogGate {
         self.send(EntryStream::Platform(code), text);
     }
 
-    /// Says how many lines were dropped, when that has not been said: called when a lane ends.
+    /// Says how many lines were dropped, unless that was said within the last second: called when a lane ends.
     pub(crate) fn settle(&self) {
-        let dropped = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut state.dropped)
-        };
+        let dropped = self
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .unsaid(Instant::now());
         self.say_dropped(dropped);
     }
 
-    /// Takes a token; without one the line counts as dropped, which is said once a second.
+    /// Takes a token; without one the line counts as dropped.
     fn admit(&self, now: Instant) -> bool {
         let dropped = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,7 +168,7 @@ impl LogGate {
                 return false;
             }
             state.tokens_milli -= 1_000;
-            std::mem::take(&mut state.dropped)
+            state.unsaid(now)
         };
         self.say_dropped(dropped);
         true
@@ -198,6 +202,29 @@ impl LogGate {
                 self.overflow.fetch_add(1, Relaxed);
             }
         }
+    }
+}
+
+impl Drop for LogGate {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let dropped = std::mem::take(&mut state.dropped);
+        self.say_dropped(dropped);
+    }
+}
+
+impl State {
+    /// Lines dropped since that was last said; none within a second of it, so that remarks are no flood themselves.
+    fn unsaid(&mut self, now: Instant) -> u64 {
+        if self.dropped == 0
+            || self
+                .said_at
+                .is_some_and(|at| now.duration_since(at) < REMARK_INTERVAL)
+        {
+            return 0;
+        }
+        self.said_at = Some(now);
+        std::mem::take(&mut self.dropped)
     }
 }
 

@@ -3,7 +3,6 @@
 mod support;
 
 use bytes::Bytes;
-use gilliam_engine::HttpInstance;
 use gilliam_model::{code::Code, image::Shape, limits::Limits};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};

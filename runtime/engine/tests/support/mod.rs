@@ -132,9 +132,18 @@ impl Log {
             .text
     }
 
-    /// What is there now.
-    pub fn entries(&mut self) -> Vec<LogEntry> {
-        std::iter::from_fn(|| self.receiver.try_recv().ok()).collect()
+    /// Everything up to the end of the instance.
+    pub async fn close(mut self) -> Vec<LogEntry> {
+        let mut entries = Vec::new();
+        let read = async {
+            while let Some(entry) = self.receiver.recv().await {
+                entries.push(entry);
+            }
+        };
+        tokio::time::timeout(DEADLINE, read)
+            .await
+            .expect("the instance ends in time");
+        entries
     }
 }
 

@@ -1,0 +1,195 @@
+//! Compiling, sealing and loading: what is accepted, and what is not.
+
+mod support;
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use gilliam_engine::{Artefact, CompileKey, LoadError, Loaded, compile, inspect, load, write_sealed};
+use gilliam_model::image::Shape;
+use support::{command_guest, digest, engines, guest, http_guest, key};
+
+struct Sealed {
+    folder: tempfile::TempDir,
+    artefact: Artefact,
+}
+
+impl Sealed {
+    fn new() -> Self {
+        let component = http_guest("", "");
+        let artefact = Artefact {
+            shape: Shape::HttpP2,
+            digest: digest(&component),
+        };
+        let sealed = Self {
+            folder: tempfile::tempdir().expect("folder"),
+            artefact,
+        };
+        let code = compile(artefact.shape, &component).expect("compiles");
+        write_sealed(&sealed.path(), &key(), &artefact, &code).expect("sealed");
+        sealed
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.folder
+            .path()
+            .join(engines().cache_file_name(self.artefact.shape, &self.artefact.digest))
+    }
+
+    fn load(&self) -> Result<Loaded, LoadError> {
+        load(&engines(), &self.artefact, &key(), &self.path())
+    }
+
+    /// Replaces the file by one with other bytes.
+    fn rewrite(&self, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = fs::read(self.path()).expect("read");
+        change(&mut bytes);
+        fs::remove_file(self.path()).expect("removed");
+        fs::write(self.path(), bytes).expect("written");
+        set_mode(&self.path(), 0o400);
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mode");
+}
+
+#[test]
+fn a_sealed_file_loads_and_is_private() {
+    let sealed = Sealed::new();
+    assert_eq!(sealed.load().expect("loads").artefact(), sealed.artefact);
+    let mode = fs::metadata(sealed.path())
+        .expect("metadata")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o400);
+    let names: Vec<_> = fs::read_dir(sealed.folder.path()).expect("folder").collect();
+    assert_eq!(names.len(), 1, "no draft is left");
+}
+
+#[test]
+fn an_altered_file_is_refused_wherever_it_was_altered() {
+    let sealed = Sealed::new();
+    let length = fs::metadata(sealed.path()).expect("metadata").len();
+    let length = usize::try_from(length).expect("fits");
+    for at in [0, 100, length / 2, length - 65, length - 1] {
+        let sealed = Sealed::new();
+        sealed.rewrite(|bytes| bytes[at] ^= 1);
+        let error = sealed.load().expect_err("altered");
+        assert!(matches!(error, LoadError::Unauthentic { .. }), "{at}: {error}");
+        assert!(error.recompile());
+    }
+    for cut in [0, 10, 64, length - 1] {
+        let sealed = Sealed::new();
+        sealed.rewrite(|bytes| bytes.truncate(cut));
+        assert!(sealed.load().is_err(), "cut at {cut}");
+    }
+}
+
+#[test]
+fn code_for_other_settings_is_stale() {
+    let sealed = Sealed::new();
+    sealed.rewrite(|bytes| {
+        let settings = bytes.len() - 64;
+        bytes[settings] ^= 1;
+    });
+    assert!(matches!(sealed.load(), Err(LoadError::Stale { .. })));
+}
+
+#[test]
+fn another_key_or_component_is_refused() {
+    let sealed = Sealed::new();
+    let other = CompileKey::from_bytes([8; 32]);
+    let error = load(&engines(), &sealed.artefact, &other, &sealed.path()).expect_err("other key");
+    assert!(matches!(error, LoadError::Unauthentic { .. }), "{error}");
+    let artefact = Artefact {
+        digest: digest(b"another component"),
+        ..sealed.artefact
+    };
+    let error = load(&engines(), &artefact, &key(), &sealed.path()).expect_err("other component");
+    assert!(matches!(error, LoadError::Unauthentic { .. }), "{error}");
+}
+
+#[test]
+fn a_file_that_anybody_may_write_is_refused() {
+    let sealed = Sealed::new();
+    set_mode(&sealed.path(), 0o600);
+    assert!(matches!(sealed.load(), Err(LoadError::Unauthentic { .. })));
+}
+
+#[test]
+fn a_missing_file_says_so() {
+    let sealed = Sealed::new();
+    fs::remove_file(sealed.path()).expect("removed");
+    assert!(matches!(sealed.load(), Err(LoadError::Read { .. })));
+}
+
+#[test]
+fn every_shape_compiles_for_its_engine() {
+    for name in [
+        "guestbook/web.wasm",
+        "guestbook/worker.wasm",
+        "hello-p3/web.wasm",
+        "echo-tcp/web.wasm",
+    ] {
+        let component = support::sample(name);
+        let facts = inspect(&component).expect("a component");
+        assert!(
+            facts.imports.iter().all(|import| import.missing.is_none()),
+            "{name}: {:?}",
+            facts.imports
+        );
+        assert_eq!(support::loaded(&component).artefact().shape, facts.shape);
+    }
+}
+
+#[test]
+fn an_import_that_is_not_offered_is_named() {
+    let component = wat::parse_str(
+        r#"(component
+            (import "wasi:keyvalue/store@0.2.0" (instance (export "open" (func))))
+            (instance $run (export "run" (func $run)))
+            (core module $m (func (export "run") (result i32) (i32.const 0)))
+            (core instance $i (instantiate $m)))"#,
+    );
+    // The text above has no function to lift; a real toolchain's output is used instead.
+    assert!(component.is_err());
+    let component = guest(
+        "command",
+        r#"(module (func (export "wasi:cli/run@0.2.12#run") (result i32) (i32.const 0)))"#,
+    );
+    let artefact = Artefact {
+        shape: Shape::HttpP2,
+        digest: digest(&component),
+    };
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("x.cwasm");
+    let code = compile(artefact.shape, &component).expect("compiles");
+    write_sealed(&path, &key(), &artefact, &code).expect("sealed");
+    let error = load(&engines(), &artefact, &key(), &path).expect_err("a command is no http component");
+    assert!(
+        matches!(&error, LoadError::Link(message) if message.contains("incoming-handler")),
+        "{error}"
+    );
+    assert!(!error.recompile());
+}
+
+#[test]
+fn proposals_that_are_switched_off_are_refused() {
+    for (name, fields) in [
+        ("threads", "(memory $shared 1 1 shared)"),
+        ("memory64", "(memory $long i64 1)"),
+        ("gc", "(type $s (struct (field i32)))"),
+        ("exceptions", "(tag $t)"),
+        ("custom page sizes", "(memory $small 1 (pagesize 1))"),
+        ("externref", "(table $e 1 externref)"),
+    ] {
+        let module = wat::parse_str(format!("(component (core module {fields}))")).expect(name);
+        assert!(compile(Shape::CommandP2, &module).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_command_of_0_2_is_found_by_its_export() {
+    let facts = inspect(&command_guest("", "(i32.const 0)")).expect("a component");
+    assert_eq!((facts.shape, facts.exports.len()), (Shape::CommandP2, 1));
+}

@@ -1,0 +1,431 @@
+//! Guests that do what a broken or hostile program does: each gets its code, and the host goes on.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use gilliam_engine::{CallError, EntryStream, HttpInstance, StartError};
+use gilliam_model::{code::Code, limits::Limits};
+use http_body_util::BodyExt as _;
+use support::{config, fetch, get, guestbook, hello_p3, http_guest, loaded, start};
+
+/// Imports with which a handler answers, and a function that does so with the status given.
+const ANSWER: &str = r#"
+    (import "wasi:http/types@0.2.12" "[constructor]fields" (func $fields (result i32)))
+    (import "wasi:http/types@0.2.12" "[constructor]outgoing-response"
+        (func $response (param i32) (result i32)))
+    (import "wasi:http/types@0.2.12" "[method]outgoing-response.set-status-code"
+        (func $status (param i32 i32) (result i32)))
+    (import "wasi:http/types@0.2.12" "[method]outgoing-response.body" (func $body (param i32 i32)))
+    (import "wasi:http/types@0.2.12" "[method]outgoing-body.write" (func $write (param i32 i32)))
+    (import "wasi:http/types@0.2.12" "[static]response-outparam.set"
+        (func $set (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
+    (import "wasi:io/streams@0.2.12" "[method]output-stream.check-write"
+        (func $check-write (param i32 i32)))
+    (import "wasi:io/streams@0.2.12" "[method]output-stream.write"
+        (func $write-bytes (param i32 i32 i32 i32)))
+    (func $answer (param $out i32) (param $code i32) (local $made i32)
+        (local.set $made (call $response (call $fields)))
+        (drop (call $status (local.get $made) (local.get $code)))
+        (call $set (local.get $out) (i32.const 0) (local.get $made)
+            (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
+    ;; Sends the head with status 200 and returns the stream of its body.
+    (func $open (param $out i32) (result i32) (local $made i32)
+        (local.set $made (call $response (call $fields)))
+        (call $body (local.get $made) (i32.const 0))
+        (call $write (i32.load (i32.const 4)) (i32.const 8))
+        (call $set (local.get $out) (i32.const 0) (local.get $made)
+            (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
+        (i32.load (i32.const 12)))
+"#;
+
+async fn call_fails(instance: &HttpInstance, path: &str) -> CallError {
+    fetch(instance, path).await.expect_err("the guest fails")
+}
+
+async fn start_fails(component: &[u8], limits: Limits) -> StartError {
+    let (config, _log) = config(limits);
+    HttpInstance::start(&loaded(component), config)
+        .await
+        .expect_err("the guest fails")
+}
+
+fn fuel(fuel_per_request_max: u64) -> Limits {
+    Limits {
+        fuel_per_request_max,
+        ..Limits::default()
+    }
+}
+
+#[tokio::test]
+async fn a_loop_without_end_burns_its_fuel() {
+    for component in [
+        support::sample("guestbook/web.wasm"),
+        http_guest("", "(loop (br 0))"),
+    ] {
+        let (instance, mut log) = start(&loaded(&component), fuel(50_000_000)).await;
+        let error = call_fails(&instance, "/spin").await;
+        assert_eq!(error.code, Code::R20, "{error}");
+        assert!(log.platform(Code::R20).await.contains("fuel"));
+        assert_eq!(instance.usage().last_trap.expect("trap").code, Code::R20);
+    }
+}
+
+#[tokio::test]
+async fn a_loop_is_stopped_soon_after_the_deadline() {
+    let limits = Limits {
+        request_ms_max: 200,
+        fuel_per_request_max: 1_000_000_000_000_000,
+        ..Limits::default()
+    };
+    let (instance, mut log) = start(&guestbook(), limits).await;
+    let start = Instant::now();
+    assert_eq!(call_fails(&instance, "/spin").await.code, Code::H12);
+    assert!(
+        start.elapsed() < Duration::from_millis(1_000),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(log.platform(Code::H12).await.contains("200 ms"));
+    support::until("the lane ends", || instance.usage().in_flight == 0).await;
+    let spent = instance.usage().cpu_ns_total;
+    assert!(spent < 1_000_000_000, "{spent} ns of CPU time");
+}
+
+#[tokio::test]
+async fn a_guest_that_sleeps_for_ever_is_timed_out() {
+    for loaded in [guestbook(), hello_p3()] {
+        let limits = Limits {
+            request_ms_max: 100,
+            ..Limits::default()
+        };
+        let (instance, _log) = start(&loaded, limits).await;
+        assert_eq!(call_fails(&instance, "/sleep?ms=600000").await.code, Code::H12);
+        support::until("the lane ends", || instance.usage().in_flight == 0).await;
+        assert_eq!(fetch(&instance, "/").await.expect("answer").status, 200);
+    }
+}
+
+#[tokio::test]
+async fn growth_beyond_the_limit_is_refused() {
+    let limits = Limits {
+        memory_bytes_max: 16 << 20,
+        ..Limits::default()
+    };
+    let (instance, mut log) = start(&guestbook(), limits).await;
+    let answer = fetch(&instance, "/grow?then=answer").await.expect("it copes");
+    assert!(answer.body.starts_with("refused after 1"), "{}", answer.body);
+    assert!(log.platform(Code::R14).await.contains("memory quota reached"));
+    assert_eq!(call_fails(&instance, "/grow").await.code, Code::R14);
+    let usage = instance.usage();
+    assert!(
+        usage.memory_bytes_peak <= 16 << 20 && usage.memory_bytes_peak > 12 << 20,
+        "{usage:?}"
+    );
+    support::until("memory is given back", || instance.usage().memory_bytes == 0).await;
+}
+
+#[tokio::test]
+async fn memory_is_summed_over_lanes() {
+    // Every request takes a page more than fits eight times, then waits for the deadline.
+    let grow = r#"(if (i32.eq (memory.grow (i32.const 31)) (i32.const -1)) (then unreachable))
+        (loop (br 0))"#;
+    let limits = Limits {
+        memory_bytes_max: 100 << 16,
+        request_ms_max: 400,
+        fuel_per_request_max: 1_000_000_000_000_000,
+        ..Limits::default()
+    };
+    let (instance, _log) = start(&loaded(&http_guest("", grow)), limits).await;
+    let calls = (0..6).map(|_| fetch(&instance, "/"));
+    let failed = futures::future::join_all(calls)
+        .await
+        .into_iter()
+        .map(|call| call.expect_err("fails").code);
+    let failed: Vec<_> = failed.collect();
+    assert_eq!(
+        failed.iter().filter(|code| **code == Code::H12).count(),
+        3,
+        "{failed:?}"
+    );
+    assert_eq!(
+        failed.iter().filter(|code| **code == Code::R14).count(),
+        3,
+        "{failed:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_component_too_large_for_its_limit_does_not_start() {
+    let component = http_guest(r#"(memory $big 600)"#, "");
+    let limits = Limits {
+        memory_bytes_max: 32 << 20,
+        ..Limits::default()
+    };
+    assert_eq!(start_fails(&component, limits).await.code, Code::R14);
+}
+
+#[tokio::test]
+async fn table_growth_is_bounded() {
+    let grow = r#"(loop (br_if 0 (i32.ne (table.grow (ref.null func) (i32.const 100)) (i32.const -1))))"#;
+    let (instance, _log) = start(&loaded(&http_guest("(table 1 funcref)", grow)), Limits::default()).await;
+    assert_eq!(call_fails(&instance, "/").await.code, Code::H13);
+}
+
+#[tokio::test]
+async fn recursion_without_end_exhausts_the_stack() {
+    let recursive = http_guest(
+        "(func $f (param i64 i64) (call $f (local.get 0) (local.get 1)))",
+        "(call $f (i64.const 1) (i64.const 2))",
+    );
+    for component in [support::sample("guestbook/web.wasm"), recursive] {
+        let (instance, _log) = start(&loaded(&component), Limits::default()).await;
+        assert_eq!(call_fails(&instance, "/recurse").await.code, Code::R21);
+    }
+}
+
+#[tokio::test]
+async fn a_trap_comes_with_its_backtrace() {
+    let (instance, mut log) = start(&guestbook(), Limits::default()).await;
+    let error = call_fails(&instance, "/trap").await;
+    assert_eq!(error.code, Code::R23);
+    assert!(
+        error.message.contains("unreachable") && error.message.contains("wasm backtrace"),
+        "{error}"
+    );
+    log.find(|entry| entry.stream == EntryStream::Stderr && entry.text.contains("panicked"))
+        .await;
+    assert!(log.platform(Code::R23).await.contains("backtrace"));
+    assert_eq!(
+        fetch(&instance, "/")
+            .await
+            .expect("the next one is served")
+            .status,
+        200
+    );
+    assert_eq!(instance.usage().traps_total, 1);
+}
+
+#[tokio::test]
+async fn start_code_is_limited_as_well() {
+    let start = |body: &str| http_guest(&format!("(func $start {body}) (start $start)"), "");
+    assert_eq!(
+        start_fails(&start("unreachable"), Limits::default()).await.code,
+        Code::R23
+    );
+    assert_eq!(
+        start_fails(&start("(loop (br 0))"), fuel(10_000_000)).await.code,
+        Code::R20
+    );
+    let limits = Limits {
+        boot_ms_max: 100,
+        fuel_per_request_max: 1_000_000_000_000_000,
+        ..Limits::default()
+    };
+    assert_eq!(start_fails(&start("(loop (br 0))"), limits).await.code, Code::R10);
+}
+
+#[tokio::test]
+async fn a_flood_of_lines_is_dropped_and_counted() {
+    let limits = Limits {
+        log_lines_per_s_max: 10,
+        ..Limits::default()
+    };
+    let (instance, mut log) = start(&guestbook(), limits).await;
+    assert_eq!(
+        fetch(&instance, "/flood?lines=20000")
+            .await
+            .expect("answer")
+            .status,
+        200
+    );
+    drop(instance);
+    let lines = log.close().await;
+    let printed = lines
+        .iter()
+        .filter(|entry| entry.stream == EntryStream::Stdout)
+        .count();
+    let dropped = lines
+        .iter()
+        .filter(|entry| entry.stream == EntryStream::Platform(Code::L12));
+    let dropped: usize = dropped
+        .map(|entry| {
+            entry
+                .text
+                .split(' ')
+                .next()
+                .and_then(|n| n.parse::<usize>().ok())
+                .expect("a number first")
+        })
+        .sum();
+    assert_eq!(printed + dropped, 20_000);
+    assert!((100..200).contains(&printed), "{printed} lines went through");
+}
+
+#[tokio::test]
+async fn a_handler_that_never_answers_is_found_out() {
+    let (instance, _log) = start(&loaded(&http_guest("", "")), Limits::default()).await;
+    assert_eq!(call_fails(&instance, "/").await.code, Code::H13);
+}
+
+#[tokio::test]
+async fn a_status_that_is_no_answer_is_refused() {
+    for (status, code) in [(101, Some(Code::H17)), (999, Some(Code::H17)), (418, None)] {
+        let handler = format!("(call $answer (local.get $out) (i32.const {status}))");
+        let (instance, _log) = start(&loaded(&http_guest(ANSWER, &handler)), Limits::default()).await;
+        assert_eq!(
+            fetch(&instance, "/").await.err().map(|error| error.code),
+            code,
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_trap_after_the_head_breaks_the_body_off() {
+    let handler = "(drop (call $open (local.get $out))) unreachable";
+    let (instance, _log) = start(&loaded(&http_guest(ANSWER, handler)), Limits::default()).await;
+    let response = instance.call(get("/")).await.expect("a head");
+    let usage = response
+        .extensions()
+        .get::<gilliam_engine::RequestUsage>()
+        .expect("usage")
+        .clone();
+    let error = response.into_body().collect().await.expect_err("broken off");
+    assert_eq!(error.code, Code::H18);
+    assert!(error.message.starts_with("R23"), "{error}");
+    assert_eq!(usage.finished().await.failure, Some(Code::R23));
+}
+
+#[tokio::test]
+async fn a_guest_that_spins_after_its_answer_is_stopped() {
+    let handler = "(call $answer (local.get $out) (i32.const 200)) (loop (br 0))";
+    let (instance, mut log) = start(&loaded(&http_guest(ANSWER, handler)), fuel(100_000_000)).await;
+    let answer = fetch(&instance, "/").await.expect("an answer all the same");
+    assert_eq!(answer.usage.finished().await.failure, Some(Code::R20));
+    log.platform(Code::R20).await;
+}
+
+#[tokio::test]
+async fn handles_are_bounded() {
+    let handler = "(loop (drop (call $fields)) (br 0))";
+    let (instance, _log) = start(&loaded(&http_guest(ANSWER, handler)), Limits::default()).await;
+    assert_eq!(call_fails(&instance, "/").await.code, Code::R22);
+}
+
+#[tokio::test]
+async fn bytes_of_one_host_call_are_bounded() {
+    let handler = "(drop (memory.grow (i32.const 100)))
+        (call $write-bytes (call $open (local.get $out)) (i32.const 0) (i32.const 2000000) (i32.const 16))
+        unreachable";
+    let (instance, _log) = start(&loaded(&http_guest(ANSWER, handler)), Limits::default()).await;
+    let response = instance.call(get("/")).await.expect("a head");
+    let error = response.into_body().collect().await.expect_err("broken off");
+    assert!(error.message.starts_with("R22"), "{error}");
+}
+
+#[tokio::test]
+async fn random_bytes_of_one_call_are_bounded() {
+    let fields = r#"(import "wasi:random/random@0.2.12" "get-random-bytes" (func $random (param i64 i32)))"#;
+    let handler = "(call $random (i64.const 65537) (i32.const 0))";
+    let (instance, _log) = start(&loaded(&http_guest(fields, handler)), Limits::default()).await;
+    assert_eq!(call_fails(&instance, "/").await.code, Code::R23);
+}
+
+#[tokio::test]
+async fn empty_writes_cost_the_host_no_memory() {
+    // Ten million empty writes to a body that nobody reads, with and without asking for leave.
+    for ask in ["", "(call $check-write (local.get $stream) (i32.const 16))"] {
+        let handler = format!(
+            "(local $stream i32) (local $left i32)
+            (local.set $stream (call $open (local.get $out)))
+            (local.set $left (i32.const 10000000))
+            (loop {ask}
+                (call $write-bytes (local.get $stream) (i32.const 0) (i32.const 0) (i32.const 32))
+                (br_if 0 (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"
+        );
+        let limits = Limits {
+            request_ms_max: 60_000,
+            ..Limits::default()
+        };
+        let (instance, _log) = start(&loaded(&http_guest(ANSWER, &handler)), limits).await;
+        let response = instance.call(get("/")).await.expect("a head");
+        let usage = response
+            .extensions()
+            .get::<gilliam_engine::RequestUsage>()
+            .expect("usage")
+            .clone();
+        // The channel has room for two writes; the third, made without leave, is a trap.
+        let figures = tokio::time::timeout(support::DEADLINE, usage.finished())
+            .await
+            .expect("ends");
+        assert_eq!(figures.failure, Some(Code::R23));
+        assert!(response.into_body().collect().await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn the_cpu_share_holds() {
+    let limits = Limits {
+        cpu_millis: 100,
+        request_ms_max: 2_000,
+        fuel_per_request_max: 1_000_000_000_000_000,
+        ..Limits::default()
+    };
+    let (instance, _log) = start(&guestbook(), limits).await;
+    assert_eq!(call_fails(&instance, "/spin").await.code, Code::H12);
+    let spent = Duration::from_nanos(instance.usage().cpu_ns_total);
+    // 10 % of 2 s and the burst of 20 ms; a busy machine may give less.
+    assert!(spent < Duration::from_millis(270), "{spent:?}");
+    assert!(spent > Duration::from_millis(60), "{spent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quiet_neighbour_keeps_answering() {
+    let limits = Limits {
+        request_ms_max: 3_000,
+        fuel_per_request_max: 1_000_000_000_000_000,
+        ..Limits::default()
+    };
+    let (loud, _loud_log) = start(&guestbook(), limits).await;
+    let (quiet, _quiet_log) = start(&guestbook(), Limits::default()).await;
+    let noise = futures::future::join_all((0..16).map(|_| fetch(&loud, "/spin")));
+    let listen = async {
+        support::until("the noise is there", || loud.usage().cpu_ns_total > 100_000_000).await;
+        let mut latencies = Vec::new();
+        for _ in 0..200 {
+            let start = Instant::now();
+            assert_eq!(fetch(&quiet, "/ok").await.expect("answer").status, 200);
+            latencies.push(start.elapsed());
+        }
+        latencies.sort_unstable();
+        latencies[190]
+    };
+    let (_, p95) = tokio::join!(noise, listen);
+    assert!(p95 < Duration::from_millis(50), "{p95:?}");
+}
+
+#[tokio::test]
+async fn nothing_of_another_guest_is_left_in_memory() {
+    let fill = loaded(&http_guest(
+        "",
+        "(memory.fill (i32.const 0) (i32.const 170) (i32.const 65536)) unreachable",
+    ));
+    // Traps when it finds a byte that is not zero.
+    let scan = format!(
+        "(local $at i32)
+        (loop
+            (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then unreachable))
+            (br_if 0 (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (i32.const 65536))))
+        (call $answer (local.get $out) (i32.const 200))"
+    );
+    let scan = loaded(&http_guest(ANSWER, &scan));
+    let ((fill, _fill_log), (scan, _scan_log)) = (
+        start(&fill, Limits::default()).await,
+        start(&scan, Limits::default()).await,
+    );
+    for _ in 0..300 {
+        assert_eq!(call_fails(&fill, "/").await.code, Code::R23);
+        assert_eq!(fetch(&scan, "/").await.expect("clean memory").status, 200);
+    }
+}
