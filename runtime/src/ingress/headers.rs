@@ -1,0 +1,220 @@
+//! Which headers pass the ingress, and which it makes itself. Pure.
+//!
+//! Invariant: nothing a client says about where it comes from reaches an app; nothing that speaks of one connection
+//! passes to another, in either direction.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::request::Host;
+
+/// The request's id: always the platform's, so that a log line cannot be forged from outside.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The catalogue code of an answer the platform made.
+pub(crate) const GILLIAM_ERROR: HeaderName = HeaderName::from_static("gilliam-error");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Headers of one connection (RFC 9110 section 7.6.1), and those whose meaning the ingress has used up.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Headers by which proxies speak to apps: a client's own are dropped, whatever their number.
+const OURS_PREFIXES: [&str; 3] = ["x-forwarded-", "x-gilliam-", "gilliam-"];
+const OURS: [HeaderName; 5] = [
+    header::FORWARDED,
+    X_REQUEST_ID,
+    HeaderName::from_static("x-real-ip"),
+    // Becomes HTTP_PROXY in programs that follow CGI ("httpoxy").
+    HeaderName::from_static("proxy"),
+    // The ingress has answered it.
+    header::EXPECT,
+];
+
+/// Where a request comes from.
+#[derive(Debug)]
+pub(crate) struct Origin<'a> {
+    pub(crate) peer: std::net::SocketAddr,
+    pub(crate) port: u16,
+    pub(crate) host: &'a Host,
+    pub(crate) request_id: &'a HeaderValue,
+}
+
+/// Turns a client's headers into those an app gets.
+pub(crate) fn forward_request(headers: &mut HeaderMap, origin: &Origin<'_>) {
+    strip_hop_by_hop(headers);
+    for name in OURS {
+        headers.remove(name);
+    }
+    let forged: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| OURS_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix)))
+        .cloned()
+        .collect();
+    for name in forged {
+        headers.remove(name);
+    }
+    join_cookies(headers);
+    let value = |text: &str| HeaderValue::from_str(text).ok();
+    let peer = match origin.peer.ip().to_canonical() {
+        std::net::IpAddr::V4(ip) => value(&ip.to_string()),
+        std::net::IpAddr::V6(ip) => value(&ip.to_string()),
+    };
+    let ours = [
+        (header::HOST, value(&origin.host.given)),
+        (X_FORWARDED_FOR, peer),
+        (X_FORWARDED_HOST, value(&origin.host.given)),
+        (X_FORWARDED_PORT, value(&origin.port.to_string())),
+        (X_FORWARDED_PROTO, Some(HeaderValue::from_static("http"))),
+        (X_REQUEST_ID, Some(origin.request_id.clone())),
+    ];
+    for (name, value) in ours {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// Turns an app's headers into those a client gets; fails when their frame is ambiguous (H17).
+pub(crate) fn forward_response(
+    headers: &mut HeaderMap,
+    request_id: &HeaderValue,
+) -> Result<(), &'static str> {
+    strip_hop_by_hop(headers);
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next() {
+        let digits = length.as_bytes();
+        if lengths.next().is_some() {
+            return Err("more than one Content-Length header");
+        }
+        if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
+            return Err("a Content-Length that is not a number");
+        }
+    }
+    // Only the platform speaks of itself.
+    headers.remove(GILLIAM_ERROR);
+    headers.insert(X_REQUEST_ID, request_id.clone());
+    Ok(())
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        // Naming these would strip what the message itself needs.
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// HTTP/2 clients may split cookies over fields; others know one (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(text: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(':').expect("a header");
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("name");
+            headers.append(name, HeaderValue::from_str(value.trim()).expect("value"));
+        }
+        headers
+    }
+
+    fn text(headers: &HeaderMap) -> Vec<String> {
+        let mut lines: Vec<String> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().expect("ascii")))
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn what_a_client_says_of_its_origin_is_replaced() {
+        let mut given = headers(
+            "host: a.localhost:80
+             x-forwarded-for: 6.6.6.6
+             x-forwarded-for: 7.7.7.7
+             x-forwarded-prefix: /x
+             forwarded: for=6.6.6.6
+             x-request-id: forged
+             x-real-ip: 6.6.6.6
+             x-gilliam-app: b
+             gilliam-error: H99
+             proxy: http://evil
+             expect: 100-continue
+             accept: */*
+             cookie: a=1
+             cookie: b=2",
+        );
+        let host = super::super::request::parse("a.localhost:80").expect("host");
+        let request_id = HeaderValue::from_static("id");
+        let peer = "[::ffff:9.8.7.6]:1234".parse().expect("peer");
+        forward_request(&mut given, &Origin { peer, port: 8080, host: &host, request_id: &request_id });
+        assert_eq!(
+            text(&given),
+            [
+                "accept: */*",
+                "cookie: a=1; b=2",
+                "host: a.localhost:80",
+                "x-forwarded-for: 9.8.7.6",
+                "x-forwarded-host: a.localhost:80",
+                "x-forwarded-port: 8080",
+                "x-forwarded-proto: http",
+                "x-request-id: id",
+            ]
+        );
+    }
+
+    #[test]
+    fn headers_of_one_connection_do_not_pass() {
+        let mut given = headers(
+            "connection: close, X-Secret, host, content-length
+             x-secret: 1
+             content-length: 3
+             keep-alive: timeout=5
+             te: trailers
+             transfer-encoding: chunked
+             upgrade: websocket
+             proxy-connection: x
+             gilliam-error: H10
+             content-type: text/plain",
+        );
+        forward_response(&mut given, &HeaderValue::from_static("id")).expect("well-formed");
+        assert_eq!(text(&given), ["content-length: 3", "content-type: text/plain", "x-request-id: id"]);
+    }
+
+    #[test]
+    fn an_ambiguous_length_is_malformed() {
+        for bad in ["content-length: 1\ncontent-length: 1", "content-length: +1", "content-length: 1, 1"] {
+            assert!(forward_response(&mut headers(bad), &HeaderValue::from_static("id")).is_err(), "{bad}");
+        }
+    }
+}
