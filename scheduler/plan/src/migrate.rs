@@ -1,0 +1,202 @@
+//! Whether a migration goes on, is done, or is given up. (How fast it goes is decided in `desired`.)
+
+use std::collections::BTreeMap;
+
+use gilliam_model::{
+    Timestamp,
+    app::{App, Migration, MigrationFailure},
+    image::Image,
+    instance::{Failure, InstanceId, InstanceReport, InstanceState},
+    placement::Placement,
+    release::ReleaseId,
+    scale::Scale,
+};
+
+/// Crashes of one instance of the new release after which a migration is given up: the first may be bad luck, and the
+/// third comes within four seconds of it (the delays before a start are 0, 1 and 2 s).
+pub const CRASHES_MAX: u32 = 3;
+/// Time without one more instance of the new release becoming ready after which a migration is given up: the default
+/// time that an instance has to boot. A longer boot time of the process type counts instead.
+pub const STALL_MS_MAX: u64 = 60_000;
+
+static NO_SCALE: Scale = Scale(BTreeMap::new());
+
+/// What becomes of a migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MigrationStep {
+    /// It goes on.
+    Continue,
+    /// All of the new release runs and nothing of the old ones is left: [`finished`].
+    Done,
+    /// The new release does not become ready: [`given_up`].
+    GiveUp {
+        /// Why, with its code if there is one.
+        reason: String,
+    },
+}
+
+/// What a decision about a migration is made from.
+#[derive(Clone, Copy)]
+pub struct MigrationView<'a> {
+    /// The app.
+    pub app: &'a App,
+    /// The images of its releases.
+    pub images: &'a BTreeMap<ReleaseId, Image>,
+    /// Placements; those of other apps do not matter.
+    pub placements: &'a [Placement],
+    /// What a node reports of an instance, if it does.
+    pub report: &'a dyn Fn(&InstanceId) -> Option<&'a InstanceReport>,
+    /// Since when reports are listened to (the start of the control plane): earlier time is not held against anyone.
+    pub watching_since: Timestamp,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl std::fmt::Debug for MigrationView<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MigrationView")
+            .field("app", self.app)
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is reported of the new release.
+#[derive(Default)]
+struct Seen<'a> {
+    ready: Scale,
+    newest_ready: Option<Timestamp>,
+    crashed: Option<String>,
+    last_failure: Option<(String, &'a Failure)>,
+}
+
+/// Decides whether a migration goes on; an app without one is done.
+///
+/// Times in reports are those of their nodes: a node whose clock is behind makes a stall look longer by as much.
+pub fn migration(view: &MigrationView<'_>) -> MigrationStep {
+    let Some(migration) = &view.app.migration else {
+        return MigrationStep::Done;
+    };
+    let seen = look(view, migration.to);
+    if let Some(reason) = seen.crashed {
+        return MigrationStep::GiveUp { reason };
+    }
+    let wanted = view.app.scale.get(&migration.to).unwrap_or(&NO_SCALE);
+    let unready: Vec<_> = wanted
+        .0
+        .iter()
+        .filter(|(process, count)| seen.ready.count(process) < **count)
+        .collect();
+    if unready.is_empty() {
+        let old_are_gone = !placed(view).any(|placement| migration.from.contains_key(&placement.release));
+        return if old_are_gone {
+            MigrationStep::Done
+        } else {
+            MigrationStep::Continue
+        };
+    }
+    let image = view.images.get(&migration.to);
+    let boot_ms = unready
+        .iter()
+        .filter_map(|(process, _)| image?.processes.get(*process));
+    let stall_ms = boot_ms
+        .map(|process| process.limits.boot_ms_max)
+        .max()
+        .unwrap_or(0)
+        .max(STALL_MS_MAX);
+    let newest_ready = seen.newest_ready.unwrap_or(migration.started_at).min(view.now);
+    let since = migration.started_at.max(view.watching_since).max(newest_ready);
+    let passed_ms = u64::try_from(view.now.as_millisecond() - since.as_millisecond()).unwrap_or(0);
+    if passed_ms < stall_ms {
+        return MigrationStep::Continue;
+    }
+    let counts = unready
+        .iter()
+        .map(|(process, count)| format!("{} of {count} {process}", seen.ready.count(process)));
+    let counts = counts.collect::<Vec<_>>().join(", ");
+    let mut reason = format!(
+        "{} s passed without one more of {} ready ({counts})",
+        stall_ms / 1000,
+        migration.to
+    );
+    if let Some((label, failure)) = &seen.last_failure {
+        reason.push_str(&format!("; {label}: {}", text(failure)));
+    }
+    MigrationStep::GiveUp { reason }
+}
+
+/// The app after its migration is done.
+pub fn finished(app: &App) -> App {
+    App {
+        migration: None,
+        ..app.clone()
+    }
+}
+
+/// The app after its migration is given up: what ran before it is wanted again.
+pub fn given_up(app: &App, reason: String, now: Timestamp) -> App {
+    let Some(Migration { to, fallback, .. }) = app.migration.clone() else {
+        return app.clone();
+    };
+    let mut scale = app.scale.clone();
+    scale.remove(&to);
+    scale.extend(fallback);
+    scale.retain(|_, counts| !counts.is_empty());
+    App {
+        scale,
+        migration: None,
+        migration_failure: Some(MigrationFailure { to, reason, at: now }),
+        ..app.clone()
+    }
+}
+
+fn placed<'a>(view: &MigrationView<'a>) -> impl Iterator<Item = &'a Placement> {
+    let app = &view.app.name;
+    view.placements
+        .iter()
+        .filter(move |placement| placement.app == *app && !placement.ranges.is_empty())
+}
+
+fn look<'a>(view: &MigrationView<'a>, to: ReleaseId) -> Seen<'a> {
+    let mut seen = Seen::default();
+    for placement in placed(view).filter(|placement| placement.release == to) {
+        let mut ready = seen.ready.count(&placement.process);
+        for id in placement.instances() {
+            let Some(report) = (view.report)(&id) else {
+                continue;
+            };
+            if report.state == InstanceState::Running {
+                ready += 1;
+                seen.newest_ready = seen.newest_ready.max(Some(report.since));
+            }
+            let crashes = report.restarts + u32::from(report.state == InstanceState::Crashed);
+            if let Some(failure) = &report.last_failure {
+                if crashes >= CRASHES_MAX && seen.crashed.is_none() {
+                    let label = id.label();
+                    seen.crashed = Some(format!(
+                        "{label} of {to} crashed {crashes} times: {}",
+                        text(failure)
+                    ));
+                }
+                if seen
+                    .last_failure
+                    .as_ref()
+                    .is_none_or(|(_, last)| last.at < failure.at)
+                {
+                    seen.last_failure = Some((id.label(), failure));
+                }
+            } else if crashes >= CRASHES_MAX && seen.crashed.is_none() {
+                seen.crashed = Some(format!("{} of {to} ended {crashes} times", id.label()));
+            }
+        }
+        seen.ready.set(placement.process.clone(), ready);
+    }
+    seen
+}
+
+fn text(failure: &Failure) -> String {
+    match failure.code {
+        Some(code) => format!("{code} {}", failure.message),
+        None => failure.message.clone(),
+    }
+}

@@ -1,0 +1,135 @@
+//! Starting instances again: the same slots, in a new epoch.
+
+use std::{collections::BTreeSet, fmt, str::FromStr};
+
+use gilliam_model::{instance::Epoch, name::ProcessName, placement::Placement};
+
+use crate::slots::{self, SlotSet};
+
+/// Most ranges of a record in which single slots are restarted: each adds up to two, and a record must fit a commit. In
+/// one that has more, all slots are restarted, which makes it one range again for each run of slots.
+pub const RANGES_PER_RECORD_MAX: usize = 1_000;
+
+/// What to restart of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestartTarget {
+    /// Everything.
+    All,
+    /// Every instance of a process type.
+    Process(ProcessName),
+    /// One slot of a process type.
+    Slot(ProcessName, u32),
+}
+
+/// A restart that is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestartRefusal {
+    /// The text is neither a process type nor an instance.
+    Form {
+        /// As given, cut to a printable length.
+        text: String,
+    },
+    /// Nothing of the kind is placed.
+    Nothing {
+        /// As asked.
+        target: RestartTarget,
+        /// The process types of which something is.
+        known: Vec<ProcessName>,
+    },
+}
+
+impl fmt::Display for RestartTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("instance"),
+            Self::Process(process) => write!(f, "{process}"),
+            Self::Slot(process, slot) => write!(f, "{process}.{slot}"),
+        }
+    }
+}
+
+impl fmt::Display for RestartRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Form { text } => write!(
+                f,
+                "{text:?} is neither a process type nor an instance, such as web or web.1"
+            ),
+            Self::Nothing { target, known } if known.is_empty() => {
+                write!(f, "no {target} runs; nothing does")
+            }
+            Self::Nothing { target, known } => {
+                let known: Vec<&str> = known.iter().map(ProcessName::as_str).collect();
+                write!(f, "no {target} runs; there are instances of {}", known.join(", "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for RestartRefusal {}
+
+impl FromStr for RestartTarget {
+    type Err = RestartRefusal;
+
+    /// Parses `web` or `web.1`.
+    fn from_str(text: &str) -> Result<Self, RestartRefusal> {
+        const SHOWN_CHARS_MAX: usize = 80;
+        let refused = || RestartRefusal::Form {
+            text: text.chars().take(SHOWN_CHARS_MAX).collect(),
+        };
+        match text.rsplit_once('.') {
+            None => text.parse().map(Self::Process).map_err(|_| refused()),
+            Some((process, slot)) => {
+                let digits = !slot.starts_with('0') && slot.bytes().all(|b| b.is_ascii_digit());
+                let slot = slot.parse().ok().filter(|_| digits).ok_or_else(refused)?;
+                Ok(Self::Slot(process.parse().map_err(|_| refused())?, slot))
+            }
+        }
+    }
+}
+
+/// The placements that change when `target` is restarted in `epoch`; `placements` are those of one app.
+///
+/// There may be more of them than one commit takes ([`STEPS_MAX`](crate::STEPS_MAX)): commit them in parts.
+pub fn restart(
+    placements: &[Placement],
+    target: &RestartTarget,
+    epoch: Epoch,
+) -> Result<Vec<Placement>, RestartRefusal> {
+    let changed: Vec<Placement> = placements
+        .iter()
+        .filter_map(|placement| restarted(placement, target, epoch))
+        .collect();
+    if changed.is_empty() {
+        let known: BTreeSet<&ProcessName> = placements.iter().map(|placement| &placement.process).collect();
+        let known = known.into_iter().cloned().collect();
+        return Err(RestartRefusal::Nothing {
+            target: target.clone(),
+            known,
+        });
+    }
+    Ok(changed)
+}
+
+fn restarted(placement: &Placement, target: &RestartTarget, epoch: Epoch) -> Option<Placement> {
+    let all = SlotSet::of_placed(&placement.ranges);
+    let mut slots = match target {
+        RestartTarget::All => all.clone(),
+        RestartTarget::Process(process) if *process == placement.process => all.clone(),
+        RestartTarget::Slot(process, slot) if *process == placement.process => {
+            all.intersect(&SlotSet::of([(*slot, *slot)]))
+        }
+        _ => return None,
+    };
+    if slots.is_empty() {
+        return None;
+    }
+    if placement.ranges.len() > RANGES_PER_RECORD_MAX {
+        slots = all;
+    }
+    let ranges = slots::with(&slots::without(&placement.ranges, &slots), &slots, epoch);
+    Some(Placement {
+        ranges,
+        ..placement.clone()
+    })
+}
