@@ -145,8 +145,7 @@ impl CommandInstance {
         self.kill.send_replace(true);
     }
 
-    /// What it uses and has used. Fuel is exact once it has ended; until then it is counted whenever the guest waits on a
-    /// clock.
+    /// What it uses and has used. Fuel is exact once it has ended; until then it is as of when the guest last waited.
     pub fn usage(&self) -> Usage {
         self.shared.usage()
     }
@@ -192,13 +191,19 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let left = self.store.get_fuel().unwrap_or(u64::MAX);
-        self.shared.counters.fuel.fetch_max(u64::MAX - left, Relaxed);
+        book(&self.shared, self.store.get_fuel().unwrap_or(u64::MAX));
     }
 }
 
+/// A command starts with all the fuel there is: what is gone of it was burnt.
+fn book(shared: &Shared, fuel_left: u64) {
+    shared.counters.fuel.fetch_max(u64::MAX - fuel_left, Relaxed);
+}
+
 async fn run(loaded: &Loaded, shared: &Arc<Shared>, notice: StopNotice) -> ExitReason {
-    let store = guest::store(loaded.engine(), shared, Some(notice));
+    let mut store = guest::store(loaded.engine(), shared, Some(notice));
+    let probed = shared.clone();
+    store.data_mut().fuel_probe = Some(Box::new(move |left| book(&probed, left)));
     let mut running = Running {
         store,
         shared: shared.clone(),

@@ -8,13 +8,15 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use gilliam_model::{code::Code, limits::Limits};
 use wasmtime::{
-    Engine, Store,
-    component::{Linker, ResourceTable},
+    Engine, Store, StoreContextMut,
+    component::{Linker, Resource, ResourceTable},
 };
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, sockets::SocketAddrUse};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2::DynPollable, sockets::SocketAddrUse};
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
+
+use wasmtime_wasi_io::bindings::wasi::io::poll;
 
 use crate::{
     config::InstanceConfig,
@@ -160,7 +162,12 @@ pub(crate) struct Guest {
     table: ResourceTable,
     hooks: Hooks,
     pub(crate) memory: MemoryMeter,
+    /// Told the fuel that is left whenever the guest waits, for commands, which do nothing but wait and work.
+    pub(crate) fuel_probe: Option<FuelProbe>,
 }
+
+/// Called with the fuel left in a store.
+pub(crate) type FuelProbe = Box<dyn Fn(u64) + Send>;
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
@@ -233,6 +240,7 @@ pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNot
             outbound: shared.outbound.clone(),
         },
         memory: MemoryMeter::new(shared.memory.clone(), shared.log.clone()),
+        fuel_probe: None,
     };
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| &mut guest.memory);
@@ -253,5 +261,38 @@ pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Gue
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }
+    probe_waits(&mut linker)?;
     Ok(linker)
+}
+
+/// Puts functions of ours before the two with which guests wait: a store is out of reach while its guest runs, except in
+/// host calls, and a guest that has not ended has to wait at some time.
+fn probe_waits(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    let mut poll = linker.instance("wasi:io/poll@0.2.12")?;
+    poll.func_wrap_async(
+        "poll",
+        |mut store: StoreContextMut<'_, Guest>, (list,): (Vec<Resource<DynPollable>>,)| {
+            probe(&mut store);
+            Box::new(async move { Ok((poll::Host::poll(&mut store.data_mut().table, list).await?,)) })
+        },
+    )?;
+    poll.func_wrap_async(
+        "[method]pollable.block",
+        |mut store: StoreContextMut<'_, Guest>, (pollable,): (Resource<DynPollable>,)| {
+            probe(&mut store);
+            Box::new(async move { poll::HostPollable::block(&mut store.data_mut().table, pollable).await })
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+fn probe(store: &mut StoreContextMut<'_, Guest>) {
+    if store.data().fuel_probe.is_some() {
+        let left = store.get_fuel();
+        if let (Some(probe), Ok(left)) = (&store.data().fuel_probe, left) {
+            probe(left);
+        }
+    }
 }

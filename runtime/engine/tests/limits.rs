@@ -231,7 +231,7 @@ async fn a_flood_of_lines_is_dropped_and_counted() {
         log_lines_per_s_max: 10,
         ..Limits::default()
     };
-    let (instance, mut log) = start(&guestbook(), limits).await;
+    let (instance, log) = start(&guestbook(), limits).await;
     assert_eq!(
         fetch(&instance, "/flood?lines=20000")
             .await
