@@ -1,18 +1,27 @@
 //! `gilliam logs`.
 
-use gilliam_client::LogQuery;
+use std::time::Duration;
+
+use gilliam_client::{Client, ClientError, LogQuery};
 use gilliam_model::{
+    Timestamp,
     api::LOG_LINES_MAX,
     log::{LogLine, LogStream},
+    name::AppName,
 };
 
 use crate::{
     context::Context,
     failure::{CommandError, CommandResult},
+    ui::Ui,
 };
 
 /// Lines shown unless a number is given: about a screen or two.
 const LINES_DEFAULT: usize = 100;
+/// Between two tries to go on following.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// A control plane that is away for a minute will not come back by itself.
+const RETRIES_MAX: u32 = 120;
 
 /// Shows an app's log.
 ///
@@ -43,23 +52,79 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         )));
     }
     let app = context.app()?;
-    let query = LogQuery {
+    let client = context.client()?;
+    let mut query = LogQuery {
         lines: Some(args.lines),
         follow: args.follow,
         source: args.source,
     };
-    let mut log = context.client()?.logs(&app, &query).await?;
-    let mut is_empty = true;
-    while let Some(line) = log.next().await? {
-        is_empty = false;
-        if ui.wants_json() {
-            ui.json(&line)?
-        } else {
-            ui.data(&print(&line))?
+    let mut shown = Shown::default();
+    loop {
+        let error = match follow(ui, &client, &app, &query, &mut shown).await {
+            Ok(()) if args.follow => None,
+            Ok(()) => break,
+            Err(Broken::Command(error)) => return Err(error),
+            Err(Broken::Connection(error)) if args.follow && shown.may_go_on(&error) => Some(error),
+            Err(Broken::Connection(error)) => return Err(error.into()),
+        };
+        if let Some(error) = error.filter(|_| shown.failures == 1) {
+            ui.note(&format!("{error}; asking again"));
         }
+        tokio::time::sleep(RETRY_INTERVAL).await;
+        // All that is kept, less what was shown: nothing is lost in between.
+        query.lines = Some(LOG_LINES_MAX);
     }
-    if is_empty && args.lines > 0 {
+    if shown.last.is_none() && args.lines > 0 {
         ui.note("no log lines yet");
+    }
+    Ok(())
+}
+
+/// What was shown so far, so that a broken connection neither repeats nor loses a line.
+#[derive(Debug, Default)]
+struct Shown {
+    last: Option<Timestamp>,
+    is_connected: bool,
+    /// Since the last answer.
+    failures: u32,
+}
+
+impl Shown {
+    fn may_go_on(&mut self, error: &ClientError) -> bool {
+        self.failures += 1;
+        // A platform that never answered is not waited for.
+        self.is_connected && error.is_transient() && self.failures <= RETRIES_MAX
+    }
+}
+
+/// Why a stream of lines ended early.
+enum Broken {
+    Connection(ClientError),
+    Command(CommandError),
+}
+
+async fn follow(
+    ui: &Ui,
+    client: &Client,
+    app: &AppName,
+    query: &LogQuery,
+    shown: &mut Shown,
+) -> Result<(), Broken> {
+    let mut log = client.logs(app, query).await.map_err(Broken::Connection)?;
+    shown.is_connected = true;
+    shown.failures = 0;
+    let before = shown.last;
+    while let Some(line) = log.next().await.map_err(Broken::Connection)? {
+        if before.is_some_and(|before| line.at <= before) {
+            continue;
+        }
+        shown.last = shown.last.max(Some(line.at));
+        let written = if ui.wants_json() {
+            ui.json(&line)
+        } else {
+            ui.data(&print(&line))
+        };
+        written.map_err(Broken::Command)?;
     }
     Ok(())
 }

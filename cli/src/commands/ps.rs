@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gilliam_client::Client;
 use gilliam_model::{
     Timestamp,
     api::{InstanceInfo, Instances},
@@ -13,6 +14,8 @@ use crate::{amounts, context::Context, failure::CommandResult, ui::Ui};
 
 /// Between two looks with `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// A control plane that is away for a minute will not come back by itself.
+const FAILURES_MAX: u32 = 60;
 const HEADER: &[&str] = &[
     "NAME", "RELEASE", "STATE", "SINCE", "HOST", "PORT", "MEMORY", "FUEL", "NOTE",
 ];
@@ -38,14 +41,27 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     loop {
         ui.clear()?;
         show(ui, &app, &seen)?;
-        seen = loop {
-            tokio::time::sleep(WATCH_INTERVAL).await;
-            let next = client.instances(&app).await?;
+        seen = next(ui, &client, &app, &seen).await?;
+    }
+}
+
+/// Waits for the next look that is worth showing.
+async fn next(ui: &Ui, client: &Client, app: &AppName, seen: &Instances) -> CommandResult<Instances> {
+    let mut failures = 0;
+    loop {
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        match client.instances(app).await {
             // A terminal shows the amounts of now; a pipe only gets what it has not yet read.
-            if ui.out_is_terminal() || !is_alike(&seen, &next) {
-                break next;
+            Ok(next) if ui.out_is_terminal() || !is_alike(seen, &next) => return Ok(next),
+            Ok(_) => failures = 0,
+            Err(error) if error.is_transient() && failures < FAILURES_MAX => {
+                if failures == 0 {
+                    ui.note(&format!("{error}; asking again"));
+                }
+                failures += 1;
             }
-        };
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
