@@ -98,6 +98,10 @@ fn limit_self() -> io::Result<()> {
         (Resource::Core, 0),
     ];
     for (resource, max) in limits {
+        // Nobody but root may raise a limit, so one that is lower already stays.
+        let max = getrlimit(resource)
+            .maximum
+            .map_or(max, |already| already.min(max));
         setrlimit(
             resource,
             Rlimit {

@@ -50,7 +50,7 @@ const OFF: &[(WasmFeatures, &str)] = &[
     (WasmFeatures::WIDE_ARITHMETIC, "the wide-arithmetic proposal"),
     (
         WasmFeatures::CM_ASYNC,
-        "the component model's async part, which 0.3 components alone may use",
+        "the component model's async part without a 0.3 export",
     ),
 ];
 
