@@ -44,36 +44,39 @@ struct Listed<'a> {
 }
 
 pub(crate) fn run(context: &Context<'_>, args: Args) -> CommandResult {
-    let home = context.home()?;
-    let unknown = |name: &str| {
-        CommandError::failed(format!("no cluster is named {name:?}")).hinted("gilliam clusters lists them")
-    };
     match args.action.unwrap_or(Action::List) {
         Action::List => list(context),
-        Action::Add { name, url } => {
-            check_name(&name)?;
-            let token = read_token(context)?;
-            // Refuses an address or a token that no call could use.
-            let client = Client::new(&url, &token)?;
-            home.save_cluster(
-                &name,
-                &Cluster {
-                    api: client.base_url().to_string(),
-                },
-                &token,
-            )?;
-            context.ui.note(&format!("{name} added"));
-            Ok(())
+        Action::Add { name, url } => add(context, &name, &url),
+        Action::Use { name } => {
+            let is_known = context.home()?.use_cluster(&name)?;
+            changed(context, is_known, &name, "is the current cluster")
         }
-        Action::Use { name } => match home.use_cluster(&name)? {
-            true => Ok(context.ui.note(&format!("{name} is the current cluster"))),
-            false => Err(unknown(&name)),
-        },
-        Action::Remove { name } => match home.remove_cluster(&name)? {
-            true => Ok(context.ui.note(&format!("{name} forgotten"))),
-            false => Err(unknown(&name)),
-        },
+        Action::Remove { name } => {
+            let is_known = context.home()?.remove_cluster(&name)?;
+            changed(context, is_known, &name, "is forgotten")
+        }
     }
+}
+
+fn add(context: &Context<'_>, name: &str, url: &str) -> CommandResult {
+    check_name(name)?;
+    let token = read_token(context)?;
+    // Refuses an address or a token that no call could use.
+    let client = Client::new(url, &token)?;
+    let cluster = Cluster {
+        api: client.base_url().to_string(),
+    };
+    context.home()?.save_cluster(name, &cluster, &token)?;
+    changed(context, true, name, "is added")
+}
+
+fn changed(context: &Context<'_>, is_known: bool, name: &str, how: &str) -> CommandResult {
+    if !is_known {
+        let error = CommandError::failed(format!("no cluster is named {name:?}"));
+        return Err(error.hinted("gilliam clusters lists them"));
+    }
+    context.ui.note(&format!("{name} {how}"));
+    Ok(())
 }
 
 fn list(context: &Context<'_>) -> CommandResult {

@@ -94,8 +94,7 @@ async fn change(context: &Context<'_>, change: ConfigChange, args: &Args) -> Com
         app: &app,
         waiting: &args.waiting,
     };
-    after.announce(&release)?;
-    after.migrate_or_explain(&release).await
+    after.finish(&release).await
 }
 
 fn parse(words: &[String], unset: &[String]) -> CommandResult<Request> {

@@ -73,10 +73,10 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         app: &app,
         waiting: &args.waiting,
     };
-    after.announce(&release)?;
     if counts.is_empty() {
-        return after.migrate_or_explain(&release).await;
+        return after.finish(&release).await;
     }
+    after.announce(&release)?;
     if release.migrating {
         after.wait_for_migration(&release).await?;
     }

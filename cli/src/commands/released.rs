@@ -26,6 +26,12 @@ pub(super) struct After<'a> {
 }
 
 impl After<'_> {
+    /// All of it, in this order.
+    pub(super) async fn finish(&self, release: &ReleaseInfo) -> CommandResult {
+        self.announce(release)?;
+        self.migrate_or_explain(release).await
+    }
+
     /// Prints `v2 released`.
     pub(super) fn announce(&self, release: &ReleaseInfo) -> CommandResult {
         let ui = self.context.ui;
@@ -37,7 +43,7 @@ impl After<'_> {
     }
 
     /// Waits for the migration that began with the release, or says how to run it.
-    pub(super) async fn migrate_or_explain(&self, release: &ReleaseInfo) -> CommandResult {
+    async fn migrate_or_explain(&self, release: &ReleaseInfo) -> CommandResult {
         if release.migrating {
             self.wait_for_migration(release).await?;
         } else {

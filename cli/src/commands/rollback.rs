@@ -40,6 +40,5 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         app: &app,
         waiting: &args.waiting,
     };
-    after.announce(&release)?;
-    after.migrate_or_explain(&release).await
+    after.finish(&release).await
 }
