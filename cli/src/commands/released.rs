@@ -82,10 +82,11 @@ impl After<'_> {
 
     async fn explain(&self, release: &ReleaseInfo) -> CommandResult {
         let scaled = self.client.scale(self.app).await?.scale;
-        let others = scaled
+        let mut others = scaled
             .iter()
+            .rev()
             .filter(|(id, scale)| **id != release.id && !scale.is_empty());
-        let hint = match others.last() {
+        let hint = match others.next() {
             Some((other, scale)) => {
                 let counts = suggest(release, Some(scale));
                 format!("{other} keeps running; gilliam scale {} {counts}", release.id)
