@@ -1,0 +1,44 @@
+//! Blobs, for nodes.
+
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use gilliam_model::{code::Code, digest::Digest};
+use http::{HeaderValue, header};
+use tokio_util::io::ReaderStream;
+
+use crate::{
+    api::{Api, extract::LastName, openapi::Errors},
+    refusal::{Refusal, shown},
+};
+
+/// Bytes read from the file at once.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Reads a blob by its digest. The node verifies what it got.
+#[utoipa::path(get, path = "/v1/blobs/{digest}", operation_id = "read_blob", tag = "nodes", security(("bearer" = [])),
+    params(("digest" = String, Path, description = "sha256: and 64 hex digits")),
+    responses((status = 200, description = "The blob", content_type = "application/octet-stream"), Errors))]
+pub(crate) async fn read(State(api): State<Api>, LastName(name): LastName) -> Result<Response, Refusal> {
+    let gone = || Refusal::new(Code::A404, format!("no blob {}", shown(&name)));
+    // Only the hex digits of a digest become a path.
+    let digest: Digest = name.parse().map_err(|_| gone())?;
+    let path = api.shared.images().join("blobs/sha256").join(digest.hex());
+    let file = match tokio::fs::File::open(&path).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
+        Err(error) => return Err(Refusal::internal(&error)),
+    };
+    let length = file.metadata().await.map_err(|e| Refusal::internal(&e))?.len();
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        ),
+        (header::CONTENT_LENGTH, HeaderValue::from(length)),
+    ];
+    let body = Body::from_stream(ReaderStream::with_capacity(file, CHUNK_BYTES));
+    Ok((headers, body).into_response())
+}

@@ -1,0 +1,243 @@
+//! Deploy: an archive in, the build's output out as it comes, and at the end a release or the reason for none.
+//!
+//! The answer is a stream from the moment the archive has arrived. When the client goes away before the build has
+//! ended, the build is stopped and nothing is released: nobody would learn of it. Once the image is sealed the release
+//! is made in any case.
+//!
+//! Invariant: `released` is sent after the release is durable, and is the last event, as `failed` is.
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+};
+use futures::StreamExt as _;
+use gilliam_model::{
+    api::{ARCHIVE_BYTES_MAX, DeployEvent, ReleaseInfo},
+    digest::Digest,
+    image::{Image, PROCESSES_MAX},
+    name::AppName,
+    release::MESSAGE_BYTES_MAX,
+};
+use http::header;
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::{
+    api::{
+        Api,
+        auth::Caller,
+        extract::{AppPath, Params},
+        logs::{NDJSON, json_line},
+        openapi::Errors,
+    },
+    archive::{self, Archive},
+    build::{self, Build, BuildError},
+    refusal::Refusal,
+    release::{self, Basis, NewRelease},
+    shared::Shared,
+};
+
+/// Events on their way to the client; the build waits while it is full.
+const EVENTS_MAX: usize = 256;
+
+/// What to do with the new release.
+#[derive(Debug, Clone, Deserialize, utoipa::IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DeployParams {
+    /// What changed.
+    message: Option<String>,
+    /// Whether what the previous release ran moves to the new one; it does by default.
+    migrate: bool,
+}
+
+impl Default for DeployParams {
+    fn default() -> Self {
+        Self {
+            message: None,
+            migrate: true,
+        }
+    }
+}
+
+/// Builds the archive and releases the image.
+#[utoipa::path(post, path = "/v1/apps/{app}/deploy", operation_id = "deploy", tag = "releases",
+    security(("bearer" = [])),
+    params(("app" = String, Path, description = "The app's name"), DeployParams),
+    request_body(content = Vec<u8>, content_type = "application/x-tar", description = "The sources"),
+    responses((status = 200, description = "One event in each line", body = DeployEvent,
+        content_type = "application/x-ndjson"), Errors))]
+pub(crate) async fn deploy(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    app: Result<AppPath, Refusal>,
+    params: Result<Params<DeployParams>, Refusal>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let declared = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse().ok());
+    let body = request.into_body();
+    let (app, params, place) = match admit(&api.shared, app, params, declared).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            archive::discard(body.into_data_stream()).await;
+            return Err(refusal);
+        }
+    };
+    let archive = archive::receive(body, &api.shared.tmp(), ARCHIVE_BYTES_MAX).await?;
+    let (events, stream) = mpsc::channel(EVENTS_MAX);
+    let deploy = Deploy {
+        app,
+        author: caller.name,
+        params,
+        archive,
+        _place: place,
+    };
+    tokio::spawn(async move { deploy.run(&api, events).await });
+    let lines = ReceiverStream::new(stream).map(|event| Ok::<_, std::convert::Infallible>(json_line(&event)));
+    Ok(([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response())
+}
+
+async fn admit(
+    shared: &Shared,
+    app: Result<AppPath, Refusal>,
+    params: Result<Params<DeployParams>, Refusal>,
+    declared_bytes: Option<u64>,
+) -> Result<(AppName, DeployParams, OwnedSemaphorePermit), Refusal> {
+    let (AppPath(app), Params(params)) = (app?, params?);
+    shared.app(&app).await?;
+    if let Some(length) = params
+        .message
+        .as_ref()
+        .map(String::len)
+        .filter(|n| *n > MESSAGE_BYTES_MAX)
+    {
+        let message = format!("the message has {length} bytes; at most {MESSAGE_BYTES_MAX} are kept");
+        return Err(Refusal::invalid(message));
+    }
+    if declared_bytes.is_some_and(|n| n > ARCHIVE_BYTES_MAX) {
+        return Err(archive::too_large(ARCHIVE_BYTES_MAX));
+    }
+    let place = shared
+        .deploys
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| Refusal::busy("deploys"))?;
+    Ok((app, params, place))
+}
+
+/// A deploy whose archive has arrived.
+struct Deploy {
+    app: AppName,
+    author: String,
+    params: DeployParams,
+    archive: Archive,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Deploy {
+    async fn run(self, api: &Api, events: mpsc::Sender<DeployEvent>) {
+        let mut drain = api.drain.clone();
+        let built = tokio::select! {
+            built = self.build(&api.shared, &events) => built,
+            _ = drain.requested() => Err(Refusal::draining()),
+            () = events.closed() => {
+                tracing::info!(app = %self.app, "deploy abandoned by its client");
+                return;
+            }
+        };
+        let last = match self.release(&api.shared, built).await {
+            Ok(release) => DeployEvent::Released {
+                release: Box::new(release),
+            },
+            Err(refusal) => DeployEvent::Failed {
+                error: refusal.into_error(),
+            },
+        };
+        // The archive goes before the answer is complete, so that nothing is left when the client has it.
+        drop(self);
+        // An error says that the client has gone away meanwhile.
+        let _ = events.send(last).await;
+    }
+
+    async fn build(
+        &self,
+        shared: &Shared,
+        events: &mpsc::Sender<DeployEvent>,
+    ) -> Result<(Digest, Image), Refusal> {
+        if shared.builds.available_permits() == 0 {
+            let line = "-----> Waiting for another build to end".to_string();
+            // An error says that the client has gone away, which is noticed elsewhere.
+            let _ = events.send(DeployEvent::Output { line }).await;
+        }
+        let _turn = shared
+            .builds
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
+        let build = Build {
+            command: &shared.config.build_command,
+            blobs: &shared.images(),
+            archive: self.archive.path(),
+            wall_max: shared.config.build_max,
+        };
+        let (digest, image) = build::run(build, events)
+            .await
+            .map_err(BuildError::into_refusal)?;
+        check_sealed(shared, &digest, &image).await?;
+        Ok((digest, image))
+    }
+
+    async fn release(
+        &self,
+        shared: &Shared,
+        built: Result<(Digest, Image), Refusal>,
+    ) -> Result<ReleaseInfo, Refusal> {
+        let (digest, image) = built?;
+        let new = NewRelease {
+            basis: Basis::Build(digest, image),
+            message: self.params.message.clone().filter(|m| !m.is_empty()),
+            author: self.author.clone(),
+            migrate: self.params.migrate,
+        };
+        release::make(shared, &self.app, &new).await
+    }
+}
+
+/// Makes sure that what is released can be fetched and run: a release is for ever.
+async fn check_sealed(shared: &Shared, digest: &Digest, image: &Image) -> Result<(), Refusal> {
+    let broken = |reason: String| {
+        Err(Refusal::internal(&format!(
+            "the build sealed {digest}, but {reason}"
+        )))
+    };
+    if image.schema_version > Image::SCHEMA_VERSION {
+        return broken(format!("its format is {}", image.schema_version));
+    }
+    if image.processes.is_empty() || image.processes.len() > PROCESSES_MAX {
+        return broken(format!("it has {} process types", image.processes.len()));
+    }
+    let blobs = shared.images().join("blobs/sha256");
+    let components = image.processes.values().map(|process| &process.component);
+    for blob in components.chain([digest]) {
+        if !tokio::fs::try_exists(blobs.join(blob.hex()))
+            .await
+            .unwrap_or(false)
+        {
+            return broken(format!("blob {blob} is not there"));
+        }
+    }
+    match image
+        .processes
+        .values()
+        .find_map(|process| process.limits.validate().err())
+    {
+        Some(error) => broken(error.to_string()),
+        None => Ok(()),
+    }
+}

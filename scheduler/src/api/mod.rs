@@ -1,0 +1,123 @@
+//! The API at `/v1`: one file per group of endpoints, and here what all of them share.
+//!
+//! A request passes, from the outside in: the catch for panics, the limit of requests at once, the check of its token
+//! (by route, so that no route can forget it), the handler. Every answer that is not the asked-for one is a
+//! [`Refusal`](crate::refusal::Refusal): axum's own rejections are replaced.
+//!
+//! Invariant: a route that the OpenAPI document does not list does not exist: both are made from the handlers.
+//! Invariant: a request that is refused has changed nothing.
+
+mod apps;
+pub(crate) mod auth;
+mod blobs;
+mod config;
+mod deploy;
+pub(crate) mod extract;
+mod instances;
+mod logs;
+mod nodes;
+mod openapi;
+mod releases;
+mod restart;
+mod scale;
+mod status;
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+};
+use futures::FutureExt as _;
+use gilliam_model::code::Code;
+use gilliam_serve::DrainSignal;
+use http::StatusCode;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    refusal::{Refusal, shown},
+    shared::Shared,
+};
+
+/// What handlers work with.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) drain: DrainSignal,
+}
+
+/// The whole API as a service.
+pub(crate) fn router(api: Api) -> Router {
+    let (router, document) = documented(&api).split_for_parts();
+    router
+        .merge(openapi::route(&api, document))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(middleware::from_fn(catch_panics))
+        .with_state(api)
+}
+
+/// The routes, with the document that describes them.
+fn documented(api: &Api) -> OpenApiRouter<Api> {
+    let short = OpenApiRouter::new()
+        .routes(routes!(apps::list, apps::create))
+        .routes(routes!(apps::show, apps::destroy))
+        .routes(routes!(releases::list))
+        .routes(routes!(releases::rollback))
+        .routes(routes!(config::show, config::change_config))
+        .routes(routes!(scale::show, scale::change_scale))
+        .routes(routes!(instances::list))
+        .routes(routes!(restart::restart))
+        .routes(routes!(status::status))
+        .route_layer(middleware::from_fn_with_state(api.clone(), limit));
+    let held_open = OpenApiRouter::new()
+        .routes(routes!(deploy::deploy))
+        .routes(routes!(logs::read));
+    let users = short
+        .merge(held_open)
+        .route_layer(middleware::from_fn_with_state(api.clone(), auth::users));
+    let nodes = OpenApiRouter::new()
+        .routes(routes!(nodes::sync))
+        .routes(routes!(nodes::take_logs))
+        .routes(routes!(blobs::read))
+        .route_layer(middleware::from_fn_with_state(api.clone(), auth::nodes));
+    OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(status::health))
+        .merge(users)
+        .merge(nodes)
+}
+
+/// Lets so many requests in at once, and no more.
+async fn limit(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match api.shared.requests.try_acquire() {
+        Ok(_place) => next.run(request).await,
+        Err(_) => Refusal::busy("requests").into_response(),
+    }
+}
+
+async fn catch_panics(request: Request, next: Next) -> Response {
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        // The panic's own message has gone to the log.
+        Err(_) => Refusal::internal(&"a handler panicked").into_response(),
+    }
+}
+
+async fn unknown_path(request: Request) -> Refusal {
+    Refusal::new(
+        Code::A404,
+        format!("no such path: {}", shown(request.uri().path())),
+    )
+    .hint("GET /v1/openapi.json describes every path")
+}
+
+async fn unknown_method(request: Request) -> Refusal {
+    let (method, path) = (request.method(), shown(request.uri().path()));
+    Refusal::new(
+        Code::A400,
+        format!("{} is not a method of {path}", shown(method.as_str())),
+    )
+    .with_status(StatusCode::METHOD_NOT_ALLOWED)
+}

@@ -1,0 +1,182 @@
+//! The node protocol: sync and logs.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Json, extract::State};
+use gilliam_model::{
+    assignment::Assignment,
+    name::{AppName, NODE_NAME_BYTES_MAX},
+    sync::{LOG_BATCH_LINES_MAX, LogBatch, NodeFacts, PROTOCOL, SyncRequest, SyncResponse, WAIT_MS_MAX},
+};
+use gilliam_store::{keys, records};
+use http::StatusCode;
+
+use crate::{
+    api::{
+        Api,
+        extract::{self, LastName},
+        openapi::Errors,
+    },
+    observed::Now,
+    refusal::Refusal,
+    shared::Shared,
+};
+
+/// Largest report: 100,000 instances with a failure each.
+const SYNC_BYTES_MAX: usize = 64 << 20;
+/// Largest batch of log lines: a full one of the longest lines, some of them escaped.
+const LOGS_BYTES_MAX: usize = 16 << 20;
+/// Longest version of gilliam that a node may name.
+const VERSION_BYTES_MAX: usize = 64;
+/// A waiting node is heard of so many times before it would be held lost: a connection that is held open says nothing
+/// about the machine at its other end.
+const SYNCS_PER_LOST: u32 = 3;
+
+/// Takes a node's report, and answers with its assignment once that is newer than the one it follows.
+#[utoipa::path(post, path = "/v1/nodes/{node}/sync", operation_id = "sync", tag = "nodes", security(("bearer" = [])),
+    params(("node" = String, Path, description = "The node's name")), request_body = SyncRequest,
+    responses((status = 200, description = "The assignment, if it is newer", body = SyncResponse), Errors))]
+pub(crate) async fn sync(
+    State(api): State<Api>,
+    LastName(path): LastName,
+    extract::Json(request): extract::Json<SyncRequest, SYNC_BYTES_MAX>,
+) -> Result<Json<SyncResponse>, Refusal> {
+    check(&path, &request)?;
+    let shared = &api.shared;
+    let SyncRequest {
+        node,
+        generation,
+        control,
+        instances,
+        wait_ms,
+        ..
+    } = request;
+    let name = node.name.clone();
+    shared
+        .observed
+        .report(node, instances, Now::read())
+        .map_err(|_| {
+            Refusal::busy("nodes").hint("forget nodes that are gone by restarting the control plane")
+        })?;
+    let mut newest = shared.publisher.subscribe(&name);
+    let published = newest.borrow().as_ref().map_or(0, |a| a.generation);
+    if published < generation {
+        catch_up(shared, &name, generation).await?;
+    }
+    let is_news = |assignment: &Assignment| assignment.generation > generation;
+    let stranger = control != shared.life;
+    let wait =
+        Duration::from_millis(wait_ms.min(WAIT_MS_MAX).into()).min(shared.config.lost_after / SYNCS_PER_LOST);
+    let mut drain = api.drain.clone();
+    let arrived = async {
+        let found = newest
+            .wait_for(|newest| newest.as_deref().is_some_and(|a| stranger || is_news(a)))
+            .await;
+        found.ok().and_then(|newest| newest.clone())
+    };
+    let found: Option<Arc<Assignment>> = tokio::select! {
+        biased;
+        found = arrived => found,
+        () = tokio::time::sleep(wait) => None,
+        _ = drain.requested() => None,
+    };
+    let assignment = found.filter(|a| is_news(a)).map(|a| Assignment::clone(&a));
+    Ok(Json(SyncResponse {
+        control: shared.life.clone(),
+        assignment,
+    }))
+}
+
+/// Takes log lines of a node; lines of apps that do not exist are dropped.
+#[utoipa::path(post, path = "/v1/nodes/{node}/logs", operation_id = "send_logs", tag = "nodes", security(("bearer" = [])),
+    params(("node" = String, Path, description = "The node's name")), request_body = LogBatch,
+    responses((status = 204, description = "They are kept"), Errors))]
+pub(crate) async fn take_logs(
+    State(api): State<Api>,
+    extract::Json(batch): extract::Json<LogBatch, LOGS_BYTES_MAX>,
+) -> Result<StatusCode, Refusal> {
+    let lines = batch.lines;
+    if lines.len() > LOG_BATCH_LINES_MAX {
+        let message = format!(
+            "a batch of {} lines; at most {LOG_BATCH_LINES_MAX} are taken",
+            lines.len()
+        );
+        return Err(Refusal::invalid(message));
+    }
+    let logs = &api.shared.logs;
+    let unknown: BTreeSet<&AppName> = lines
+        .iter()
+        .map(|l| &l.app)
+        .filter(|app| !logs.is_open(app))
+        .collect();
+    for app in unknown {
+        if records::load_app(&api.shared.store, app).await?.is_some() {
+            logs.open(app);
+        }
+    }
+    lines.into_iter().for_each(|line| logs.append(line));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Helps a node that follows a newer assignment than the one published here.
+///
+/// Either another control plane published it, and a turn of the loop reads what that one read; or the store was set
+/// back to a backup, and what it says now has to get a generation that the node accepts.
+async fn catch_up(
+    shared: &Shared,
+    node: &gilliam_model::name::NodeName,
+    generation: u64,
+) -> Result<(), Refusal> {
+    let (revision, _) = shared.store.get(keys::PLAN_EPOCH).await?;
+    if revision.0 < generation {
+        tracing::warn!(
+            %node, generation, %revision,
+            "a node is ahead of the store, which must have been restored: it is sent back to what the store says"
+        );
+        shared.publisher.raise(node, generation);
+    }
+    shared.nudge();
+    Ok(())
+}
+
+fn check(path: &str, request: &SyncRequest) -> Result<(), Refusal> {
+    if request.protocol != PROTOCOL {
+        let message = format!(
+            "node {} speaks protocol {}; this control plane speaks {PROTOCOL}",
+            request.node.name, request.protocol
+        );
+        return Err(Refusal::invalid(message).hint("run the same version of gilliam on both"));
+    }
+    if request.node.name.as_str() != path {
+        return Err(Refusal::another_node(path, &request.node.name));
+    }
+    check_facts(&request.node)
+}
+
+fn check_facts(facts: &NodeFacts) -> Result<(), Refusal> {
+    let bad = |what: &str, value: &dyn std::fmt::Debug| {
+        Err(Refusal::invalid(format!(
+            "node {} says that its {what} is {value:?}",
+            facts.name
+        )))
+    };
+    let printable = |text: &str, bytes_max: usize| {
+        !text.is_empty() && text.len() <= bytes_max && !text.chars().any(char::is_control)
+    };
+    if !printable(&facts.host, NODE_NAME_BYTES_MAX) {
+        return bad("host", &crate::refusal::shown(&facts.host));
+    }
+    if !printable(&facts.version, VERSION_BYTES_MAX) {
+        return bad("version", &crate::refusal::shown(&facts.version));
+    }
+    if facts.http.parse::<SocketAddr>().is_err() {
+        return bad("http address", &crate::refusal::shown(&facts.http));
+    }
+    if facts.cpus == 0 {
+        return bad("number of CPU cores", &facts.cpus);
+    }
+    if facts.memory_bytes == 0 {
+        return bad("memory", &facts.memory_bytes);
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! Releases: listed, and rolled back to.
+
+use axum::{Extension, Json, extract::State};
+use gilliam_model::{
+    api::{ReleaseInfo, Rollback},
+    release::ReleaseId,
+};
+use http::StatusCode;
+
+use crate::{
+    api::{
+        Api,
+        auth::Caller,
+        extract::{self, AppPath},
+        openapi::Errors,
+    },
+    refusal::Refusal,
+    release::{self, Basis, NewRelease},
+};
+
+/// Lists the releases of an app, newest first.
+#[utoipa::path(get, path = "/v1/apps/{app}/releases", operation_id = "list_releases", tag = "releases", security(("bearer" = [])),
+    params(("app" = String, Path, description = "The app's name")),
+    responses((status = 200, description = "Its releases", body = Vec<ReleaseInfo>), Errors))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    AppPath(app): AppPath,
+) -> Result<Json<Vec<ReleaseInfo>>, Refusal> {
+    release::list(&api.shared, &app).await.map(Json)
+}
+
+/// Goes back: makes a release with the image and the configuration of an older one.
+#[utoipa::path(post, path = "/v1/apps/{app}/rollback", operation_id = "rollback", tag = "releases", security(("bearer" = [])),
+    params(("app" = String, Path, description = "The app's name")), request_body = Rollback,
+    responses((status = 201, description = "The new release", body = ReleaseInfo), Errors))]
+pub(crate) async fn rollback(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    AppPath(app): AppPath,
+    extract::Json(body): extract::Json<Rollback>,
+) -> Result<(StatusCode, Json<ReleaseInfo>), Refusal> {
+    let to = body.to.map(|text| text.parse::<ReleaseId>()).transpose();
+    let to = to.map_err(|error| Refusal::invalid(error.to_string()))?;
+    let new = NewRelease {
+        basis: Basis::Rollback(to),
+        message: None,
+        author: caller.name,
+        migrate: true,
+    };
+    let info = release::make(&api.shared, &app, &new).await?;
+    Ok((StatusCode::CREATED, Json(info)))
+}

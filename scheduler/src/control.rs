@@ -1,0 +1,324 @@
+//! The control loop: the whole state is read, one pure function decides, its result is written whole; again and again.
+//!
+//! In: wake-ups (the store changed, what nodes report changed, a tick for liveness and stalls, a nudge). Out: placements,
+//! the end of migrations, and what each node should run. A wake-up carries nothing: the state is read anew each time.
+//!
+//! Invariant: a plan is committed only if no other plan, restart or destroy came between (the check of the plan's epoch),
+//! and the end of a migration only if its app is as it was read: any number of these loops may run on one store.
+//! Invariant: nothing ends the loop: a failed turn, or one that panics, is tried again after [`RETRY`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::FutureExt as _;
+use gilliam_model::{
+    Timestamp,
+    app::App,
+    image::Image,
+    instance::{InstanceId, InstanceState},
+    name::{AppName, NodeName},
+    placement::Placement,
+    release::ReleaseId,
+};
+use gilliam_plan::{
+    AppState, Availability, MigrationStep, MigrationView, NodeState, Observed, Plan, Policy, Snapshot,
+};
+use gilliam_store::{Check, CommitError, Expect, RangeError, Revision, keys, records, records::Stored};
+
+use crate::{
+    observed::{NodeView, Now},
+    shared::{Planned, Shared},
+    state::{Library, State},
+    sweep,
+};
+
+/// Wait after a turn that failed: long enough not to flood the log, short enough not to be felt.
+const RETRY: Duration = Duration::from_secs(1);
+/// Longest time without a turn: migrations that stall are given up by then.
+const TICK_MAX: Duration = Duration::from_millis(2_500);
+/// Turns so often within the time after which a node is lost, so that it is noticed soon after.
+const TICKS_PER_LOST: u32 = 4;
+/// Turns in a row that may change something before the loop pauses: a plan of 100,000 records takes 1,000.
+const TURNS_MAX: u32 = 2_000;
+/// Most slots that one node takes: each web instance has a TCP port of its own, and 16 bits of them are shared with
+/// everything else on the machine.
+const NODE_SLOTS_MAX: u32 = 50_000;
+
+#[derive(Debug, thiserror::Error)]
+enum TurnError {
+    #[error("cannot read the state: {0}")]
+    Read(#[from] RangeError),
+    #[error("cannot store what was decided: {0}")]
+    Commit(#[source] CommitError),
+}
+
+/// What a turn found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// All is decided, as of this revision.
+    AtRest(Revision),
+    /// Something was changed, or someone else changed it meanwhile: decide again.
+    Again,
+}
+
+struct Control {
+    shared: Arc<Shared>,
+    library: Library,
+    /// When this loop began to listen to nodes.
+    since: Timestamp,
+    /// The apps of the turn before.
+    apps: BTreeSet<AppName>,
+}
+
+/// Runs until it is dropped.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut observed = shared.observed.changes();
+    let mut nudges = shared.nudges.subscribe();
+    let tick = (shared.config.lost_after / TICKS_PER_LOST).min(TICK_MAX);
+    let mut control = Control {
+        shared: shared.clone(),
+        library: Library::default(),
+        since: Timestamp::now(),
+        apps: BTreeSet::new(),
+    };
+    if let Err(error) = sweep::all(&shared).await {
+        tracing::warn!(
+            error = error.into_error().message,
+            "records of destroyed apps are left for the next start"
+        );
+    }
+    loop {
+        observed.mark_unchanged();
+        nudges.mark_unchanged();
+        let Some(revision) = control.turns().await else {
+            tokio::time::sleep(RETRY).await;
+            continue;
+        };
+        // The senders live as long as `shared`, so none of these ends.
+        tokio::select! {
+            _ = shared.store.changed("/", revision) => {}
+            _ = observed.changed() => {}
+            _ = nudges.changed() => {}
+            () = tokio::time::sleep(tick) => {}
+        }
+    }
+}
+
+impl Control {
+    /// Takes turns until there is nothing to change; gives the revision at which that was so, or none after a failure.
+    async fn turns(&mut self) -> Option<Revision> {
+        for _ in 0..TURNS_MAX {
+            match AssertUnwindSafe(self.turn()).catch_unwind().await {
+                Ok(Ok(Turn::AtRest(revision))) => return Some(revision),
+                Ok(Ok(Turn::Again)) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "turn failed");
+                    return None;
+                }
+                // The panic's own message has gone to the log.
+                Err(_) => {
+                    tracing::error!("turn panicked");
+                    return None;
+                }
+            }
+        }
+        tracing::warn!(turns = TURNS_MAX, "the plan does not come to rest");
+        None
+    }
+
+    async fn turn(&mut self) -> Result<Turn, TurnError> {
+        let shared = self.shared.clone();
+        let state = State::read(&shared.store, &mut self.library).await?;
+        let nodes = shared.nodes();
+        self.forget_logs(&state);
+        publish(&shared, &state, &nodes);
+        if self.end_migrations(&state, &nodes).await? {
+            return Ok(Turn::Again);
+        }
+        let in_grace = shared.observed.in_grace(Now::read());
+        let plan = gilliam_plan::plan(&snapshot(&state, &nodes, in_grace));
+        keep_report(&shared, &state, &plan);
+        if plan.is_empty() {
+            return Ok(Turn::AtRest(state.revision));
+        }
+        commit(&shared, &state, &plan).await?;
+        Ok(Turn::Again)
+    }
+
+    /// Forgets the logs of apps that were there in the turn before and are gone.
+    fn forget_logs(&mut self, state: &State) {
+        let apps: BTreeSet<AppName> = state.apps.iter().map(|app| app.value.name.clone()).collect();
+        for gone in self.apps.difference(&apps) {
+            self.shared.logs.close(gone);
+        }
+        self.apps = apps;
+    }
+
+    /// Ends the migrations that are done or given up; says whether there was one.
+    async fn end_migrations(
+        &self,
+        state: &State,
+        nodes: &BTreeMap<NodeName, NodeView>,
+    ) -> Result<bool, TurnError> {
+        let mut changed = false;
+        for app in state.apps.iter().filter(|app| app.value.migration.is_some()) {
+            if let Some((after, text)) = decide_migration(state, &app.value, nodes, self.since) {
+                changed = true;
+                match self
+                    .shared
+                    .store
+                    .commit(&[app.unchanged()], &[records::put_app(&after)])
+                    .await
+                {
+                    Ok(_) => self.shared.logs.announce(&after.name, text),
+                    // Its users changed it meanwhile: the next turn sees what they did.
+                    Err(CommitError::Conflict { .. }) => {}
+                    Err(error) => return Err(TurnError::Commit(error)),
+                }
+            }
+        }
+        Ok(changed)
+    }
+}
+
+/// The app after its migration, with what to tell its users; none while it goes on.
+fn decide_migration(
+    state: &State,
+    app: &App,
+    nodes: &BTreeMap<NodeName, NodeView>,
+    since: Timestamp,
+) -> Option<(App, String)> {
+    let to = app.migration.as_ref()?.to;
+    let placements: Vec<Placement> = state
+        .placements
+        .iter()
+        .map(|p| &p.value)
+        .filter(|p| p.app == app.name)
+        .cloned()
+        .collect();
+    let report = |id: &InstanceId| {
+        nodes
+            .values()
+            .filter(|n| n.is_ready())
+            .find_map(|node| node.reports.get(id))
+    };
+    let now = Timestamp::now();
+    let view = MigrationView {
+        app,
+        images: &images(state, &app.name),
+        placements: &placements,
+        report: &report,
+        watching_since: since,
+        now,
+    };
+    match gilliam_plan::migration(&view) {
+        MigrationStep::Continue => None,
+        MigrationStep::Done => Some((gilliam_plan::finished(app), format!("migration to {to} done"))),
+        MigrationStep::GiveUp { reason } => {
+            let text = format!("migration to {to} given up: {reason}");
+            Some((gilliam_plan::given_up(app, reason, now), text))
+        }
+    }
+}
+
+/// What a plan is made from.
+///
+/// In the first moments a node that has not synced yet may be on its way, and is left out: what is placed on it stays.
+/// Later it is lost.
+fn snapshot(state: &State, nodes: &BTreeMap<NodeName, NodeView>, in_grace: bool) -> Snapshot {
+    let of_app = |app: &Stored<App>| AppState {
+        app: app.value.clone(),
+        images: images(state, &app.value.name),
+    };
+    let mut known: Vec<NodeState> = nodes.values().map(node_state).collect();
+    if !in_grace {
+        let holders: BTreeSet<&NodeName> = state.placements.iter().map(|p| &p.value.node).collect();
+        let silent = holders.into_iter().filter(|node| !nodes.contains_key(*node));
+        known.extend(silent.map(|name| NodeState {
+            name: name.clone(),
+            state: Availability::Lost,
+            memory_bytes: 0,
+            slots_max: 0,
+        }));
+    }
+    let running = nodes
+        .values()
+        .flat_map(NodeView::current)
+        .filter(|r| r.state == InstanceState::Running);
+    Snapshot {
+        epoch: state
+            .epoch
+            .as_ref()
+            .map(|stored| stored.value)
+            .unwrap_or_default(),
+        apps: state.apps.iter().map(of_app).collect(),
+        nodes: known,
+        placements: state.placements.iter().map(|p| p.value.clone()).collect(),
+        observed: running.map(|report| &report.id).collect::<Observed>(),
+        policy: Policy::default(),
+    }
+}
+
+fn node_state(node: &NodeView) -> NodeState {
+    NodeState {
+        name: node.facts.name.clone(),
+        state: if node.is_ready() {
+            Availability::Ready
+        } else {
+            Availability::Lost
+        },
+        memory_bytes: node.facts.memory_bytes,
+        slots_max: NODE_SLOTS_MAX,
+    }
+}
+
+fn images(state: &State, app: &AppName) -> BTreeMap<ReleaseId, Image> {
+    let releases = state.releases.iter().filter(|((owner, _), _)| owner == app);
+    let image = |release: &gilliam_model::release::Release| state.images.get(&release.image);
+    releases
+        .filter_map(|((_, id), release)| Some((*id, Image::clone(image(release)?))))
+        .collect()
+}
+
+/// Commits a plan; one that came too late is dropped, since the next turn plans again.
+async fn commit(shared: &Shared, state: &State, plan: &Plan) -> Result<(), TurnError> {
+    let read_at = state.epoch.as_ref().map(|epoch| epoch.revision);
+    let check = Check {
+        key: keys::PLAN_EPOCH.to_string(),
+        expect: Expect::unchanged(read_at),
+    };
+    let mut writes = vec![records::put_epoch(plan.epoch)];
+    writes.extend(plan.placements.iter().map(records::put_placement));
+    match shared.store.commit(&[check], &writes).await {
+        Ok(_) | Err(CommitError::Conflict { .. }) => Ok(()),
+        Err(error) => Err(TurnError::Commit(error)),
+    }
+}
+
+fn keep_report(shared: &Shared, state: &State, plan: &Plan) {
+    let mut blocked: BTreeMap<AppName, Vec<gilliam_model::api::Blocked>> = BTreeMap::new();
+    for slots in &plan.report.blocked {
+        blocked
+            .entry(slots.app.clone())
+            .or_default()
+            .push(slots.clone().into());
+    }
+    let planned = Planned {
+        revision: state.revision,
+        blocked,
+    };
+    *shared.planned.lock().expect("no holder panics") = Arc::new(planned);
+}
+
+fn publish(shared: &Shared, state: &State, nodes: &BTreeMap<NodeName, NodeView>) {
+    let mut assignments = state.assignments();
+    for node in nodes.keys() {
+        assignments.entry(node.clone()).or_default();
+    }
+    let routes = gilliam_plan::routes(state.apps.iter().map(|app| &app.value));
+    shared.publisher.publish(state.revision.0, &routes, assignments);
+}

@@ -1,0 +1,231 @@
+//! Releases: read, and made by the three ways there are: a build, a change of config, a rollback.
+//!
+//! Invariant: numbers are unique and without gaps: each comes from the app's record, whose revision the commit checks.
+//! Invariant: a release, its image and what its app runs from then on are written in one commit.
+
+use std::{collections::BTreeMap, num::NonZeroU32};
+
+use gilliam_model::{
+    Timestamp,
+    api::ReleaseInfo,
+    app::App,
+    code::Code,
+    config::{Config, ConfigChange, ConfigError},
+    digest::Digest,
+    image::Image,
+    name::{AppName, ConfigKey},
+    release::{MESSAGE_BYTES_MAX, Release, ReleaseId},
+};
+use gilliam_store::{Check, keys, records};
+
+use crate::{
+    change::{Decision, change},
+    logs::cut,
+    refusal::Refusal,
+    shared::Shared,
+};
+
+/// A release to make.
+#[derive(Debug)]
+pub(crate) struct NewRelease {
+    /// What it is made of.
+    pub(crate) basis: Basis,
+    /// What changed, in the author's words; by default in ours.
+    pub(crate) message: Option<String>,
+    /// The name of the token that makes it.
+    pub(crate) author: String,
+    /// Whether what the previous release ran moves to it.
+    pub(crate) migrate: bool,
+}
+
+/// What a release is made of.
+#[derive(Debug)]
+pub(crate) enum Basis {
+    /// A new image, with the newest config.
+    Build(Digest, Image),
+    /// The newest image, with another config.
+    Config(ConfigChange),
+    /// Image and config of an older release; by default of the one before the newest.
+    Rollback(Option<ReleaseId>),
+}
+
+/// The parts of a release that its basis decides.
+struct Parts {
+    digest: Digest,
+    image: Image,
+    config: Config,
+    message: String,
+}
+
+/// Makes the next release of `app`.
+pub(crate) async fn make(shared: &Shared, app: &AppName, new: &NewRelease) -> Result<ReleaseInfo, Refusal> {
+    let info = change(shared, app, || decide(shared, app, new, Timestamp::now())).await?;
+    shared
+        .logs
+        .announce(app, format!("{} released by {}", info.id, info.author));
+    Ok(info)
+}
+
+/// Reads a release.
+pub(crate) async fn load(shared: &Shared, app: &AppName, id: ReleaseId) -> Result<Release, Refusal> {
+    let found = records::load_release(&shared.store, app, id).await?;
+    found
+        .map(|stored| stored.value)
+        .ok_or_else(|| Refusal::missing("release", app, id))
+}
+
+/// Reads the image of a release.
+pub(crate) async fn load_image(shared: &Shared, release: &Release) -> Result<Image, Refusal> {
+    let found = records::load_image(&shared.store, &release.image).await?;
+    found
+        .map(|stored| stored.value)
+        .ok_or_else(|| Refusal::missing("image", &release.app, release.id))
+}
+
+/// Reads the releases of an app, newest first.
+pub(crate) async fn list(shared: &Shared, app: &AppName) -> Result<Vec<ReleaseInfo>, Refusal> {
+    let stored = shared.app(app).await?.value;
+    let (_, releases) = records::list_releases(&shared.store, app).await?;
+    let mut images = BTreeMap::new();
+    let mut infos = Vec::with_capacity(releases.len());
+    for release in releases.into_iter().rev().map(|s| s.value) {
+        if !images.contains_key(&release.image) {
+            images.insert(release.image, load_image(shared, &release).await?);
+        }
+        infos.push(info(&stored, &release, &images[&release.image]));
+    }
+    Ok(infos)
+}
+
+async fn decide(
+    shared: &Shared,
+    app: &AppName,
+    new: &NewRelease,
+    now: Timestamp,
+) -> Result<Decision<ReleaseInfo>, Refusal> {
+    let stored = shared.app(app).await?;
+    let parts = parts(shared, &stored.value, &new.basis).await?;
+    let mut message = new.message.clone().unwrap_or(parts.message);
+    cut(&mut message, MESSAGE_BYTES_MAX);
+    let release = Release {
+        app: app.clone(),
+        id: stored.value.next_release(),
+        image: parts.digest,
+        config: parts.config,
+        message,
+        author: new.author.clone(),
+        created_at: now,
+    };
+    let changed = gilliam_plan::released(&stored.value, release.id, &parts.image, new.migrate, now);
+    let mut writes = vec![records::put_app(&changed), records::put_release(&release)];
+    if matches!(new.basis, Basis::Build(..)) {
+        writes.push(records::put_image(&parts.digest, &parts.image));
+    }
+    let checks = vec![stored.unchanged(), Check::absent(keys::release(app, release.id))];
+    Ok(Decision {
+        checks,
+        writes,
+        answer: info(&changed, &release, &parts.image),
+    })
+}
+
+async fn parts(shared: &Shared, app: &App, basis: &Basis) -> Result<Parts, Refusal> {
+    if let Basis::Build(digest, image) = basis {
+        let config = match app.latest {
+            Some(latest) => load(shared, &app.name, latest).await?.config,
+            None => Config::default(),
+        };
+        let message = "deploy".to_string();
+        return Ok(Parts {
+            digest: *digest,
+            image: image.clone(),
+            config,
+            message,
+        });
+    }
+    let latest = app.latest.ok_or_else(|| Refusal::nothing_released(&app.name))?;
+    let (base, change) = match basis {
+        Basis::Rollback(to) => (rollback_target(app, latest, *to)?, None),
+        Basis::Config(change) => (latest, Some(change)),
+        Basis::Build(..) => unreachable!("answered above"),
+    };
+    let base = load(shared, &app.name, base).await?;
+    let image = load_image(shared, &base).await?;
+    let (config, message) = match change {
+        Some(change) => (changed_config(&base.config, change)?, describe(change)),
+        None => (base.config, format!("rollback to {}", base.id)),
+    };
+    Ok(Parts {
+        digest: base.image,
+        image,
+        config,
+        message,
+    })
+}
+
+fn rollback_target(app: &App, latest: ReleaseId, to: Option<ReleaseId>) -> Result<ReleaseId, Refusal> {
+    match to {
+        Some(to) if to > latest => Err(Refusal::no_release(&app.name, &to.to_string())),
+        Some(to) if to == latest => Err(Refusal::new(
+            Code::A409,
+            format!("{to} is the newest release of {} already", app.name),
+        )
+        .hint("gilliam releases lists the older ones")),
+        Some(to) => Ok(to),
+        None => NonZeroU32::new(latest.number() - 1)
+            .map(ReleaseId::new)
+            .ok_or_else(|| {
+                Refusal::new(Code::A409, format!("{} has no release before {latest}", app.name))
+                    .hint("there is nothing to go back to yet")
+            }),
+    }
+}
+
+fn changed_config(config: &Config, change: &ConfigChange) -> Result<Config, Refusal> {
+    if change.set.is_empty() && change.unset.is_empty() {
+        return Err(Refusal::invalid("the change sets and unsets nothing").hint("name a KEY=VALUE"));
+    }
+    config.changed(change).map_err(|error| {
+        let refusal = Refusal::invalid(error.to_string());
+        match error {
+            ConfigError::NotSet { .. } => refusal.hint("gilliam config lists what is set"),
+            ConfigError::TooLarge { .. } => refusal.hint("keep large data in a blob or a service"),
+            ConfigError::Nul { .. } => refusal,
+        }
+    })
+}
+
+/// The change in words, without its values: they may be secrets.
+fn describe(change: &ConfigChange) -> String {
+    let names = |keys: &mut dyn Iterator<Item = &ConfigKey>| {
+        keys.map(ConfigKey::as_str).collect::<Vec<_>>().join(", ")
+    };
+    let set = names(&mut change.set.keys());
+    let unset = names(&mut change.unset.iter());
+    match (set.is_empty(), unset.is_empty()) {
+        (false, true) => format!("set {set}"),
+        (true, _) => format!("unset {unset}"),
+        (false, false) => format!("set {set}; unset {unset}"),
+    }
+}
+
+fn info(app: &App, release: &Release, image: &Image) -> ReleaseInfo {
+    ReleaseInfo {
+        app: release.app.clone(),
+        id: release.id,
+        image: release.image,
+        message: release.message.clone(),
+        author: release.author.clone(),
+        created_at: release.created_at,
+        processes: image
+            .processes
+            .iter()
+            .map(|(name, p)| (name.clone(), p.command.clone()))
+            .collect(),
+        scale: app.scale.get(&release.id).cloned().unwrap_or_default(),
+        migrating: app
+            .migration
+            .as_ref()
+            .is_some_and(|migration| migration.to == release.id),
+    }
+}

@@ -1,0 +1,135 @@
+//! What the API and the control loop share: the store, and everything that is only in memory.
+
+use std::{
+    collections::{BTreeMap, hash_map::DefaultHasher},
+    hash::{Hash as _, Hasher as _},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use gilliam_model::{
+    Timestamp,
+    api::Blocked,
+    app::App,
+    name::{AppName, NodeName},
+};
+use gilliam_store::{Revision, Store, records, records::Stored};
+use tokio::sync::{Semaphore, watch};
+
+use crate::{
+    Config,
+    logs::Logs,
+    observed::{NodeView, Now, Observed},
+    publish::Publisher,
+    refusal::Refusal,
+};
+
+/// Requests in progress at once that are not held open on purpose: each may hold a body of [`BODY_BYTES_MAX`].
+///
+/// [`BODY_BYTES_MAX`]: crate::api::extract::BODY_BYTES_MAX
+const REQUESTS_MAX: usize = 256;
+/// Log readers that follow at once: each holds a connection and a bounded queue.
+const FOLLOWERS_MAX: usize = 256;
+/// Deploys at once, building or waiting for it: each holds an archive on disk.
+const DEPLOYS_MAX: usize = 16;
+/// Locks over which the changes of apps are spread.
+const LOCKS_COUNT: usize = 64;
+
+/// One life of the control plane.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) observed: Observed,
+    pub(crate) logs: Logs,
+    pub(crate) publisher: Publisher,
+    /// What the last plan could not place.
+    pub(crate) planned: Mutex<Arc<Planned>>,
+    /// Asks the control loop for a turn that nothing in the store or of the nodes calls for.
+    pub(crate) nudges: watch::Sender<u64>,
+    /// Names this life ([`gilliam_model::sync::SyncResponse::control`]).
+    pub(crate) life: String,
+    pub(crate) requests: Arc<Semaphore>,
+    pub(crate) followers: Arc<Semaphore>,
+    pub(crate) deploys: Arc<Semaphore>,
+    pub(crate) builds: Arc<Semaphore>,
+    /// Changes of one app wait for each other here instead of meeting in a conflict.
+    changes: Vec<tokio::sync::Mutex<()>>,
+}
+
+/// What the last plan reported.
+#[derive(Debug, Default)]
+pub(crate) struct Planned {
+    /// The revision of the store it was made from.
+    pub(crate) revision: Revision,
+    /// Slots without a node, by app.
+    pub(crate) blocked: BTreeMap<AppName, Vec<Blocked>>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, store: Store, life: String) -> Self {
+        Self {
+            observed: Observed::new(config.lost_after, Now::read()),
+            builds: Arc::new(Semaphore::new(config.builds_max)),
+            config,
+            store,
+            logs: Logs::default(),
+            publisher: Publisher::default(),
+            planned: Mutex::default(),
+            nudges: watch::Sender::new(0),
+            life,
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            deploys: Arc::new(Semaphore::new(DEPLOYS_MAX)),
+            changes: (0..LOCKS_COUNT).map(|_| tokio::sync::Mutex::default()).collect(),
+        }
+    }
+
+    /// Every node at this moment.
+    pub(crate) fn nodes(&self) -> BTreeMap<NodeName, NodeView> {
+        self.observed.view(Now::read())
+    }
+
+    /// The app `name`, or the refusal that it is not there.
+    pub(crate) async fn app(&self, name: &AppName) -> Result<Stored<App>, Refusal> {
+        records::load_app(&self.store, name)
+            .await?
+            .ok_or_else(|| Refusal::no_app(name.as_str()))
+    }
+
+    pub(crate) fn planned(&self) -> Arc<Planned> {
+        self.planned.lock().expect("no holder panics").clone()
+    }
+
+    /// Asks the control loop for a turn.
+    pub(crate) fn nudge(&self) {
+        self.nudges.send_modify(|n| *n += 1);
+    }
+
+    /// Keeps other changes of `app` through this control plane waiting.
+    ///
+    /// It saves work only: what keeps changes apart is the check of the app's revision in each commit.
+    pub(crate) async fn lock(&self, app: &AppName) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        app.hash(&mut hasher);
+        let index = usize::try_from(hasher.finish() % (LOCKS_COUNT as u64)).expect("below the count");
+        self.changes[index].lock().await
+    }
+
+    /// Where blobs are.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.config.data.join("images")
+    }
+
+    /// Where archives are on their way.
+    pub(crate) fn tmp(&self) -> PathBuf {
+        self.config.data.join("tmp")
+    }
+}
+
+/// A name for a life that begins now, told apart from every other by 64 random bits.
+pub(crate) fn life(now: Timestamp) -> Result<String, getrandom::Error> {
+    let mut random = [0u8; 8];
+    getrandom::fill(&mut random)?;
+    Ok(format!("{}-{:016x}", now.as_second(), u64::from_le_bytes(random)))
+}

@@ -1,0 +1,151 @@
+//! The whole state of the store that the control loop decides on, read at one revision.
+//!
+//! Releases and images never change, so those that are in use are kept from one turn to the next and only what is new
+//! is read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use gilliam_model::{
+    Timestamp,
+    app::App,
+    assignment::AssignedProcess,
+    digest::Digest,
+    image::Image,
+    instance::Epoch,
+    name::{AppName, NodeName},
+    placement::Placement,
+    release::{Release, ReleaseId},
+};
+use gilliam_store::{RangeError, Revision, Store, keys, records, records::Stored};
+
+/// What users asked for and what was decided, whole.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// The revision it was read at.
+    pub(crate) revision: Revision,
+    /// Every app, by name.
+    pub(crate) apps: Vec<Stored<App>>,
+    /// Every placement, in the order of keys; of destroyed apps too.
+    pub(crate) placements: Vec<Stored<Placement>>,
+    /// The epoch of the last plan; none before the first.
+    pub(crate) epoch: Option<Stored<Epoch>>,
+    /// The releases that apps run, or are moving from or to.
+    pub(crate) releases: BTreeMap<(AppName, ReleaseId), Arc<Release>>,
+    /// Their images.
+    pub(crate) images: BTreeMap<Digest, Arc<Image>>,
+}
+
+/// The releases and images in use.
+#[derive(Debug, Default)]
+pub(crate) struct Library {
+    /// By app, its creation and number: an app of the same name that is created later has other releases.
+    releases: BTreeMap<(AppName, Timestamp, ReleaseId), Arc<Release>>,
+    images: BTreeMap<Digest, Arc<Image>>,
+}
+
+impl State {
+    /// Reads the whole state.
+    pub(crate) async fn read(store: &Store, library: &mut Library) -> Result<Self, RangeError> {
+        let prefixes = [keys::APPS, keys::PLACEMENTS, keys::PLAN_EPOCH];
+        let (revision, lists) = store.ranges(&prefixes).await?;
+        let [apps, placements, epoch] = <[_; 3]>::try_from(lists).unwrap_or_default();
+        let apps: Vec<Stored<App>> = records::decode_all(apps)?;
+        let placements: Vec<Stored<Placement>> = records::decode_all(placements)?;
+        let epoch = records::decode_all(epoch)?.into_iter().next();
+        let releases = library.update(store, &apps, &placements).await?;
+        Ok(Self {
+            revision,
+            apps,
+            placements,
+            epoch,
+            releases,
+            images: library.images.clone(),
+        })
+    }
+
+    /// What each node should run; what is left of destroyed apps is nobody's.
+    pub(crate) fn assignments(&self) -> BTreeMap<NodeName, Vec<AssignedProcess>> {
+        let mut nodes: BTreeMap<NodeName, Vec<AssignedProcess>> = BTreeMap::new();
+        for placement in self.placements.iter().map(|p| &p.value) {
+            if let Some(assigned) = self.assigned(placement) {
+                nodes.entry(placement.node.clone()).or_default().push(assigned);
+            }
+        }
+        nodes
+    }
+
+    fn assigned(&self, placement: &Placement) -> Option<AssignedProcess> {
+        let release = self.releases.get(&(placement.app.clone(), placement.release))?;
+        let process = self
+            .images
+            .get(&release.image)?
+            .processes
+            .get(&placement.process)?;
+        Some(AssignedProcess {
+            app: placement.app.clone(),
+            release: placement.release,
+            name: placement.process.clone(),
+            ranges: placement.ranges.clone(),
+            process: process.clone(),
+            config: release.config.clone(),
+        })
+    }
+}
+
+impl Library {
+    /// Reads what is new and forgets what is out of use; gives the releases of apps that exist.
+    async fn update(
+        &mut self,
+        store: &Store,
+        apps: &[Stored<App>],
+        placements: &[Stored<Placement>],
+    ) -> Result<BTreeMap<(AppName, ReleaseId), Arc<Release>>, RangeError> {
+        let needed = needed(apps, placements);
+        self.releases.retain(|key, _| needed.contains(key));
+        for (app, created_at, id) in &needed {
+            let key = (app.clone(), *created_at, *id);
+            if !self.releases.contains_key(&key)
+                && let Some(found) = records::load_release(store, app, *id).await?
+            {
+                self.releases.insert(key, Arc::new(found.value));
+            }
+        }
+        let digests: BTreeSet<Digest> = self.releases.values().map(|release| release.image).collect();
+        self.images.retain(|digest, _| digests.contains(digest));
+        for digest in digests {
+            if !self.images.contains_key(&digest)
+                && let Some(found) = records::load_image(store, &digest).await?
+            {
+                self.images.insert(digest, Arc::new(found.value));
+            }
+        }
+        let named = |((app, _, id), release): (&(AppName, Timestamp, ReleaseId), &Arc<Release>)| {
+            ((app.clone(), *id), release.clone())
+        };
+        Ok(self.releases.iter().map(named).collect())
+    }
+}
+
+fn needed(
+    apps: &[Stored<App>],
+    placements: &[Stored<Placement>],
+) -> BTreeSet<(AppName, Timestamp, ReleaseId)> {
+    let mut needed = BTreeSet::new();
+    let mut created: BTreeMap<&AppName, Timestamp> = BTreeMap::new();
+    for app in apps.iter().map(|a| &a.value) {
+        created.insert(&app.name, app.created_at);
+        let migration = app.migration.iter();
+        let moving = migration.flat_map(|m| m.from.keys().chain(m.fallback.keys()).chain([&m.to]));
+        let ids = app.scale.keys().chain(moving).chain(&app.latest);
+        needed.extend(ids.map(|id| (app.name.clone(), app.created_at, *id)));
+    }
+    for placement in placements.iter().map(|p| &p.value) {
+        if let Some(created_at) = created.get(&placement.app) {
+            needed.insert((placement.app.clone(), *created_at, placement.release));
+        }
+    }
+    needed
+}

@@ -1,0 +1,70 @@
+//! What is left of destroyed apps: removed in pieces that fit a commit.
+//!
+//! An app goes in one commit, with as many of its records as fit. The rest is unreachable from then on, and removed
+//! here: by the one who destroyed it, by the control loop, or by the one who creates an app of the same name.
+//!
+//! Invariant: nothing of an app that exists is removed: each commit checks that it does not.
+
+use std::collections::BTreeSet;
+
+use gilliam_model::name::AppName;
+use gilliam_store::{Check, CommitError, Entry, RangeError, Write, keys, records};
+
+use crate::{refusal::Refusal, shared::Shared};
+
+/// Records removed at once: below the store's limit of operations, with room for the app and its check.
+const DELETES_MAX: usize = 100;
+
+/// Removes all that is left of `app`; stops where somebody has created it again.
+pub(crate) async fn app(shared: &Shared, app: &AppName) -> Result<(), Refusal> {
+    loop {
+        let writes = some_of(shared, app).await?;
+        if writes.is_empty() {
+            return Ok(());
+        }
+        match shared
+            .store
+            .commit(&[Check::absent(keys::app(app))], &writes)
+            .await
+        {
+            Ok(_) => {}
+            Err(CommitError::Conflict { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The removal of some records of `app`, placements first so that its instances end; empty when none are left.
+pub(crate) async fn some_of(shared: &Shared, app: &AppName) -> Result<Vec<Write>, RangeError> {
+    let (_, lists) = shared
+        .store
+        .ranges(&[&keys::placements_of(app), &keys::releases_of(app)])
+        .await?;
+    let keys = lists.into_iter().flatten().map(|entry| entry.key);
+    Ok(keys.take(DELETES_MAX).map(records::delete).collect())
+}
+
+/// Removes all that is left of apps that are gone: what a crash in the middle of a destroy leaves.
+pub(crate) async fn all(shared: &Shared) -> Result<(), Refusal> {
+    let (_, lists) = shared
+        .store
+        .ranges(&[keys::APPS, keys::PLACEMENTS, keys::RELEASES])
+        .await?;
+    let names = |entries: &[Entry], prefix: &str| {
+        let rests = entries.iter().filter_map(|entry| entry.key.strip_prefix(prefix));
+        rests
+            .filter_map(|rest| rest.split('/').next())
+            .map(String::from)
+            .collect::<BTreeSet<String>>()
+    };
+    let [apps, placements, releases] = &lists[..] else {
+        return Ok(());
+    };
+    let owners = &names(placements, keys::PLACEMENTS) | &names(releases, keys::RELEASES);
+    for orphan in &owners - &names(apps, keys::APPS) {
+        if let Ok(name) = orphan.parse() {
+            app(shared, &name).await?;
+        }
+    }
+    Ok(())
+}

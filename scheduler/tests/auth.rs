@@ -1,0 +1,144 @@
+//! Who may call what: every route of the OpenAPI document against every kind of token.
+
+mod harness;
+
+use std::{collections::BTreeSet, str::FromStr as _};
+
+use harness::{Plane, read};
+use reqwest::Method;
+use serde_json::Value;
+
+/// The routes of the document: method, path with names filled in, tag, whether it asks for a token.
+async fn routes(plane: &Plane) -> Vec<(Method, String, String, bool)> {
+    let document: Value = plane.get("/v1/openapi.json").await.ok().json();
+    let mut routes = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let method = Method::from_str(&method.to_uppercase()).expect("a method");
+            let path = path
+                .replace("{app}", "hello")
+                .replace("{node}", "a")
+                .replace("{digest}", &format!("sha256:{}", "a".repeat(64)));
+            let tag = operation["tags"][0].as_str().expect("a tag").to_string();
+            routes.push((method, path, tag, operation.get("security").is_some()));
+        }
+    }
+    routes
+}
+
+#[tokio::test]
+async fn every_route_refuses_every_token_that_is_not_for_it() {
+    let (plane, _data) = harness::in_memory().await;
+    plane.create("hello").await;
+    let other_secret = format!("{}{}", &plane.admin[..17], &plane.node[17..]);
+    let mut bodies = BTreeSet::new();
+    let mut checked = 0;
+    for (method, path, tag, is_guarded) in routes(&plane).await {
+        if !is_guarded {
+            assert_eq!(path, "/v1/health", "only the health check needs no token");
+            continue;
+        }
+        let of_other_role = if tag == "nodes" { &plane.admin } else { &plane.node };
+        let long = "x".repeat(20_000);
+        for token in ["", "x", "gil_", of_other_role.as_str(), &other_secret, &long] {
+            let answer = read(plane.send(method.clone(), &path, token, Some("{}")).await).await;
+            assert_eq!(answer.status, 401, "{method} {path} with {token:.40}");
+            bodies.insert(answer.text);
+            checked += 1;
+        }
+        let own = if tag == "nodes" { &plane.node } else { &plane.admin };
+        let answer = read(plane.send(method.clone(), &path, own, Some("[]")).await).await;
+        assert_ne!(answer.status, 401, "{method} {path} with its own token");
+        if method == Method::DELETE {
+            plane.create("hello").await;
+        }
+    }
+    assert_eq!(bodies.len(), 1, "every refusal reads the same: {bodies:?}");
+    assert!(checked >= 6 * 17, "{checked}");
+}
+
+#[tokio::test]
+async fn the_document_lists_every_route_and_describes_the_scheme() {
+    let (plane, _data) = harness::in_memory().await;
+    let document: Value = plane.get("/v1/openapi.json").await.ok().json();
+    let mut listed: Vec<String> = Vec::new();
+    let mut ids = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            listed.push(format!("{} {path}", method.to_uppercase()));
+            let id = operation["operationId"].as_str().expect("an id").to_string();
+            assert!(ids.insert(id.clone()), "{id} is used twice");
+            assert!(operation["summary"].is_string(), "{id} has a summary");
+        }
+    }
+    listed.sort();
+    let table = "\
+DELETE /v1/apps/{app}
+GET /v1/apps
+GET /v1/apps/{app}
+GET /v1/apps/{app}/config
+GET /v1/apps/{app}/instances
+GET /v1/apps/{app}/logs
+GET /v1/apps/{app}/releases
+GET /v1/apps/{app}/scale
+GET /v1/blobs/{digest}
+GET /v1/health
+GET /v1/openapi.json
+GET /v1/status
+PATCH /v1/apps/{app}/config
+PATCH /v1/apps/{app}/scale
+POST /v1/apps
+POST /v1/apps/{app}/deploy
+POST /v1/apps/{app}/restart
+POST /v1/apps/{app}/rollback
+POST /v1/nodes/{node}/logs
+POST /v1/nodes/{node}/sync";
+    assert_eq!(listed.join("\n"), table);
+    assert_eq!(
+        document["components"]["securitySchemes"]["bearer"]["scheme"],
+        "bearer"
+    );
+    let text = document.to_string();
+    for reference in text.split("\"#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().expect("a name");
+        assert!(
+            document["components"]["schemas"].get(name).is_some(),
+            "{name} is not described"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_health_check_needs_no_token() {
+    let (plane, _data) = harness::in_memory().await;
+    let answer = read(plane.send(Method::GET, "/v1/health", "", None).await)
+        .await
+        .ok();
+    assert_eq!(answer.text, "ok");
+}
+
+#[tokio::test]
+async fn the_handle_checks_tokens_and_they_survive_a_restart() {
+    let (plane, data) = harness::fresh().await;
+    let token = plane
+        .handle
+        .verify_token(&plane.admin)
+        .await
+        .expect("read")
+        .expect("good");
+    assert_eq!(token.name, "admin");
+    assert!(plane.handle.verify_token("gil_x").await.expect("read").is_none());
+    let admin = plane.admin.clone();
+    plane.stop().await;
+    let store = gilliam_store::Store::open(data.path()).expect("store");
+    let lost_after = std::time::Duration::from_secs(10);
+    let plane = harness::start(harness::Start {
+        data: data.path(),
+        store,
+        lost_after,
+    })
+    .await;
+    read(plane.send(Method::GET, "/v1/apps", &admin, None).await)
+        .await
+        .ok();
+}

@@ -1,0 +1,50 @@
+#!/bin/sh
+# Takes the builder's place: the "archive" is one line of text that says what the build does.
+#   image NAME…    seals an image with these process types
+#   refuse         refuses the sources
+#   hang           prints its process id and runs until it is stopped
+#   silent         ends without a result
+#   torn           names an image whose blobs are not there
+set -eu
+layout=$2
+blobs=$layout/blobs/sha256
+read -r verb names < "$4" || true
+mkdir -p "$blobs"
+
+# Stores a text as a blob, and prints its digest.
+store() {
+    file=$(mktemp "$layout/blob.XXXXXX")
+    printf '%s' "$1" > "$file"
+    hex=$(sha256sum "$file" | cut -d' ' -f1)
+    mv "$file" "$blobs/$hex"
+    echo "sha256:$hex"
+}
+
+echo "-----> Building: $verb $names" >&2
+case $verb in
+image)
+    component=$(store "a component")
+    processes=
+    for name in $names; do
+        process="\"$name\":{\"component\":\"$component\",\"component_bytes\":11,\"shape\":\"http-p2\""
+        process="$process,\"command\":\"$name.wasm\",\"args\":[\"$name.wasm\"]}"
+        processes="$processes${processes:+,}$process"
+    done
+    image="{\"schema_version\":1,\"processes\":{$processes}}"
+    echo "{\"type\":\"sealed\",\"digest\":\"$(store "$image")\",\"image\":$image}"
+    ;;
+refuse)
+    echo '{"type":"refused","error":{"code":"B12","message":"web.wasm is malformed","hint":"build it again"}}'
+    exit 1
+    ;;
+hang)
+    echo "pid $$" >&2
+    exec sleep 600
+    ;;
+torn)
+    digest=sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+    process="{\"component\":\"$digest\",\"component_bytes\":1,\"shape\":\"http-p2\",\"command\":\"x\",\"args\":[\"x\"]}"
+    image="{\"schema_version\":1,\"processes\":{\"web\":$process}}"
+    echo "{\"type\":\"sealed\",\"digest\":\"$digest\",\"image\":$image}"
+    ;;
+esac

@@ -1,0 +1,194 @@
+//! A node that speaks the protocol: it syncs, follows its assignment, and reports.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use gilliam_model::{
+    Timestamp,
+    assignment::Assignment,
+    code::Code,
+    instance::{Failure, InstanceId, InstanceReport, InstanceState},
+    sync::{NodeFacts, PROTOCOL, SyncRequest, SyncResponse},
+};
+use reqwest::Method;
+use tokio::task::JoinHandle;
+
+use super::{Answer, Plane, read};
+
+/// In which state a node reports an instance, with how many restarts.
+pub type Rule = Arc<dyn Fn(&InstanceId) -> (InstanceState, u32) + Send + Sync>;
+
+/// A node between two syncs.
+pub struct Node {
+    pub facts: NodeFacts,
+    pub generation: u64,
+    pub control: String,
+    pub assignment: Option<Assignment>,
+    pub rule: Rule,
+    base: String,
+    token: String,
+    http: reqwest::Client,
+}
+
+/// A node that syncs by itself until it is dropped.
+pub struct Following {
+    pub seen: Arc<Mutex<Option<Assignment>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+pub fn all_running() -> Rule {
+    Arc::new(|_| (InstanceState::Running, 0))
+}
+
+pub fn facts(name: &str) -> NodeFacts {
+    NodeFacts {
+        name: name.parse().expect("name"),
+        host: format!("{name}-host"),
+        version: "0.1.0".to_string(),
+        pid: 1,
+        http: "127.0.0.1:8080".to_string(),
+        cpus: 2,
+        memory_bytes: 8 << 30,
+        started_at: "2026-11-21T09:00:00Z".parse().expect("instant"),
+    }
+}
+
+impl Node {
+    pub fn new(plane: &Plane, name: &str) -> Self {
+        Self {
+            facts: facts(name),
+            generation: 0,
+            control: String::new(),
+            assignment: None,
+            rule: all_running(),
+            base: plane.base.clone(),
+            token: plane.node.clone(),
+            http: reqwest::Client::builder().no_proxy().build().expect("client"),
+        }
+    }
+
+    /// Speaks to another life of the control plane from now on.
+    pub fn move_to(&mut self, plane: &Plane) {
+        self.base.clone_from(&plane.base);
+        self.token.clone_from(&plane.node);
+    }
+
+    pub fn request(&self, wait: Duration) -> SyncRequest {
+        SyncRequest {
+            protocol: PROTOCOL,
+            node: self.facts.clone(),
+            generation: self.generation,
+            control: self.control.clone(),
+            instances: self.reports(),
+            wait_ms: u32::try_from(wait.as_millis()).expect("a short wait"),
+        }
+    }
+
+    /// One sync; `None` when the control plane cannot be reached.
+    pub async fn try_sync(&mut self, wait: Duration) -> Option<SyncResponse> {
+        let url = format!("{}/v1/nodes/{}/sync", self.base, self.facts.name);
+        let request = self
+            .http
+            .post(url)
+            .bearer_auth(&self.token)
+            .json(&self.request(wait));
+        let response = request.send().await.ok()?;
+        let answer: SyncResponse = response.json().await.ok()?;
+        self.control.clone_from(&answer.control);
+        if let Some(assignment) = &answer.assignment {
+            assert!(
+                assignment.generation > self.generation,
+                "a node refuses an older assignment"
+            );
+            self.generation = assignment.generation;
+            self.assignment = Some(assignment.clone());
+        }
+        Some(answer)
+    }
+
+    pub async fn sync(&mut self, wait: Duration) -> SyncResponse {
+        self.try_sync(wait).await.expect("an answer")
+    }
+
+    /// Syncs by itself from now on.
+    pub fn follow(mut self) -> Following {
+        let seen = Arc::new(Mutex::new(None));
+        let shared = seen.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                if self.try_sync(Duration::from_secs(1)).await.is_none() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+                shared.lock().expect("lock").clone_from(&self.assignment);
+            }
+        });
+        Following { seen, task }
+    }
+
+    fn reports(&self) -> Vec<InstanceReport> {
+        let processes = self.assignment.iter().flat_map(|a| &a.processes);
+        let ids = processes.flat_map(|p| {
+            p.ranges.iter().flat_map(|range| {
+                range.slots().map(|slot| InstanceId {
+                    app: p.app.clone(),
+                    release: p.release,
+                    process: p.name.clone(),
+                    slot,
+                    epoch: range.epoch,
+                })
+            })
+        });
+        ids.map(|id| report(id, &self.rule)).collect()
+    }
+}
+
+fn report(id: InstanceId, rule: &Rule) -> InstanceReport {
+    let (state, restarts) = rule(&id);
+    let crashed = state == InstanceState::Crashed;
+    InstanceReport {
+        id,
+        state,
+        since: Timestamp::now(),
+        port: Some(10_000),
+        memory_bytes: 1 << 20,
+        memory_bytes_max: 128 << 20,
+        fuel_per_s: 0,
+        restarts,
+        last_failure: crashed.then(|| Failure {
+            code: Some(Code::R23),
+            message: "unreachable executed".to_string(),
+            at: Timestamp::now(),
+        }),
+        retry_at: None,
+    }
+}
+
+/// A node's request as raw JSON, for bad ones.
+pub async fn post(plane: &Plane, path: &str, body: &serde_json::Value) -> Answer {
+    read(
+        plane
+            .send(Method::POST, path, &plane.node, Some(&body.to_string()))
+            .await,
+    )
+    .await
+}
+
+/// What an assignment runs: `hello v1 web 1-2`.
+pub fn summary(assignment: &Assignment) -> Vec<String> {
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for process in &assignment.processes {
+        let key = format!("{} {} {}", process.app, process.release, process.name);
+        *counts.entry(key).or_default() += process.ranges.iter().map(|r| r.count()).sum::<u32>();
+    }
+    counts.into_iter().map(|(key, n)| format!("{key}={n}")).collect()
+}
