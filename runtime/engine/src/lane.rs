@@ -49,7 +49,13 @@ impl HeadSender {
     /// Whether it was the first; nobody listening is no matter.
     pub(crate) fn send(&self, head: Head) -> bool {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        sender.map(|sender| sender.send(head)).is_some()
+        match sender {
+            Some(sender) => {
+                let _ = sender.send(head);
+                true
+            }
+            None => false,
+        }
     }
 }
 

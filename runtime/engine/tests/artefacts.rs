@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use gilliam_engine::{Artefact, CompileKey, LoadError, Loaded, compile, inspect, load, write_sealed};
 use gilliam_model::image::Shape;
-use support::{command_guest, digest, engines, guest, http_guest, key};
+use support::{command_guest, digest, engines, http_guest, key};
 
 struct Sealed {
     folder: tempfile::TempDir,
@@ -142,35 +142,45 @@ fn every_shape_compiles_for_its_engine() {
     }
 }
 
+/// Compiles, seals and loads `component` as `shape`, whatever it is.
+fn load_as(shape: Shape, component: &[u8]) -> Result<Loaded, LoadError> {
+    let artefact = Artefact {
+        shape,
+        digest: digest(component),
+    };
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("x.cwasm");
+    let code = compile(shape, component).expect("compiles");
+    write_sealed(&path, &key(), &artefact, &code).expect("sealed");
+    load(&engines(), &artefact, &key(), &path)
+}
+
 #[test]
 fn an_import_that_is_not_offered_is_named() {
     let component = wat::parse_str(
         r#"(component
             (import "wasi:keyvalue/store@0.2.0" (instance (export "open" (func))))
-            (instance $run (export "run" (func $run)))
             (core module $m (func (export "run") (result i32) (i32.const 0)))
-            (core instance $i (instantiate $m)))"#,
-    );
-    // The text above has no function to lift; a real toolchain's output is used instead.
-    assert!(component.is_err());
-    let component = guest(
-        "command",
-        r#"(module (func (export "wasi:cli/run@0.2.12#run") (result i32) (i32.const 0)))"#,
-    );
-    let artefact = Artefact {
-        shape: Shape::HttpP2,
-        digest: digest(&component),
-    };
-    let folder = tempfile::tempdir().expect("folder");
-    let path = folder.path().join("x.cwasm");
-    let code = compile(artefact.shape, &component).expect("compiles");
-    write_sealed(&path, &key(), &artefact, &code).expect("sealed");
-    let error = load(&engines(), &artefact, &key(), &path).expect_err("a command is no http component");
+            (core instance $i (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $r (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $r)))"#,
+    )
+    .expect("wat");
+    let facts = inspect(&component).expect("a command");
+    assert_eq!(facts.imports[0].missing, Some(vec![]));
+    let error = load_as(Shape::CommandP2, &component).expect_err("not offered");
+    assert!(error.to_string().contains("wasi:keyvalue/store@0.2.0"), "{error}");
+    assert!(!error.recompile());
+}
+
+#[test]
+fn a_component_of_another_shape_is_refused() {
+    let error = load_as(Shape::HttpP2, &command_guest("", "(i32.const 0)")).expect_err("a command");
     assert!(
         matches!(&error, LoadError::Link(message) if message.contains("incoming-handler")),
         "{error}"
     );
-    assert!(!error.recompile());
 }
 
 #[test]

@@ -412,14 +412,12 @@ async fn nothing_of_another_guest_is_left_in_memory() {
         "(memory.fill (i32.const 0) (i32.const 170) (i32.const 65536)) unreachable",
     ));
     // Traps when it finds a byte that is not zero.
-    let scan = format!(
-        "(local $at i32)
+    let scan = "(local $at i32)
         (loop
             (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then unreachable))
             (br_if 0 (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (i32.const 65536))))
-        (call $answer (local.get $out) (i32.const 200))"
-    );
-    let scan = loaded(&http_guest(ANSWER, &scan));
+        (call $answer (local.get $out) (i32.const 200))";
+    let scan = loaded(&http_guest(ANSWER, scan));
     let ((fill, _fill_log), (scan, _scan_log)) = (
         start(&fill, Limits::default()).await,
         start(&scan, Limits::default()).await,

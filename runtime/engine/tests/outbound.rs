@@ -21,7 +21,9 @@ async fn server() -> SocketAddr {
             tokio::spawn(async move {
                 let mut request = Vec::new();
                 while !request.ends_with(b"\r\n\r\n") {
-                    if stream.read_buf(&mut request).await.expect("read") == 0 {
+                    let read = stream.read_buf(&mut request).await.expect("read");
+                    // What does not begin like HTTP, such as TLS, is hung up on.
+                    if read == 0 || !request[0].is_ascii_uppercase() {
                         return;
                     }
                 }
