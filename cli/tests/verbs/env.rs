@@ -1,7 +1,8 @@
 //! One test's world: a home and a working directory of its own, and nothing of this process's environment.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -135,4 +136,23 @@ fn ran(output: Output) -> Ran {
         stderr: String::from_utf8(output.stderr).expect("text"),
         code: output.status.code(),
     }
+}
+
+/// Runs a command against a server that answers one request with these bytes and then closes.
+pub(crate) fn answered(args: &[&str], status: &str, body: &str) -> Ran {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let env = Env::with_cluster(&format!("http://{}", listener.local_addr().expect("address")));
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let server = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().expect("connection");
+        let _ = connection.read(&mut [0; 4096]);
+        // The client may have had enough before the end.
+        let _ = connection.write_all(answer.as_bytes());
+    });
+    let ran = env.run(args);
+    server.join().expect("server");
+    ran
 }

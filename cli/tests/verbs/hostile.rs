@@ -5,26 +5,7 @@ use std::{
     net::TcpListener,
 };
 
-use crate::env::{Env, Ran};
-
-/// Runs a command against a server that answers one request with these bytes and then closes.
-fn answered(args: &[&str], status: &str, body: &str) -> Ran {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-    let env = Env::with_cluster(&format!("http://{}", listener.local_addr().expect("address")));
-    let answer = format!(
-        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    let server = std::thread::spawn(move || {
-        let (mut connection, _) = listener.accept().expect("connection");
-        let _ = connection.read(&mut [0; 4096]);
-        // The client may have had enough before the end.
-        let _ = connection.write_all(answer.as_bytes());
-    });
-    let ran = env.run(args);
-    server.join().expect("server");
-    ran
-}
+use crate::env::{Env, answered};
 
 #[test]
 fn escape_sequences_of_an_error_are_shown_not_sent() {
@@ -124,5 +105,54 @@ fn a_build_that_is_cut_off_is_not_taken_for_a_release() {
             .contains("-----> building\nerror: the connection to http://"),
         "{}",
         ran.stderr
+    );
+}
+
+#[test]
+fn a_followed_log_goes_on_where_it_broke_and_repeats_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let env = Env::with_cluster(&format!("http://{}", listener.local_addr().expect("address")));
+    let line = |second: u32| {
+        let text = r#""app":"x","source":"web.1","stream":"stdout","text":"hi""#;
+        format!("{{\"at\":\"2026-11-21T09:00:0{second}Z\",{text}}}\n")
+    };
+    let ok = "HTTP/1.1 200 OK\r\nconnection: close\r\n";
+    let (one, two) = (line(1), line(1) + &line(2));
+    let answers = [
+        format!("{ok}content-length: 9999\r\n\r\n{one}"),
+        format!("{ok}content-length: {}\r\n\r\n{two}", two.len()),
+        "HTTP/1.1 404 Not Found\r\ncontent-length: 32\r\nconnection: close\r\n\r\n{\"code\":\"A404\",\"message\":\"gone\"}".into(),
+    ];
+    let server = std::thread::spawn(move || {
+        answers.map(|answer| {
+            let (mut connection, _) = listener.accept().expect("connection");
+            let mut asked = [0; 4096];
+            let n = connection.read(&mut asked).expect("request");
+            connection.write_all(answer.as_bytes()).expect("answer");
+            String::from_utf8_lossy(&asked[..n])
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_string()
+        })
+    });
+    let ran = env.run(&["logs", "-f", "-n", "5", "-a", "x"]);
+    let lines = "2026-11-21T09:00:01.000Z app[web.1]: hi\n2026-11-21T09:00:02.000Z app[web.1]: hi\n";
+    assert_eq!(
+        (ran.stdout.as_str(), ran.code),
+        (lines, Some(1)),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr
+            .contains("in the middle of an answer; asking again\nerror: gone\n"),
+        "{}",
+        ran.stderr
+    );
+    let asked = server.join().expect("server");
+    assert!(
+        asked[0].contains("lines=5") && asked[1].contains("lines=1500"),
+        "{asked:?}"
     );
 }

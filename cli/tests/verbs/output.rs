@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::env::Env;
+use crate::env::{Env, answered};
 
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
@@ -37,9 +37,26 @@ fn quiet_keeps_errors_and_drops_hints_of_success() {
 }
 
 #[test]
-fn destroy_without_anybody_to_ask_needs_a_word() {
-    // Without a platform the app cannot be seen, so nothing is asked either.
-    let ran = Env::with_dead_cluster().run(&["destroy", "x", "-y"]);
-    assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("no gilliam answers"));
+fn nothing_is_destroyed_without_its_name() {
+    let app = r#"{"name":"x","created_at":"2026-01-01T00:00:00Z","latest":null,"scale":{},"running":0,"urls":[],
+        "migration":null,"migration_failure":null}"#;
+    // The server answers one request: that which looks whether the app is there.
+    answered(&["destroy", "x"], "200 OK", app).refused(
+        1,
+        "error: x was not destroyed: there is nobody to ask\nhint: pass --confirm x\n",
+    );
+    answered(&["destroy", "-a", "x", "--confirm", "y"], "200 OK", app)
+        .refused(1, "error: x was not destroyed: \"y\" is not its name\n");
+}
+
+#[test]
+fn an_app_without_instances_prints_no_data() {
+    let none = r#"{"instances":[],"blocked":[],"settled":true,"migration":null,"migration_failure":null}"#;
+    let ran = answered(&["ps", "-a", "x"], "200 OK", none);
+    ran.printed("");
+    assert_eq!(
+        ran.stderr,
+        "x has no instances\nhint: gilliam scale web=1 starts one of the newest release\n"
+    );
+    answered(&["ps", "-a", "x", "--json"], "200 OK", none).printed(&format!("{none}\n"));
 }
