@@ -1,14 +1,14 @@
 //! The archive of a deploy: which files of a project go into it, and a tar of them in a temporary file.
 //!
-//! - Without a folder named, at the top of a git repository with a commit: the files of HEAD, less what `.gilliamignore`
-//!   names. What is not committed is not deployed; a note says so.
-//! - Otherwise: the folder as it is, less what `.gitignore` and `.gilliamignore` name (a `!line` of `.gilliamignore`
-//!   brings back what `.gitignore` drops).
-//! - In both, a `.wasm` that the Procfile names is taken from the folder even if ignored: a prebuilt component is an
-//!   artefact, and those are rarely committed. `.git` and `.gilliam.app` never are.
+//! - Without a folder named, at the top of a git repository with a commit: the files of HEAD, less what
+//!   `.gilliamignore` names. What is not committed is not deployed; a note says so.
+//! - Otherwise: the folder as it is, less what `.gitignore` and `.gilliamignore` name (a `!line` of
+//!   `.gilliamignore` brings back what `.gitignore` drops).
+//! - In both, a `.wasm` that the Procfile names is taken from the folder even if ignored: a prebuilt
+//!   component is an artefact, and those are rarely committed. `.git` and `.gilliam.app` never are.
 //!
-//! Invariant: the same files give the same bytes: sorted, without times and owners. Nothing outside the folder is read:
-//! a symbolic link is stored as the file of the folder it leads to, or refused.
+//! Invariant: the same files give the same bytes: sorted, without times and owners. Nothing outside the
+//! folder is read: a symbolic link is stored as the file of the folder it leads to, or refused.
 
 mod entry;
 mod folder;
@@ -64,7 +64,11 @@ pub(crate) enum ArchiveError {
     Name { path: String },
     #[error("{path} changed while it was read")]
     Changed { path: String },
-    #[error("the archive would have {}; at most {} are allowed", amounts::bytes(*bytes), amounts::bytes(ARCHIVE_BYTES_MAX))]
+    #[error(
+        "the archive would have {}; at most {} are allowed",
+        amounts::bytes(*bytes),
+        amounts::bytes(ARCHIVE_BYTES_MAX)
+    )]
     TooLarge {
         bytes: u64,
         largest: String,

@@ -58,7 +58,8 @@ pub(crate) struct Waiting {
     #[arg(long, overrides_with = "wait")]
     no_wait: bool,
     /// Gives up waiting after this time; the change stays.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
 }
 

@@ -81,7 +81,7 @@ impl From<ClientError> for CommandError {
                 let refused = Self::refused(error);
                 match (&refused.hint, error.code) {
                     (None, Code::A401) => refused.hinted(
-                        "the token is not valid there; gilliam up writes a new one for this machine, or set GILLIAM_TOKEN",
+                        "gilliam up writes a valid token for this machine; for another cluster set GILLIAM_TOKEN",
                     ),
                     _ => refused,
                 }

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// The text with every control character except tab shown as `cat -v` shows it (`^[` for escape), and every character
-/// that changes the direction or order of text shown by its number.
+/// The text with every control character except tab shown as `cat -v` shows it (`^[` for escape), and every
+/// character that changes the direction or order of text shown by its number.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unprintable) {
         return Cow::Borrowed(text);

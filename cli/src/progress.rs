@@ -1,4 +1,5 @@
-//! Waiting until what was asked for runs: polls the instances, shows how far they are, says why they do not come.
+//! Waiting until what was asked for runs: polls the instances, shows how far they are, says why they do not
+//! come.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,7 +60,9 @@ enum Look {
     },
 }
 
-/// Waits until `goal` holds or `limit` has passed; shows `LABEL… 1/2 running` and at the end `LABEL… done, RESULT in 465 ms`.
+/// Waits until `goal` holds or `limit` has passed.
+///
+/// Shows `LABEL… 1/2 running` and at the end `LABEL… done, RESULT in 465 ms`.
 pub(crate) async fn wait_for(
     ui: &Ui,
     client: &Client,

@@ -1,6 +1,7 @@
 //! The only way out: data on stdout, everything else on stderr, nothing unprintable on either.
 //!
-//! Invariant: a reader of stdout that goes away ends the command without an error; a lost stderr is not noticed.
+//! Invariant: a reader of stdout that goes away ends the command without an error; a lost stderr is not
+//! noticed.
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},

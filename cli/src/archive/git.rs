@@ -1,6 +1,7 @@
 //! The git repository of a folder, through the `git` program.
 //!
-//! Invariant: no hook and no monitor of the repository runs, and what is deployed has passed none of its filters.
+//! Invariant: no hook and no monitor of the repository runs, and what is deployed has passed none of its
+//! filters.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},

@@ -20,8 +20,9 @@ use crate::{
 
 /// Builds the project and releases it.
 ///
-/// What the previous release ran moves to the new one. Deploys HEAD at the top of a git repository; elsewhere, or with DIR, the folder as it is, less what .gitignore and
-/// .gilliamignore name. A .wasm that the Procfile names is always included.
+/// What the previous release ran moves to the new one. Deploys HEAD at the top of a git repository;
+/// elsewhere, or with DIR, the folder as it is, less what .gitignore and .gilliamignore name. A .wasm that
+/// the Procfile names is always included.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The folder to deploy as it is.

@@ -1,4 +1,5 @@
-//! What follows the making of a release: it is announced, its migration is waited for, and what to do next is said.
+//! What follows the making of a release: it is announced, its migration is waited for, and what to do next is
+//! said.
 
 use gilliam_client::Client;
 use gilliam_model::{
@@ -102,7 +103,8 @@ impl After<'_> {
     }
 }
 
-/// Counts to begin with: what another release has, else two for `web`, so that one can be replaced, and one for others.
+/// Counts to begin with: what another release has, else two for `web`, so that one can be replaced, and one
+/// for others.
 fn suggest(release: &ReleaseInfo, running: Option<&Scale>) -> String {
     let count = |process: &ProcessName| match running.map(|scale| scale.count(process)).filter(|n| *n > 0) {
         Some(n) => n,

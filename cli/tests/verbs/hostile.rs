@@ -118,10 +118,14 @@ fn a_followed_log_goes_on_where_it_broke_and_repeats_nothing() {
     };
     let ok = "HTTP/1.1 200 OK\r\nconnection: close\r\n";
     let (one, two) = (line(1), line(1) + &line(2));
+    let gone = r#"{"code":"A404","message":"gone"}"#;
     let answers = [
         format!("{ok}content-length: 9999\r\n\r\n{one}"),
         format!("{ok}content-length: {}\r\n\r\n{two}", two.len()),
-        "HTTP/1.1 404 Not Found\r\ncontent-length: 32\r\nconnection: close\r\n\r\n{\"code\":\"A404\",\"message\":\"gone\"}".into(),
+        format!(
+            "HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n{gone}",
+            gone.len()
+        ),
     ];
     let server = std::thread::spawn(move || {
         answers.map(|answer| {

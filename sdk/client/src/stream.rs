@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{Client, ClientError};
 
-/// Longest line of a stream: a log line (8 KiB) in JSON, at worst six bytes for one, with room for a release's message.
+/// Longest line of a stream: a log line (8 KiB) in JSON, at worst six bytes for one, with room for a
+/// release's message.
 const STREAM_LINE_BYTES_MAX: usize = 128 << 10;
 /// Longest silence in the answer to a deploy: the slowest step of a build prints nothing for some minutes.
 const DEPLOY_IDLE_MAX: Duration = Duration::from_secs(15 * 60);

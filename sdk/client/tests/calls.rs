@@ -1,4 +1,5 @@
-//! Calls against a server that speaks raw HTTP over a real socket, so that odd and broken answers can be given.
+//! Calls against a server that speaks raw HTTP over a real socket, so that odd and broken answers can be
+//! given.
 
 use std::{
     io,
