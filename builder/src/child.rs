@@ -8,7 +8,7 @@ use std::{
     any::Any,
     ffi::OsString,
     io::{self, Write as _},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{self, AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     process::ExitCode,
 };
@@ -48,7 +48,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         archive: &archive,
         blobs: &blobs,
     };
-    // What hostile input can make panic must still end in an outcome.
+    // What hostile input can make panic must still end in an outcome, which says it; stderr is for people.
+    panic::set_hook(Box::new(|_| {}));
     let result = catch_unwind(AssertUnwindSafe(|| build(&request, &mut |text| line(text))));
     report(&match result {
         Ok(Ok(Sealed { digest, image })) => BuildOutcome::Sealed { digest, image },

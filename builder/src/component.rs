@@ -1,7 +1,7 @@
 //! Checking: bytes that anybody may have made become a component that the platform can run, or a reason why not.
 //!
 //! In flow the bytes of one process, out flow a valid component and its shape. The order is cheapest first: magic, counts,
-//! names, validation, imports. Core modules for WASI preview 1 are adapted on the way ([`crate::adapt`]).
+//! names, validation, imports. Core modules for WASI preview 1 are adapted on the way (module `adapt`).
 //!
 //! Only names are compared with the offer: interfaces, and the functions and resources that are asked of each. Whether
 //! the types behind the names agree is decided where the component is linked, by the engine.
@@ -48,7 +48,6 @@ pub struct ComponentError {
     /// The component as the Procfile names it.
     pub component: String,
     /// What is wrong with it.
-    #[source]
     pub fault: Fault,
 }
 

@@ -32,7 +32,7 @@ impl<'a> InterfaceName<'a> {
             .map_or(self.version, |(release, _)| release);
         let parts: Vec<&str> = release.split('.').collect();
         let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        if parts.len() != 3 || !parts.iter().all(|part| is_number(part)) {
+        if parts.len() != 3 || !parts.iter().all(is_number) {
             return None;
         }
         let significant = parts.iter().position(|part| part.bytes().any(|b| b != b'0'))?;

@@ -163,7 +163,11 @@ impl Layout {
         }
         let lock = open_lock(&root.join(".staging.lock"))?;
         match lock.try_lock() {
-            Ok(()) => remove_files(&staging)?,
+            Ok(()) => {
+                remove_files(&staging)?;
+                lock.unlock()
+                    .map_err(|source| io_error("unlock", &staging, source))?;
+            }
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(source)) => return Err(io_error("lock", &staging, source)),
         }

@@ -224,13 +224,8 @@ impl<R: Read> Entries<R> {
                 b"path" => set_once(&mut extension.name, value.to_vec(), at)?,
                 b"linkpath" => set_once(&mut extension.link, value.to_vec(), at)?,
                 b"size" => {
-                    let size = std::str::from_utf8(value)
-                        .ok()
-                        .and_then(|value| value.parse().ok());
-                    let size = size.ok_or(ArchiveError::Header {
-                        at,
-                        reason: "a size that is not a number",
-                    })?;
+                    let reason = "a size that is not a number";
+                    let size = decimal(value).ok_or(ArchiveError::Header { at, reason })?;
                     set_once(&mut extension.size, size, at)?;
                 }
                 _ if key.starts_with(b"GNU.sparse.") => {
@@ -364,8 +359,11 @@ fn set_once<T>(slot: &mut Option<T>, value: T, at: u64) -> Result<(), ArchiveErr
     Ok(())
 }
 
+/// Key and value.
+type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// PAX records: `LENGTH KEY=VALUE\n`, the length counting all of it (POSIX pax, "pax Extended Header").
-fn parse_records(mut data: &[u8], at: u64) -> Result<Vec<(&[u8], &[u8])>, ArchiveError> {
+fn parse_records(mut data: &[u8], at: u64) -> Result<Vec<Record<'_>>, ArchiveError> {
     let malformed = || ArchiveError::Header {
         at,
         reason: "a malformed extension",
@@ -373,8 +371,8 @@ fn parse_records(mut data: &[u8], at: u64) -> Result<Vec<(&[u8], &[u8])>, Archiv
     let mut records = Vec::new();
     while !data.is_empty() {
         let space = data.iter().position(|byte| *byte == b' ').ok_or_else(malformed)?;
-        let digits = std::str::from_utf8(&data[..space]).map_err(|_| malformed())?;
-        let length: usize = digits.parse().map_err(|_| malformed())?;
+        let length = decimal(&data[..space]).ok_or_else(malformed)?;
+        let length = usize::try_from(length).map_err(|_| malformed())?;
         if length <= space + 1 || length > data.len() || data[length - 1] != b'\n' {
             return Err(malformed());
         }
@@ -387,4 +385,12 @@ fn parse_records(mut data: &[u8], at: u64) -> Result<Vec<(&[u8], &[u8])>, Archiv
         data = &data[length..];
     }
     Ok(records)
+}
+
+/// Digits alone: the standard parser takes a sign too.
+fn decimal(text: &[u8]) -> Option<u64> {
+    if !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
 }

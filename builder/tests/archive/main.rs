@@ -1,144 +1,19 @@
 //! Hostile archives: each is refused with its entry's name, and nothing outside the folder changes.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
-};
+mod place;
+mod tar_file;
 
-use cap_std::{ambient_authority, fs::Dir};
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
 use gilliam_builder::{
     BuildError,
-    archive::{ArchiveError, ArchiveLimits, Unpacked, unpack},
+    archive::{ArchiveError, ArchiveLimits, Unpacked},
 };
 use gilliam_model::code::Code;
 use proptest::prelude::*;
 use tar::{EntryType, Header};
 
-/// A tar file made entry by entry, so that it can say what no tool would write.
-#[derive(Default)]
-struct Tar(Vec<u8>);
-
-impl Tar {
-    fn entry(self, kind: EntryType, name: &[u8], link: &[u8], data: &[u8]) -> Self {
-        self.header(kind, name, link, data.len() as u64, 0o644).data(data)
-    }
-
-    fn file(self, name: &str, data: &[u8]) -> Self {
-        self.entry(EntryType::Regular, name.as_bytes(), b"", data)
-    }
-
-    fn dir(self, name: &str) -> Self {
-        self.entry(EntryType::Directory, name.as_bytes(), b"", b"")
-    }
-
-    fn link(self, name: &str, target: &str) -> Self {
-        self.entry(EntryType::Symlink, name.as_bytes(), target.as_bytes(), b"")
-    }
-
-    fn header(mut self, kind: EntryType, name: &[u8], link: &[u8], size: u64, mode: u32) -> Self {
-        let mut header = Header::new_ustar();
-        header.as_mut_bytes()[..name.len()].copy_from_slice(name);
-        header.as_mut_bytes()[157..157 + link.len()].copy_from_slice(link);
-        header.set_entry_type(kind);
-        header.set_size(size);
-        header.set_mode(mode);
-        header.set_cksum();
-        self.0.extend_from_slice(header.as_bytes());
-        self
-    }
-
-    fn data(mut self, data: &[u8]) -> Self {
-        self.0.extend_from_slice(data);
-        self.0.resize(self.0.len().next_multiple_of(512), 0);
-        self
-    }
-
-    fn pax(self, kind: EntryType, records: &[(&str, &str)]) -> Self {
-        let mut data = String::new();
-        for (key, value) in records {
-            let rest = key.len() + value.len() + 3;
-            let length = (1..9)
-                .map(|digits| rest + digits)
-                .find(|n| n.to_string().len() + rest == *n);
-            data.push_str(&format!(
-                "{} {key}={value}\n",
-                length.expect("a length that counts itself")
-            ));
-        }
-        self.entry(kind, b"pax", b"", data.as_bytes())
-    }
-
-    fn end(mut self) -> Vec<u8> {
-        self.0.resize(self.0.len() + 1024, 0);
-        self.0
-    }
-}
-
-/// A folder to unpack in, with a tree around it that must stay as it is.
-struct Place {
-    around: tempfile::TempDir,
-    before: BTreeMap<PathBuf, String>,
-}
-
-impl Place {
-    fn new() -> Self {
-        let around = tempfile::tempdir().expect("temporary folder");
-        for folder in ["into", "canary/deep"] {
-            fs::create_dir_all(around.path().join(folder)).expect("folder");
-        }
-        for file in ["canary/file", "canary/deep/file", "victim"] {
-            fs::write(around.path().join(file), "untouched").expect("file");
-        }
-        let before = tree(around.path(), &["into"]);
-        Self { around, before }
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.around.path().join("into")
-    }
-
-    fn unpack(&self, archive: &[u8], limits: &ArchiveLimits) -> Result<Unpacked, ArchiveError> {
-        let into = Dir::open_ambient_dir(self.folder(), ambient_authority()).expect("open");
-        let result = unpack(archive, &into, limits);
-        assert_eq!(
-            tree(self.around.path(), &["into"]),
-            self.before,
-            "something outside changed"
-        );
-        result
-    }
-}
-
-/// Every path below `root` with its kind, mode, length and content or target.
-fn tree(root: &Path, without: &[&str]) -> BTreeMap<PathBuf, String> {
-    let mut seen = BTreeMap::new();
-    let mut folders = vec![root.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("list") {
-            let path = entry.expect("entry").path();
-            let name = path.strip_prefix(root).expect("below").to_path_buf();
-            if without.iter().any(|skipped| name == Path::new(skipped)) {
-                continue;
-            }
-            let metadata = fs::symlink_metadata(&path).expect("metadata");
-            let content = if metadata.is_symlink() {
-                format!("-> {}", fs::read_link(&path).expect("target").display())
-            } else if metadata.is_dir() {
-                folders.push(path);
-                "dir".to_string()
-            } else {
-                String::from_utf8_lossy(&fs::read(&path).expect("read")).into_owned()
-            };
-            seen.insert(
-                name,
-                format!("{content} {:o} {}", metadata.mode(), metadata.nlink()),
-            );
-        }
-    }
-    seen
-}
+use crate::{place::Place, tar_file::Tar};
 
 #[track_caller]
 fn refused(archive: Vec<u8>, message: &str) {
@@ -465,6 +340,7 @@ fn malformed_extensions_are_refused() {
         "3 a\n",
         "0 a=b\n",
         "-6 a=b\n",
+        "+7 a=b\n",
         "6 a=bc",
         "99999999999999999999 a=b\n",
     ] {
