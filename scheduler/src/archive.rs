@@ -23,6 +23,8 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 const DISCARD_BYTES_MAX: u64 = 64 << 20;
 /// Longest time spent on that.
 const DISCARD_MAX: Duration = Duration::from_secs(10);
+/// Longest pause in it: a client that has stopped sending is reading.
+const DISCARD_IDLE_MAX: Duration = Duration::from_secs(1);
 
 /// A received archive; its file goes when this is dropped.
 #[derive(Debug)]
@@ -90,7 +92,7 @@ pub(crate) async fn receive(body: Body, tmp: &Path, bytes_max: u64) -> Result<Ar
 pub(crate) async fn discard(mut stream: BodyDataStream) {
     let reading = async {
         let mut bytes = 0;
-        while let Some(Ok(chunk)) = stream.next().await
+        while let Ok(Some(Ok(chunk))) = tokio::time::timeout(DISCARD_IDLE_MAX, stream.next()).await
             && bytes < DISCARD_BYTES_MAX
         {
             bytes += chunk.len() as u64;

@@ -112,7 +112,7 @@ async fn what_axum_would_refuse_is_refused_in_our_words() {
     let deep = "[".repeat(100_000);
     send(Method::POST, "/v1/apps", Some(&deep))
         .await
-        .refused(400, "A400", "recursion");
+        .refused(422, "A422", "sequence");
     let large = format!(r#"{{"name":"{}"}}"#, "x".repeat(2 << 20));
     send(Method::POST, "/v1/apps", Some(&large))
         .await

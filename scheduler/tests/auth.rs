@@ -2,8 +2,10 @@
 
 mod harness;
 
-use std::{collections::BTreeSet, str::FromStr as _};
+use std::{collections::BTreeSet, str::FromStr as _, time::Duration};
 
+use gilliam_model::Timestamp;
+use gilliam_store::{Store, keys, records};
 use harness::{Plane, read};
 use reqwest::Method;
 use serde_json::Value;
@@ -130,8 +132,8 @@ async fn the_handle_checks_tokens_and_they_survive_a_restart() {
     assert!(plane.handle.verify_token("gil_x").await.expect("read").is_none());
     let admin = plane.admin.clone();
     plane.stop().await;
-    let store = gilliam_store::Store::open(data.path()).expect("store");
-    let lost_after = std::time::Duration::from_secs(10);
+    let store = Store::open(data.path()).expect("store");
+    let lost_after = Duration::from_secs(10);
     let plane = harness::start(harness::Start {
         data: data.path(),
         store,
@@ -141,4 +143,48 @@ async fn the_handle_checks_tokens_and_they_survive_a_restart() {
     read(plane.send(Method::GET, "/v1/apps", &admin, None).await)
         .await
         .ok();
+}
+
+#[tokio::test]
+async fn a_token_that_has_ended_or_was_revoked_opens_nothing() {
+    let data = tempfile::tempdir().expect("folder");
+    let store = Store::memory();
+    let lost_after = Duration::from_secs(10);
+    let plane = harness::start(harness::Start {
+        data: data.path(),
+        store: store.clone(),
+        lost_after,
+    })
+    .await;
+    let list = async || read(plane.send(Method::GET, "/v1/apps", &plane.admin, None).await).await;
+    list().await.ok();
+    let id = plane
+        .handle
+        .verify_token(&plane.admin)
+        .await
+        .expect("read")
+        .expect("good")
+        .id;
+    let mut token = records::load_token(&store, &id)
+        .await
+        .expect("read")
+        .expect("there")
+        .value;
+    token.expires_at = Timestamp::now();
+    store
+        .commit(&[], &[records::put_token(&token)])
+        .await
+        .expect("written");
+    list().await.refused(401, "A401", "has ended");
+    token.expires_at = Timestamp::MAX;
+    store
+        .commit(&[], &[records::put_token(&token)])
+        .await
+        .expect("written");
+    list().await.ok();
+    store
+        .commit(&[], &[records::delete(keys::token(&id))])
+        .await
+        .expect("written");
+    list().await.refused(401, "A401", "");
 }

@@ -164,7 +164,7 @@ async fn a_restart_makes_new_lives_of_what_it_names() {
             .collect()
     };
     let first = epochs().await;
-    assert!(!restart(Some("web.2")).await.ok().json::<Instances>().settled);
+    restart(Some("web.2")).await.ok();
     let second = epochs().await;
     assert_eq!(changed(&first, &second), ["web.2"]);
     restart(Some("web")).await.ok();

@@ -15,7 +15,7 @@ use gilliam_model::{
 use gilliam_store::{RangeError, Store, records};
 use http::{HeaderMap, header};
 
-use crate::{api::Api, refusal::Refusal, token};
+use crate::{api::Api, archive, refusal::Refusal, token};
 
 /// The holder of the token that a request came with.
 #[derive(Debug, Clone)]
@@ -54,7 +54,10 @@ async fn check(api: &Api, role: Role, mut request: Request, next: Next) -> Respo
             request.extensions_mut().insert(Caller { name: token.name });
             next.run(request).await
         }
-        Ok(_) => Refusal::unauthenticated().into_response(),
+        Ok(_) => {
+            archive::discard(request.into_body().into_data_stream()).await;
+            Refusal::unauthenticated().into_response()
+        }
         Err(error) => Refusal::from(error).into_response(),
     }
 }

@@ -121,3 +121,67 @@ async fn unknown_method(request: Request) -> Refusal {
     )
     .with_status(StatusCode::METHOD_NOT_ALLOWED)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use axum::{body::Body, routing};
+    use gilliam_store::Store;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::Config;
+
+    async fn answer(router: Router) -> (StatusCode, String) {
+        let response = router
+            .oneshot(Request::new(Body::empty()))
+            .await
+            .expect("infallible");
+        let status = response.status();
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20)
+            .await
+            .expect("a body");
+        (status, String::from_utf8(bytes.to_vec()).expect("text"))
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_with_a_code() {
+        async fn panics() {
+            panic!("the inside")
+        }
+        let router = Router::new()
+            .route("/", routing::get(panics))
+            .layer(middleware::from_fn(catch_panics));
+        let (status, body) = answer(router).await;
+        assert_eq!(status, 500);
+        assert!(
+            body.contains(r#""code":"A500""#) && !body.contains("the inside"),
+            "{body}"
+        );
+    }
+
+    #[tokio::test]
+    async fn requests_beyond_the_limit_are_told_to_come_back() {
+        let config = Config::new(PathBuf::new(), ([127, 0, 0, 1], 0).into(), Vec::new());
+        let shared = Arc::new(Shared::new(config, Store::memory(), "a life".to_string()));
+        let (_trigger, drain) = gilliam_serve::drain::channel();
+        let api = Api {
+            shared: shared.clone(),
+            drain,
+        };
+        let router = || {
+            let layer = middleware::from_fn_with_state(api.clone(), limit);
+            Router::new()
+                .route("/", routing::get(async || "done"))
+                .layer(layer)
+        };
+        let places = u32::try_from(shared.requests.available_permits()).expect("few");
+        let all = shared.requests.acquire_many(places).await.expect("open");
+        let (status, body) = answer(router()).await;
+        assert_eq!(status, 429);
+        assert!(body.contains(r#""code":"A429""#), "{body}");
+        drop(all);
+        assert_eq!(answer(router()).await.0, 200);
+    }
+}

@@ -1,7 +1,7 @@
 //! A real control plane on port 0, and those who speak to it: users over HTTP, and nodes that follow the node protocol
 //! but run nothing: they report what they are assigned in the state a test asks for.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 pub mod node;
 
