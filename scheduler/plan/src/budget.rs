@@ -1,6 +1,6 @@
 //! How much one plan may change.
 
-use crate::snapshot::Policy;
+use crate::{place::ROUNDS_MAX, snapshot::Policy};
 
 /// Most records that one plan changes: a plan is one commit, and the store takes 120 operations in one, of which the
 /// check and the write of the epoch are two; the rest is room for what else a control plane commits with a plan.
@@ -9,7 +9,7 @@ pub const STEPS_MAX: usize = 100;
 /// store's 1 MiB per commit.
 pub const RANGES_MAX: usize = 15_000;
 /// Ranges that a change may add to a record: dealt out in rounds, and split at its edges.
-const RANGES_ADDED_MAX: usize = 2 * crate::place::ROUNDS_MAX;
+const RANGES_ADDED_MAX: usize = 2 * ROUNDS_MAX as usize;
 
 /// Records that change together, when slots move from one to another.
 const RECORDS_PER_CHANGE_MAX: usize = 2;

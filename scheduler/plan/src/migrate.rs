@@ -68,6 +68,8 @@ struct Seen<'a> {
     newest_ready: Option<Timestamp>,
     crashed: Option<String>,
     last_failure: Option<(String, &'a Failure)>,
+    /// Whether one that is placed is not ready.
+    waits: bool,
 }
 
 /// Decides whether a migration goes on; an app without one is done.
@@ -121,6 +123,8 @@ pub fn migration(view: &MigrationView<'_>) -> MigrationStep {
     );
     if let Some((label, failure)) = &seen.last_failure {
         reason.push_str(&format!("; {label}: {}", text(failure)));
+    } else if !seen.waits {
+        reason.push_str("; no node has room for more");
     }
     MigrationStep::GiveUp { reason }
 }
@@ -160,7 +164,8 @@ fn placed<'a>(view: &MigrationView<'a>) -> impl Iterator<Item = &'a Placement> {
 fn look<'a>(view: &MigrationView<'a>, to: ReleaseId) -> Seen<'a> {
     let mut seen = Seen::default();
     for placement in placed(view).filter(|placement| placement.release == to) {
-        let mut ready = seen.ready.count(&placement.process);
+        let ready_before = seen.ready.count(&placement.process);
+        let mut ready = ready_before;
         for id in placement.instances() {
             let Some(report) = (view.report)(&id) else {
                 continue;
@@ -189,6 +194,7 @@ fn look<'a>(view: &MigrationView<'a>, to: ReleaseId) -> Seen<'a> {
                 seen.crashed = Some(format!("{} of {to} ended {crashes} times", id.label()));
             }
         }
+        seen.waits |= ready - ready_before < placement.count();
         seen.ready.set(placement.process.clone(), ready);
     }
     seen

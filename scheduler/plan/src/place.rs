@@ -10,9 +10,13 @@ use crate::{
     world::{GroupName, Standing, World},
 };
 
-/// Rounds in which slots are dealt out to nodes: in turn, so that scaling down (highest numbers first) leaves them
-/// spread, but in a bounded number of ranges however many slots there are.
-pub(crate) const ROUNDS_MAX: usize = 32;
+/// Rounds in which slots are dealt out to nodes, so the most ranges that one placing adds to a record.
+///
+/// In turn, and one by one at first, so that scaling down (highest numbers first) leaves them spread; then in hands that
+/// double, so that even the largest count is dealt out in these rounds.
+pub(crate) const ROUNDS_MAX: u32 = 32;
+/// Rounds in which each node gets one slot.
+const ROUNDS_OF_ONE: u32 = 16;
 
 /// Places what a group lacks of `want` slots; what no node can take is returned.
 ///
@@ -79,18 +83,26 @@ fn candidates<'a>(world: &World<'a>, name: GroupName<'a>) -> Vec<Candidate<'a>> 
 
 /// Deals slots out in rounds, the lowest first, until each node has its share.
 fn deal<'a>(mut slots: SlotSet, shares: &[(&'a NodeName, u32)]) -> Vec<(&'a NodeName, SlotSet)> {
-    let rounds = u32::try_from(ROUNDS_MAX).unwrap_or(u32::MAX);
     let mut dealt: Vec<(&'a NodeName, SlotSet)> = shares
         .iter()
         .map(|(node, _)| (*node, SlotSet::default()))
         .collect();
-    while !slots.is_empty() {
+    for round in 0..ROUNDS_MAX {
         for ((_, share), (_, mine)) in shares.iter().zip(&mut dealt) {
-            let hand = share.div_ceil(rounds).min(share - mine.count());
+            let left = share - mine.count();
+            let hand = if round + 1 < ROUNDS_MAX {
+                left.min(hand(round))
+            } else {
+                left
+            };
             *mine = mine.union(&slots.take_lowest(hand));
         }
     }
     dealt
+}
+
+fn hand(round: u32) -> u32 {
+    1 << round.saturating_sub(ROUNDS_OF_ONE - 1)
 }
 
 /// Starts slots on a node: new ones, and those that leave lost nodes for it.

@@ -121,6 +121,19 @@ impl Observed {
         }
     }
 
+    /// Whether an instance is running.
+    pub fn is_running(&self, id: &InstanceId) -> bool {
+        let epochs = self
+            .running
+            .get(&(id.app.clone(), id.release, id.process.clone()));
+        let ranges = epochs.and_then(|epochs| epochs.get(&id.epoch));
+        ranges.is_some_and(|ranges| {
+            ranges
+                .iter()
+                .any(|(first, last)| (*first..=*last).contains(&id.slot))
+        })
+    }
+
     /// The slots of `placed` whose instances, of that very epoch, are running.
     pub(crate) fn running(
         &self,

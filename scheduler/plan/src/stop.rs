@@ -20,8 +20,8 @@ pub(crate) fn stop<'a>(world: &mut World<'a>, name: GroupName<'a>, want: u32) {
     let excess = kept.take_all_but_lowest(want);
     let missing = want - kept.count();
     let not_running = want - running.intersect(&kept).count();
-    let (mut draining, _) = slots(group, Standing::Draining);
-    let replaced = draining.take_all_but_lowest(not_running);
+    let (draining, draining_running) = slots(group, Standing::Draining);
+    let replaced = replaced(draining, draining_running, not_running);
     let (mut lost, _) = slots(group, Standing::Lost);
     let unwanted = lost.take_all_but_lowest(missing);
     let gone = excess.union(&replaced).union(&unwanted);
@@ -39,6 +39,14 @@ pub(crate) fn stop<'a>(world: &mut World<'a>, name: GroupName<'a>, want: u32) {
             world.stop(name, node, &here);
         }
     }
+}
+
+/// What of draining slots stops when `n` of them stay: those that run stay first, the lowest numbers first.
+fn replaced(draining: SlotSet, running: SlotSet, n: u32) -> SlotSet {
+    let mut idle = draining.minus(&running);
+    let mut running = running;
+    let surplus = running.take_all_but_lowest(n);
+    surplus.union(&idle.take_all_but_lowest(n - running.count()))
 }
 
 /// The slots of a group on nodes of one standing, and those of them that run.

@@ -1,0 +1,110 @@
+//! A cluster in memory: plans take effect at once, and nodes run what they are told when the test says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gilliam_model::{
+    app::App,
+    digest::Digest,
+    image::{Image, Process, Shape},
+    instance::InstanceId,
+    limits::Limits,
+    name::{AppName, NodeName, ProcessName},
+    placement::Placement,
+};
+use gilliam_plan::{Availability, NodeState, Observed, Plan, Snapshot, plan};
+
+pub(crate) type Key = (AppName, gilliam_model::release::ReleaseId, ProcessName, NodeName);
+
+pub(crate) fn key(placement: &Placement) -> Key {
+    let Placement {
+        app,
+        release,
+        process,
+        node,
+        ranges: _,
+    } = placement;
+    (app.clone(), *release, process.clone(), node.clone())
+}
+
+/// The placements after `plan`.
+pub(crate) fn applied(placements: &[Placement], plan: &Plan) -> Vec<Placement> {
+    let mut records: BTreeMap<Key, Placement> = placements.iter().map(|p| (key(p), p.clone())).collect();
+    for placement in &plan.placements {
+        if placement.ranges.is_empty() {
+            let gone = records.remove(&key(placement));
+            assert!(
+                gone.is_some(),
+                "a record that is not there is deleted: {placement:?}"
+            );
+        } else {
+            records.insert(key(placement), placement.clone());
+        }
+    }
+    records.into_values().collect()
+}
+
+/// Plans, and puts the plan into effect.
+pub(crate) fn turn(snapshot: &mut Snapshot) -> Plan {
+    let plan = plan(snapshot);
+    if !plan.is_empty() {
+        snapshot.placements = applied(&snapshot.placements, &plan);
+        snapshot.epoch = plan.epoch;
+    }
+    plan
+}
+
+/// The nodes that are alive run all that is placed on them, and nothing else.
+pub(crate) fn run_all(snapshot: &mut Snapshot) {
+    let lost: BTreeSet<&NodeName> = snapshot
+        .nodes
+        .iter()
+        .filter(|n| n.state == Availability::Lost)
+        .map(|n| &n.name)
+        .collect();
+    let running = snapshot
+        .placements
+        .iter()
+        .filter(|p| !lost.contains(&p.node))
+        .flat_map(Placement::instances);
+    let ids: Vec<InstanceId> = running.collect();
+    snapshot.observed = ids.iter().collect::<Observed>();
+}
+
+pub(crate) fn node(name: &str, slots_max: u32, memory_mib: u64) -> NodeState {
+    let name = name.parse().expect("node name");
+    NodeState {
+        name,
+        state: Availability::Ready,
+        memory_bytes: memory_mib << 20,
+        slots_max,
+    }
+}
+
+pub(crate) fn image<'a>(processes: impl IntoIterator<Item = (&'a str, u64)>) -> Image {
+    let process = |(name, mib): (&str, u64)| {
+        let process = Process {
+            component: Digest::from_sha256([7; 32]),
+            component_bytes: 1,
+            shape: Shape::HttpP2,
+            command: format!("{name}.wasm"),
+            args: vec![format!("{name}.wasm")],
+            limits: Limits {
+                memory_bytes_max: mib << 20,
+                ..Limits::default()
+            },
+            allowed_outbound_hosts: Vec::new(),
+        };
+        (name.parse().expect("process name"), process)
+    };
+    Image {
+        schema_version: Image::SCHEMA_VERSION,
+        processes: processes.into_iter().map(process).collect(),
+    }
+}
+
+pub(crate) fn app(name: &str) -> App {
+    App::new(
+        name.parse().expect("app name"),
+        "2026-11-21T09:00:00Z".parse().expect("time"),
+    )
+}

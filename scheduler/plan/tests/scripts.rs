@@ -1,0 +1,448 @@
+//! Plans by example: `tests/scripts/*.txt` hold commands, each with what it prints, indented, below it.
+//!
+//! `UPDATE=1 cargo test -p gilliam-plan --test scripts` writes what is printed now into the files.
+//!
+//! ```text
+//! node a b [slots=N] [memory=MIB]     nodes that join                  drain|lose|return|unhear NODE
+//! app APP · delete APP                 release APP web[=MIB] … [no-migrate]     the app's next release
+//! scale APP [vN] web=2                 restart APP [web[.1]]           wait SECONDS
+//! run [APP vN web.1 …]                 all that is placed runs, or these only
+//! crash APP vN web.1                   it ends by itself
+//! turn                                 migrations are looked at, then planned; show: what is placed
+//! ```
+
+mod cluster;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use gilliam_model::{
+    Timestamp,
+    api::ScalePatch,
+    app::App,
+    code::Code,
+    instance::{Failure, InstanceId, InstanceReport, InstanceState},
+    name::AppName,
+    placement::{Placement, SlotRange},
+    release::ReleaseId,
+    scale::{Scale, parse_count},
+};
+use gilliam_plan::{
+    AppState, Availability, MigrationStep, MigrationView, Observed, Plan, RestartTarget, Snapshot, finished,
+    given_up, migration, released, restart, scale_target, scaled,
+};
+
+/// The end of a script without a limit on a node.
+const PLENTY: u32 = 1_000_000;
+
+#[test]
+fn scripts_print_what_they_say() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+        .expect("scripts")
+        .map(|f| f.expect("file").path())
+        .collect();
+    files.sort();
+    assert!(!files.is_empty());
+    let mut different = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).expect("script");
+        let now = Script::new().run(&text);
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&file, &now).expect("update");
+        } else if let Some((n, (want, got))) = text
+            .lines()
+            .zip(now.lines())
+            .enumerate()
+            .find(|(_, (a, b))| a != b)
+        {
+            different.push(format!(
+                "{}:{}\n  want {want}\n  got  {got}\n\n{now}",
+                file.display(),
+                n + 1
+            ));
+        } else if text != now {
+            different.push(format!("{}: the end is different\n\n{now}", file.display()));
+        }
+    }
+    assert!(
+        different.is_empty(),
+        "\n{}\nUPDATE=1 rewrites the scripts",
+        different.join("\n")
+    );
+}
+
+struct Script {
+    snapshot: Snapshot,
+    reports: BTreeMap<InstanceId, InstanceReport>,
+    start: Timestamp,
+    now: Timestamp,
+    out: String,
+}
+
+impl Script {
+    fn new() -> Self {
+        let start: Timestamp = "2026-11-21T09:00:00Z".parse().expect("time");
+        Self {
+            snapshot: Snapshot::default(),
+            reports: BTreeMap::new(),
+            start,
+            now: start,
+            out: String::new(),
+        }
+    }
+
+    fn run(mut self, text: &str) -> String {
+        for line in text.lines().filter(|line| !line.starts_with("  ")) {
+            writeln!(self.out, "{line}").expect("a String");
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                [] => {}
+                [word, ..] if word.starts_with('#') => {}
+                ["node", rest @ ..] => self.node(rest),
+                ["drain", name] => self.set(name, Availability::Draining),
+                ["lose", name] => self.set(name, Availability::Lost),
+                ["return", name] => self.set(name, Availability::Ready),
+                ["unhear", name] => self.snapshot.nodes.retain(|node| node.name.as_str() != *name),
+                ["release", app, rest @ ..] => self.release(app, rest),
+                ["app", app] => drop(self.app(app).app.name.clone()),
+                ["delete", app] => self.snapshot.apps.retain(|state| state.app.name.as_str() != *app),
+                ["scale", app, rest @ ..] => self.scale(app, rest),
+                ["restart", app, rest @ ..] => self.restart(app, rest.first().copied()),
+                ["wait", seconds] => self.wait(seconds.parse().expect("seconds")),
+                ["run"] => self.report_all(),
+                ["run", app, release, labels @ ..] => {
+                    self.report(app, release, labels, InstanceState::Running)
+                }
+                ["crash", app, release, labels @ ..] => {
+                    self.report(app, release, labels, InstanceState::Crashed)
+                }
+                ["turn"] => self.turn(),
+                ["show"] => self.show(),
+                _ => panic!("no such command: {line}"),
+            }
+        }
+        self.out
+    }
+
+    fn say(&mut self, line: impl AsRef<str>) {
+        writeln!(self.out, "  {}", line.as_ref()).expect("a String");
+    }
+
+    fn node(&mut self, words: &[&str]) {
+        let option = |name: &str| {
+            words
+                .iter()
+                .find_map(|word| word.split_once('=').filter(|(key, _)| *key == name))
+                .map(|(_, value)| value)
+        };
+        let slots = option("slots").map_or(PLENTY, |n| n.parse().expect("slots"));
+        let memory = option("memory").map_or(1 << 30, |n| n.parse().expect("MiB"));
+        for name in words.iter().filter(|word| !word.contains('=')) {
+            self.snapshot.nodes.push(cluster::node(name, slots, memory));
+        }
+    }
+
+    fn set(&mut self, name: &str, state: Availability) {
+        let node = self
+            .snapshot
+            .nodes
+            .iter_mut()
+            .find(|node| node.name.as_str() == name)
+            .expect("a node");
+        node.state = state;
+        self.observe();
+    }
+
+    fn app(&mut self, name: &str) -> &mut AppState {
+        let apps = &mut self.snapshot.apps;
+        if let Some(i) = apps.iter().position(|state| state.app.name.as_str() == name) {
+            return &mut apps[i];
+        }
+        apps.push(AppState {
+            app: cluster::app(name),
+            images: BTreeMap::new(),
+        });
+        apps.last_mut().expect("just made")
+    }
+
+    fn release(&mut self, app: &str, words: &[&str]) {
+        let now = self.now;
+        let migrate = !words.contains(&"no-migrate");
+        let processes = words.iter().filter(|word| **word != "no-migrate");
+        let processes = processes.map(|word| word.split_once('=').unwrap_or((word, "128")));
+        let image = cluster::image(processes.map(|(name, mib)| (name, mib.parse().expect("MiB"))));
+        let state = self.app(app);
+        let release = state.app.next_release();
+        state.app = released(&state.app, release, &image, migrate, now);
+        state.images.insert(release, image);
+        let line = describe(&state.app);
+        self.say(line);
+    }
+
+    fn scale(&mut self, app: &str, words: &[&str]) {
+        let (release, counts) = match words {
+            [first, rest @ ..] if !first.contains('=') => (Some(first.parse().expect("release")), rest),
+            rest => (None, rest),
+        };
+        let counts = counts
+            .iter()
+            .map(|word| parse_count(word).expect("PROCESS=COUNT"))
+            .collect();
+        let state = self.app(app);
+        let patch = ScalePatch { release, counts };
+        let result = scale_target(&state.app, release)
+            .and_then(|target| scaled(&state.app, &patch, &state.images[&target]));
+        let line = match result {
+            Ok(after) => {
+                state.app = after;
+                describe(&state.app)
+            }
+            Err(refusal) => format!("refused: {refusal} (hint: {})", refusal.hint()),
+        };
+        self.say(line);
+    }
+
+    fn restart(&mut self, app: &str, target: Option<&str>) {
+        let name: AppName = app.parse().expect("name");
+        let mine: Vec<Placement> = self
+            .snapshot
+            .placements
+            .iter()
+            .filter(|p| p.app == name)
+            .cloned()
+            .collect();
+        let epoch = self.snapshot.epoch.next();
+        let changed = target
+            .map_or(Ok(RestartTarget::All), str::parse)
+            .and_then(|target| restart(&mine, &target, epoch));
+        match changed {
+            Err(refusal) => self.say(format!("refused: {refusal}")),
+            Ok(placements) => {
+                let plan = Plan {
+                    epoch,
+                    placements,
+                    report: Default::default(),
+                };
+                self.snapshot.placements = cluster::applied(&self.snapshot.placements, &plan);
+                self.snapshot.epoch = epoch;
+                for placement in plan.placements {
+                    self.say(record(&placement));
+                }
+                self.observe();
+            }
+        }
+    }
+
+    fn wait(&mut self, seconds: i64) {
+        let then = self.now.as_second() + seconds;
+        self.now = Timestamp::from_second(then).expect("in this century");
+    }
+
+    fn report_all(&mut self) {
+        cluster::run_all(&mut self.snapshot);
+        let placed = self.snapshot.placements.iter().flat_map(Placement::instances);
+        let running: Vec<InstanceId> = placed
+            .filter(|id| self.snapshot.observed.is_running(id))
+            .collect();
+        for id in running {
+            self.set_state(id, InstanceState::Running);
+        }
+        self.observe();
+    }
+
+    fn report(&mut self, app: &str, release: &str, labels: &[&str], state: InstanceState) {
+        let release: ReleaseId = release.parse().expect("release");
+        for label in labels {
+            let named =
+                |id: &InstanceId| id.app.as_str() == app && id.release == release && id.label() == **label;
+            let id = self
+                .snapshot
+                .placements
+                .iter()
+                .flat_map(Placement::instances)
+                .find(named);
+            let id = id.unwrap_or_else(|| panic!("{app} {release} {label} is not placed"));
+            self.set_state(id, state);
+        }
+        self.observe();
+    }
+
+    fn set_state(&mut self, id: InstanceId, state: InstanceState) {
+        let now = self.now;
+        let report = self
+            .reports
+            .entry(id.clone())
+            .or_insert_with(|| new_report(id, now));
+        let was = std::mem::replace(&mut report.state, state);
+        if state == InstanceState::Crashed {
+            // Started again since the last crash.
+            report.restarts += u32::from(report.last_failure.is_some());
+            let message = "unreachable executed".to_string();
+            report.last_failure = Some(Failure {
+                code: Some(Code::R23),
+                message,
+                at: now,
+            });
+        } else if was == InstanceState::Running {
+            return;
+        }
+        report.since = now;
+    }
+
+    /// What runs and is still placed, on nodes that are alive, is observed.
+    fn observe(&mut self) {
+        let placed = self.snapshot.placements.iter().flat_map(Placement::instances);
+        let placed: std::collections::BTreeSet<InstanceId> = placed.collect();
+        self.reports.retain(|id, _| placed.contains(id));
+        let running = self
+            .reports
+            .values()
+            .filter(|report| report.state == InstanceState::Running);
+        self.snapshot.observed = running.map(|report| &report.id).collect::<Observed>();
+    }
+
+    fn turn(&mut self) {
+        let mut lines = Vec::new();
+        for state in self
+            .snapshot
+            .apps
+            .iter_mut()
+            .filter(|state| state.app.migration.is_some())
+        {
+            let view = MigrationView {
+                app: &state.app,
+                images: &state.images,
+                placements: &self.snapshot.placements,
+                report: &|id| self.reports.get(id),
+                watching_since: self.start,
+                now: self.now,
+            };
+            let after = match migration(&view) {
+                MigrationStep::Continue => continue,
+                MigrationStep::Done => finished(&state.app),
+                MigrationStep::GiveUp { reason } => given_up(&state.app, reason, self.now),
+            };
+            state.app = after;
+            lines.push(describe(&state.app));
+        }
+        let plan = cluster::turn(&mut self.snapshot);
+        lines.extend(plan_lines(&plan));
+        if lines.is_empty() {
+            lines.push("nothing changes".to_string());
+        }
+        lines.iter().for_each(|line| self.say(line));
+        self.observe();
+    }
+
+    fn show(&mut self) {
+        let lines: Vec<String> = self.snapshot.placements.iter().map(record).collect();
+        lines.iter().for_each(|line| self.say(line));
+        if lines.is_empty() {
+            self.say("nothing is placed");
+        }
+    }
+}
+
+fn new_report(id: InstanceId, since: Timestamp) -> InstanceReport {
+    InstanceReport {
+        id,
+        state: InstanceState::Starting,
+        since,
+        port: None,
+        memory_bytes: 0,
+        memory_bytes_max: 0,
+        fuel_per_s: 0,
+        restarts: 0,
+        last_failure: None,
+        retry_at: None,
+    }
+}
+
+fn plan_lines(plan: &Plan) -> Vec<String> {
+    let steps = plan
+        .report
+        .steps
+        .iter()
+        .zip(&plan.placements)
+        .map(|(step, placement)| {
+            let mut change = String::new();
+            if step.started > 0 {
+                write!(change, " +{}", step.started).expect("a String");
+            }
+            if step.stopped > 0 {
+                write!(change, " -{}", step.stopped).expect("a String");
+            }
+            format!("{}  ({})", record(placement), change.trim_start())
+        });
+    let mut lines: Vec<String> = steps.collect();
+    for blocked in &plan.report.blocked {
+        lines.push(format!(
+            "blocked: {} of {} {} {}",
+            blocked.count, blocked.app, blocked.release, blocked.process
+        ));
+        lines.extend(
+            blocked
+                .reasons
+                .iter()
+                .map(|(node, reason)| format!("  {node}: {reason}")),
+        );
+    }
+    if plan.report.deferred {
+        lines.push("more is to be done".to_string());
+    }
+    lines
+}
+
+fn record(placement: &Placement) -> String {
+    let Placement {
+        app,
+        release,
+        process,
+        node,
+        ranges,
+    } = placement;
+    let range = |range: &SlotRange| match range.count() {
+        1 => format!("{}@{}", range.first, range.epoch.0),
+        _ => format!("{}-{}@{}", range.first, range.last, range.epoch.0),
+    };
+    let ranges: Vec<String> = ranges.iter().map(range).collect();
+    let ranges = if ranges.is_empty() {
+        "none".to_string()
+    } else {
+        ranges.join(" ")
+    };
+    format!("{node}: {app} {release} {process} {ranges}")
+}
+
+fn describe(app: &App) -> String {
+    let scales = |scales: &BTreeMap<ReleaseId, Scale>| {
+        let each: Vec<String> = scales
+            .iter()
+            .map(|(release, scale)| format!("{release} {scale}"))
+            .collect();
+        if each.is_empty() {
+            "nothing".to_string()
+        } else {
+            each.join(", ")
+        }
+    };
+    let mut line = format!("{} wants {}", app.name, scales(&app.scale));
+    if let Some(migration) = &app.migration {
+        let (from, fallback) = (scales(&migration.from), scales(&migration.fallback));
+        write!(
+            line,
+            "; moves to {} from {from}, else back to {fallback}",
+            migration.to
+        )
+        .expect("a String");
+    }
+    if let Some(failure) = &app.migration_failure {
+        write!(line, "; {} failed: {}", failure.to, failure.reason).expect("a String");
+    }
+    line
+}
