@@ -25,7 +25,7 @@ use tokio::{
 };
 use wasmtime_wasi_http::WasiBody;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, ride::Ride};
 
 /// Longest time a guest may leave its response's body without a byte; apps that hold streams open send heartbeats.
 const BODY_IDLE_MAX: Duration = Duration::from_secs(55);
@@ -109,9 +109,13 @@ pub struct ResponseBody {
     end: Arc<LaneEnd>,
     /// Tells the lane that the body is done; dropped without saying so, it cancels the lane.
     done: Option<watch::Sender<bool>>,
+    /// The guest's task, while it runs with the polls of this body.
+    ride: Ride,
     /// Bytes still to come, when the response says how many; then the end is known without polling for it.
     left: Option<u64>,
     idle: Option<Pin<Box<Sleep>>>,
+    /// The end or an error was passed on.
+    is_over: bool,
 }
 
 impl fmt::Debug for ResponseBody {
@@ -128,6 +132,7 @@ impl ResponseBody {
         inner: WasiBody,
         end: Arc<LaneEnd>,
         done: watch::Sender<bool>,
+        ride: Ride,
         content_length: Option<u64>,
         bodyless: bool,
     ) -> Self {
@@ -136,20 +141,29 @@ impl ResponseBody {
             inner,
             end,
             done: Some(done),
+            ride,
             left,
             idle: None,
+            is_over: false,
         }
     }
 
-    fn finish(&mut self) {
+    /// Lets the guest end what it does besides.
+    fn finish(&mut self, cx: Option<&mut Context<'_>>) {
         if let Some(done) = self.done.take() {
             done.send_replace(true);
+            if let Some(cx) = cx {
+                self.ride.poll(cx);
+            }
+            self.ride.hand_over();
         }
     }
 
     /// Nothing may follow an error, and the guest has nobody left to write for.
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.done = None;
+        self.ride.cancel();
+        self.is_over = true;
         Poll::Ready(Some(Err(error)))
     }
 }
@@ -163,14 +177,18 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        if this.done.is_none() {
+        if this.is_over {
             return Poll::Ready(None);
         }
+        this.ride.poll(cx);
         match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.idle = None;
                 if let (Some(left), Some(data)) = (&mut this.left, frame.data_ref()) {
                     *left = left.saturating_sub(data.len() as u64);
+                    if *left == 0 && this.end.error().is_none() {
+                        this.finish(Some(cx));
+                    }
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -182,9 +200,11 @@ impl Body for ResponseBody {
                 this.fail(error)
             }
             Poll::Ready(None) => match this.end.error() {
-                Some(error) => this.fail(error),
-                None => {
-                    this.finish();
+                // What happens after the last byte announced is no matter of this body.
+                Some(error) if this.done.is_some() => this.fail(error),
+                _ => {
+                    this.is_over = true;
+                    this.finish(Some(cx));
                     Poll::Ready(None)
                 }
             },
@@ -205,7 +225,7 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.done.is_none() || (self.inner.is_end_stream() && self.end.error().is_none())
+        self.is_over || (self.inner.is_end_stream() && self.end.error().is_none())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -217,7 +237,7 @@ impl Drop for ResponseBody {
     fn drop(&mut self) {
         // A server that has sent all it announced drops the body without polling for its end.
         if self.left == Some(0) || self.inner.is_end_stream() {
-            self.finish();
+            self.finish(None);
         }
     }
 }

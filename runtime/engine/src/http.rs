@@ -10,11 +10,11 @@
 use std::{
     fmt,
     future::poll_fn,
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -34,6 +34,7 @@ use crate::{
     guest::Shared,
     lane::{HeadSender, Job, Lane},
     load::Loaded,
+    ride::Ride,
     throttle::Metered,
     usage::{RequestUsage, Usage},
 };
@@ -140,21 +141,35 @@ impl HttpInstance {
         };
         let finish = Finish::new(self.inner.clone(), usage.clone(), start, permit);
         let task = drive(job, finish, head, body_done_receiver, self.killed.subscribe());
-        self.first_slice(Box::pin(task), &usage).await;
-
-        let head = match head_receiver.try_recv() {
-            Ok(head) => head,
-            Err(_) => match tokio::time::timeout_at(deadline, head_receiver).await {
-                Ok(Ok(head)) => head,
-                Ok(Err(_)) => return Err(Failure::new(Code::H13, "the instance was stopped").into()),
-                Err(_) => {
-                    let ms = limits.request_ms_max;
-                    let failure = Failure::new(Code::H12, format!("no response head after {ms} ms"));
-                    self.inner.shared.trapped(&failure);
-                    return Err(failure.into());
-                }
-            },
+        let mut ride = Ride::new(
+            Box::pin(task),
+            self.inner.loaded.0.engines.threads().handle().clone(),
+            usage.clone(),
+        );
+        let penalty = &self.inner.first_slice_penalty;
+        if penalty
+            .try_update(Relaxed, Relaxed, |left| left.checked_sub(1))
+            .is_ok()
+        {
+            ride.hand_over();
+        }
+        let wait = poll_fn(|cx| {
+            ride.poll(cx);
+            Pin::new(&mut head_receiver).poll(cx)
+        });
+        let head = match tokio::time::timeout_at(deadline, wait).await {
+            Ok(Ok(head)) => head,
+            Ok(Err(_)) => return Err(Failure::new(Code::H13, "the instance was stopped").into()),
+            Err(_) => {
+                let ms = limits.request_ms_max;
+                let failure = Failure::new(Code::H12, format!("no response head after {ms} ms"));
+                self.inner.shared.trapped(&failure);
+                return Err(failure.into());
+            }
         };
+        if ride.longest() > FIRST_SLICE_MAX {
+            penalty.store(FIRST_SLICE_PENALTY, Relaxed);
+        }
         let response = head.and_then(checked)?;
         let content_length = response
             .headers()
@@ -163,7 +178,7 @@ impl HttpInstance {
         let bodyless = is_head || matches!(response.status().as_u16(), 204 | 304);
         let (mut parts, body) = response.into_parts();
         parts.extensions.insert(usage);
-        let body = ResponseBody::new(body, end, body_done, content_length, bodyless);
+        let body = ResponseBody::new(body, end, body_done, ride, content_length, bodyless);
         Ok(http::Response::from_parts(parts, body))
     }
 
@@ -222,27 +237,6 @@ impl HttpInstance {
                 Err(Failure::new(Code::H12, format!("waited {ms} ms for a lane")))
             }
         }
-    }
-
-    /// Polls the task once here; if it goes on, hands it to the guest threads.
-    async fn first_slice<F>(&self, mut task: std::pin::Pin<Box<F>>, usage: &RequestUsage)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let penalty = &self.inner.first_slice_penalty;
-        let is_penalised = penalty
-            .try_update(Relaxed, Relaxed, |left| left.checked_sub(1))
-            .is_ok();
-        if !is_penalised {
-            let ended = poll_fn(|cx| Poll::Ready(task.as_mut().poll(cx).is_ready())).await;
-            if usage.cpu() > FIRST_SLICE_MAX {
-                penalty.store(FIRST_SLICE_PENALTY, Relaxed);
-            }
-            if ended {
-                return;
-            }
-        }
-        self.inner.loaded.0.engines.threads().handle().spawn(task);
     }
 }
 

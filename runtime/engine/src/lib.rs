@@ -28,6 +28,7 @@ mod load;
 mod log;
 mod memory;
 mod outbound;
+mod ride;
 mod stdio;
 mod threads;
 mod throttle;
