@@ -1,7 +1,8 @@
 //! Adapting: a core module for WASI preview 1 becomes a component.
 //!
-//! In flow a core module, out flow the bytes of a component that imports WASI 0.2 in its place. Modules that were made for a
-//! component world (their tools leave a `component-type` section in them) become a component of that world.
+//! In flow a core module, out flow the bytes of a component that imports WASI 0.2 in its place. Modules that
+//! were made for a component world (their tools leave a `component-type` section in them) become a component
+//! of that world.
 
 use std::{
     collections::BTreeSet,

@@ -1,11 +1,12 @@
 //! Unpacking: a tar archive becomes a folder of the builder.
 //!
-//! In flow bytes that a stranger wrote, out flow regular files, directories and symbolic links below one open folder.
-//! Everything else, and everything ambiguous, is refused with the entry's name: a reader that guesses is a reader that
-//! another reader disagrees with.
+//! In flow bytes that a stranger wrote, out flow regular files, directories and symbolic links below one open
+//! folder. Everything else, and everything ambiguous, is refused with the entry's name: a reader that guesses
+//! is a reader that another reader disagrees with.
 //!
-//! Invariant: every path is opened through the folder's handle, file by file with `create_new`, and symbolic links are
-//! made only after the last file; so no entry is ever written through a link, nor over another entry.
+//! Invariant: every path is opened through the folder's handle, file by file with `create_new`, and symbolic
+//! links are made only after the last file; so no entry is ever written through a link, nor over another
+//! entry.
 //! Invariant: owners, times, extended attributes and all mode bits but "executable" are dropped.
 
 mod entries;
@@ -19,7 +20,8 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 
 use self::entries::{Entries, Entry, Kind};
 
-/// Files, directories and links of one project; far above any that is deployed, and a bound on time and inodes.
+/// Files, directories and links of one project; far above any that is deployed, and a bound on time and
+/// inodes.
 pub const NODES_MAX: usize = 20_000;
 /// Bytes of all files together; twice the largest archive that the platform takes.
 pub const UNPACKED_BYTES_MAX: u64 = 512 << 20;
@@ -291,8 +293,8 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// Remembers a link whose target stays inside. `..` may only lead: then it climbs real directories, never out of
-    /// another link, and the whole set of links cannot be combined into a way out.
+    /// Remembers a link whose target stays inside. `..` may only lead: then it climbs real directories, never
+    /// out of another link, and the whole set of links cannot be combined into a way out.
     fn link(&mut self, path: &Path, entry: &Entry) -> Result<(), ArchiveError> {
         let refuse = |reason: String| ArchiveError::entry(&entry.name, reason);
         self.claim(path, Node::Link)?;

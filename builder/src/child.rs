@@ -1,8 +1,8 @@
 //! The build child: a short-lived process of the control plane that builds one archive.
 //!
-//! In flow `--blobs DIR --archive FILE`; out flow lines for people on stderr and one JSON [`BuildOutcome`] on stdout. The
-//! first thing it does is to limit itself. The parent bounds the wall time and kills the process group; a child that ends
-//! without an outcome was stopped by one of the limits.
+//! In flow `--blobs DIR --archive FILE`; out flow lines for people on stderr and one JSON [`BuildOutcome`] on
+//! stdout. The first thing it does is to limit itself. The parent bounds the wall time and kills the process
+//! group; a child that ends without an outcome was stopped by one of the limits.
 
 use std::{
     any::Any,
@@ -21,9 +21,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{BuildRequest, Sealed, archive::FILE_BYTES_MAX, build};
 
-/// Processor time of one build. The largest guests are checked in two seconds; 64 processes of them in two minutes.
+/// Processor time of one build. A component of 18 MB takes a third of a second, so 64 of the largest take about
+/// eighty.
 const CPU_SECONDS_MAX: u64 = 120;
-/// Address space: the largest component, its adapted copy and its types take less than 1 GiB; the rest is for what an
+/// Address space: some copies of the largest component, what the validator holds of a crafted one, and what an
 /// allocator reserves ahead.
 const ADDRESS_SPACE_BYTES_MAX: u64 = 3 << 30;
 /// Files open at once: three streams, the archive, and the folders on the way to one entry.

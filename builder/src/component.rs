@@ -1,10 +1,12 @@
-//! Checking: bytes that anybody may have made become a component that the platform can run, or a reason why not.
+//! Checking: bytes that anybody may have made become a component that the platform can run, or a reason why
+//! not.
 //!
-//! In flow the bytes of one process, out flow a valid component and its shape. The order is cheapest first: magic, counts,
-//! names, validation, imports. Core modules for WASI preview 1 are adapted on the way (module `adapt`).
+//! In flow the bytes of one process, out flow a valid component and its shape. The order is cheapest first:
+//! magic, counts, names, validation, imports. Core modules for WASI preview 1 are adapted on the way (module
+//! `adapt`).
 //!
-//! Only names are compared with the offer: interfaces, and the functions and resources that are asked of each. Whether
-//! the types behind the names agree is decided where the component is linked, by the engine.
+//! Only names are compared with the offer: interfaces, and the functions and resources that are asked of
+//! each. Whether the types behind the names agree is decided where the component is linked, by the engine.
 //!
 //! Must never: compile or run anything, load compiled code.
 
@@ -18,7 +20,7 @@ use crate::{
     outline, proposals, shape,
 };
 
-/// Bytes of one component. The largest guests known (Python with a web framework) have 27 MB.
+/// Bytes of one component. One from Python with a web framework has 27 MB.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 
 /// A component that the platform can run.

@@ -1,9 +1,12 @@
-//! Which builder makes a process's component: the seam between the Procfile and what turns sources into WebAssembly.
+//! Which builder makes a process's component: the seam between the Procfile and what turns sources into
+//! WebAssembly.
 //!
-//! In flows one Procfile entry, out flows a [`Source`]. The first word decides: a name that ends in `.wasm` is a component
-//! that is there already; any other word is a command of some language, whose pack (see `packs/README.md`) would build it.
+//! In flows one Procfile entry, out flows a [`Source`]. The first word decides: a name that ends in `.wasm`
+//! is a component that is there already; any other word is a command of some language, whose pack (see
+//! `packs/README.md`) would build it.
 //!
-//! Invariant: whatever a builder did, its output is bytes, and those pass [`crate::component`] before they are sealed.
+//! Invariant: whatever a builder did, its output is bytes, and those pass [`crate::component`] before they
+//! are sealed.
 
 use crate::procfile::Entry;
 

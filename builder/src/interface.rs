@@ -23,8 +23,9 @@ impl<'a> InterfaceName<'a> {
         })
     }
 
-    /// The versions that it is compatible with, as their common part: `0.2` for `0.2.3`. None for drafts, which differ
-    /// from the release they became, and for what has no version (semver.org, items 9 and 4; wasmtime links by it).
+    /// The versions that it is compatible with, as their common part: `0.2` for `0.2.3`. None for drafts,
+    /// which differ from the release they became, and for what has no version (semver.org, items 9 and 4;
+    /// wasmtime links by it).
     pub(crate) fn line(&self) -> Option<&'a str> {
         let release = self
             .version

@@ -1,7 +1,7 @@
 //! The OCI image layout: blobs by digest, an index of images, on disk.
 //!
-//! In flow blobs, out flow files that are whole or absent: each is written beside its place, synced, renamed, and its folder
-//! synced. Several builds and readers may use one layout at once.
+//! In flow blobs, out flow files that are whole or absent: each is written beside its place, synced, renamed,
+//! and its folder synced. Several builds and readers may use one layout at once.
 //!
 //! Invariant: what stands under a digest has that digest; a reader checks it all the same, for disks decay.
 
@@ -155,7 +155,8 @@ pub fn read_blob(root: &Path, digest: &Digest, bytes_max: u64) -> Result<Vec<u8>
 impl Layout {
     /// Opens the layout at `root`, and makes it when there is none.
     ///
-    /// A build that was killed leaves its staged blobs behind. Whoever finds that nobody else is at work removes them.
+    /// A build that was killed leaves its staged blobs behind. Whoever finds that nobody else is at work
+    /// removes them.
     pub fn open(root: &Path) -> Result<Self, LayoutError> {
         let staging = root.join(".staging");
         for folder in [root.join("blobs/sha256"), staging.clone()] {

@@ -1,15 +1,15 @@
 //! The builder: the archive of a project becomes a sealed image.
 //!
-//! In flow a tar archive that a stranger made and the folder of an OCI image layout, out flow the image's digest, its
-//! contents, and lines of output for people. The steps, a module each: `archive` unpacks, `procfile` and `manifest` read what
-//! the author wrote, `detect` and `prebuilt` find each process's component, `component` checks it (adapting core modules),
-//! `layout` and `seal` store it.
+//! In flow a tar archive that a stranger made and the folder of an OCI image layout, out flow the image's
+//! digest, its contents, and lines of output for people. The steps, a module each: `archive` unpacks,
+//! `procfile` and `manifest` read what the author wrote, `detect` and `prebuilt` find each process's
+//! component, `component` checks it (adapting core modules), `layout` and `seal` store it.
 //!
-//! It is synchronous and made for a short-lived child process ([`child`]): it may use memory and time up to the child's
-//! limits, and dying in it hurts nobody else.
+//! It is synchronous and made for a short-lived child process ([`child`]): it may use memory and time up to
+//! the child's limits, and dying in it hurts nobody else.
 //!
-//! Must never: run anything of the project, open a path outside its scratch folder and the image layout, or know of apps,
-//! releases and nodes.
+//! Must never: run anything of the project, open a path outside its scratch folder and the image layout, or
+//! know of apps, releases and nodes.
 
 pub mod archive;
 pub mod child;

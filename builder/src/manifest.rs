@@ -1,7 +1,8 @@
 //! `gilliam.toml`: the limits and grants of an app's processes.
 //!
-//! In flow text and the Procfile's entries, out flow [`Limits`] and outbound hosts for each process. The file is optional,
-//! and so is everything in it. What is not known is refused: a limit with a typing error would be no limit.
+//! In flow text and the Procfile's entries, out flow [`Limits`] and outbound hosts for each process. The file
+//! is optional, and so is everything in it. What is not known is refused: a limit with a typing error would
+//! be no limit.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -299,7 +300,8 @@ mod tests {
     fn what_is_wrong_is_named_with_its_place() {
         refused(
             "[process.web]\nmemory = \"lots\"",
-            "gilliam.toml line 2, column 10: invalid value: string \"lots\", expected a size such as \"64MiB\"",
+            "gilliam.toml line 2, column 10: invalid value: string \"lots\", expected a size such as \
+             \"64MiB\"",
         );
         refused(
             "[process.web]\nmemory = 64",
@@ -335,7 +337,8 @@ mod tests {
         assert!(parse(b"[app]\n", &entries()).is_err());
         assert!(parse(b"process = 1\n", &entries()).is_err());
         let error = parse(b"allowed_outbound_hosts = [\"$api\"]", &entries()).expect_err("$api");
-        let message = "gilliam.toml line 1, column 27: outbound host \"$api\" refers to a variable; write the host itself";
+        let message = "gilliam.toml line 1, column 27: outbound host \"$api\" refers to a variable; \
+                       write the host itself";
         assert_eq!(error.to_string(), message);
         assert!(
             error

@@ -1,7 +1,8 @@
 //! The offer: which interfaces a component may import, and what is in each.
 //!
-//! It is read from the WIT packages in `wit/deps`, which are those of the engine's WASI implementation, through the worlds
-//! whose imports the engine links. In flow a component's imports, out flow those that the platform lacks.
+//! It is read from the WIT packages in `wit/deps`, which are those of the engine's WASI implementation,
+//! through the worlds whose imports the engine links. In flow a component's imports, out flow those that the
+//! platform lacks.
 //!
 //! Invariant: nothing is linked lazily; an import that is not offered is refused at the deploy.
 
@@ -32,7 +33,8 @@ const PACKAGES: [(&str, &str); 13] = wit![
     "wasi-clocks-0.3.0" "wasi-random-0.3.0" "wasi-filesystem-0.3.0"
     "wasi-sockets-0.3.0" "wasi-cli-0.3.0" "wasi-http-0.3.0"
 ];
-/// The worlds whose imports are linked: `wasi:http/types` and the like are imports of the last of each version.
+/// The worlds whose imports are linked: `wasi:http/types` and the like are imports of the last of each
+/// version.
 const WORLDS: [(&str, &str); 4] = [
     ("wasi-cli-0.2.12", "imports"),
     ("wasi-http-0.2.12", "proxy"),
@@ -272,8 +274,8 @@ impl Offer {
 }
 
 impl Interface {
-    /// The first function or resource of the wanted instance that is not here. Types without identity are compared where
-    /// the component is linked.
+    /// The first function or resource of the wanted instance that is not here. Types without identity are
+    /// compared where the component is linked.
     fn lacks(&self, wanted: ComponentInstanceTypeId, types: TypesRef<'_>) -> Option<String> {
         let lacking = types[wanted].exports.iter().find(|(name, item)| match item.ty {
             ComponentEntityType::Func(_) => !self.functions.contains(name.as_str()),

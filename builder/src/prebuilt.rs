@@ -1,6 +1,7 @@
 //! Prebuilt components: files of the project that are taken as they are.
 //!
-//! Invariant: a file is opened through the project's folder, so no link leads out of it, and read up to a limit.
+//! Invariant: a file is opened through the project's folder, so no link leads out of it, and read up to a
+//! limit.
 
 use std::io::{self, Read};
 

@@ -1,7 +1,7 @@
 //! The Procfile: which processes an app has, and the command of each.
 //!
-//! In flows text, out flow checked names and words. A line is `NAME: COMMAND`, a comment that begins with `#`, or blank.
-//! Commands are data: see [`crate::words`].
+//! In flows text, out flow checked names and words. A line is `NAME: COMMAND`, a comment that begins with
+//! `#`, or blank. Commands are data: see [`crate::words`].
 
 use gilliam_model::{
     image::PROCESSES_MAX,

@@ -2,8 +2,9 @@
 //!
 //! In flow bytes, out flow the types of what is valid, or the proposal that it would need.
 //!
-//! Invariant: what passes here passes the engine's own validation. The engine switches these proposals off because their
-//! code is young or because they lead around an instance's limits; here the author hears it at the deploy.
+//! Invariant: what passes here passes the engine's own validation. The engine switches these proposals off
+//! because their code is young or because they lead around an instance's limits; here the author hears it at
+//! the deploy.
 
 use gilliam_model::image::Shape;
 use wasmparser::{Validator, WasmFeatures, types::Types};
@@ -21,7 +22,8 @@ const COMPONENT_P2: WasmFeatures = CORE.union(WasmFeatures::COMPONENT_MODEL);
 /// Only the engine for 0.3 has the async part of the component model.
 const COMPONENT_P3: WasmFeatures = COMPONENT_P2.union(WasmFeatures::CM_ASYNC);
 
-/// What a proposal is called, and what has to be on for it; in the order in which they explain a failure best.
+/// What a proposal is called, and what has to be on for it; in the order in which they explain a failure
+/// best.
 const OFF: &[(WasmFeatures, &str)] = &[
     (WasmFeatures::THREADS, "the threads proposal"),
     (WasmFeatures::MEMORY64, "the memory64 proposal"),

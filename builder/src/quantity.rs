@@ -13,7 +13,8 @@ use serde::{
 pub(crate) trait Unit {
     /// What the value is called and looks like, for messages.
     const EXPECTED: &'static str;
-    /// The suffixes, each with how many of the smallest unit it stands for; tried in order. Empty for a bare number.
+    /// The suffixes, each with how many of the smallest unit it stands for; tried in order. Empty for a bare
+    /// number.
     const SUFFIXES: &'static [(&'static str, u64)];
     /// What a bare TOML number counts, in the smallest unit; none when a unit must be written.
     const BARE: Option<u64>;

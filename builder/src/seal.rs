@@ -1,6 +1,7 @@
 //! Sealing: components, process types and limits become one image with one digest.
 //!
-//! Invariant: the same components and settings give the same digest: no time, no name of an app, no order of a map.
+//! Invariant: the same components and settings give the same digest: no time, no name of an app, no order of
+//! a map.
 
 use gilliam_model::{
     digest::Digest,

@@ -1,7 +1,7 @@
 //! Splitting a command into words, as a shell does with quotes, and nothing else.
 //!
-//! Invariant: the words hold only characters of the command. No variable, glob, substitution or operator has a meaning
-//! here; whatever looks like one is data for the process.
+//! Invariant: the words hold only characters of the command. No variable, glob, substitution or operator has
+//! a meaning here; whatever looks like one is data for the process.
 
 /// A quote that is opened and never closed, or a backslash with nothing behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -17,8 +17,8 @@ pub enum WordsError {
     Backslash,
 }
 
-/// Splits at blanks. `'…'` is taken as it is; in `"…"` a backslash keeps its meaning before `"`, `\`, `$` and `` ` ``
-/// only; elsewhere it takes the next character as it is (POSIX shell, "Quoting").
+/// Splits at blanks. `'…'` is taken as it is; in `"…"` a backslash keeps its meaning before `"`, `\`, `$` and
+/// `` ` `` only; elsewhere it takes the next character as it is (POSIX shell, "Quoting").
 pub fn split(command: &str) -> Result<Vec<String>, WordsError> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

@@ -164,7 +164,8 @@ fn wrong_arguments_are_a_usage_error() {
     }
 }
 
-/// Sees the limits from outside, while the child waits for its archive: a FIFO that nobody has written to yet.
+/// Sees the limits from outside, while the child waits for its archive: a FIFO that nobody has written to
+/// yet.
 fn a_child_has_limits() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let archive = folder.path().join("upload.tar");

@@ -133,9 +133,10 @@ fn no_or_several_shapes_are_refused_with_what_was_found() {
         assert_eq!(refused(bytes(wat), Code::B12, &message), wanted);
     }
     let two = r#"(component (instance $i)
-        (export "wasi:cli/run@0.2.3" (instance $i)) (export "wasi:http/incoming-handler@0.2.3" (instance $i)))"#;
-    let message = "web.wasm exports wasi:cli/run@0.2.3 and wasi:http/incoming-handler@0.2.3, so how to run it is not \
-                   clear";
+        (export "wasi:cli/run@0.2.3" (instance $i))
+        (export "wasi:http/incoming-handler@0.2.3" (instance $i)))"#;
+    let message = "web.wasm exports wasi:cli/run@0.2.3 and wasi:http/incoming-handler@0.2.3, so how to run it \
+                   is not clear";
     refused(bytes(two), Code::B12, message);
 }
 
@@ -181,8 +182,8 @@ fn an_interface_that_nobody_offers_is_named() {
     let hint = refused(bytes(&wat), Code::B11, message);
     assert_eq!(
         hint,
-        "leave the import out, or compose it in (wac plug); offered are wasi:cli, wasi:clocks, wasi:filesystem, \
-         wasi:http, wasi:io, wasi:random, wasi:sockets"
+        "leave the import out, or compose it in (wac plug); offered are wasi:cli, wasi:clocks, \
+         wasi:filesystem, wasi:http, wasi:io, wasi:random, wasi:sockets"
     );
     let wat = command(
         "0.2.0",
@@ -201,7 +202,8 @@ fn an_interface_of_another_version_names_those_that_are_offered() {
             &format!(r#"(import "wasi:http/types@{version}" (instance))"#),
         );
         let message = format!(
-            "web.wasm imports wasi:http/types@{version}, which this platform offers in version 0.2.12 and 0.3.0 only"
+            "web.wasm imports wasi:http/types@{version}, which this platform offers in version 0.2.12 and \
+             0.3.0 only"
         );
         let hint = refused(bytes(&wat), Code::B11, &message);
         assert_eq!(hint, "build it against wasi:http@0.2.12 or wasi:http@0.3.0");
@@ -238,8 +240,8 @@ fn a_function_or_resource_that_an_interface_lacks_is_named() {
     let hint = refused(
         bytes(&wat),
         Code::B11,
-        "web.wasm imports wasi:random/random@0.2.99 with dice, which the wasi:random/random@0.2.12 of this platform \
-         does not have",
+        "web.wasm imports wasi:random/random@0.2.99 with dice, which the wasi:random/random@0.2.12 of this \
+         platform does not have",
     );
     assert_eq!(
         hint,
@@ -249,8 +251,8 @@ fn a_function_or_resource_that_an_interface_lacks_is_named() {
         "0.2.0",
         r#"(import "wasi:io/error@0.2.0" (instance (export "warning" (type (sub resource)))))"#,
     );
-    let message = "web.wasm imports wasi:io/error@0.2.0 with warning, which the wasi:io/error@0.2.12 of this platform \
-                   does not have";
+    let message = "web.wasm imports wasi:io/error@0.2.0 with warning, which the wasi:io/error@0.2.12 of this \
+                   platform does not have";
     refused(bytes(&wat), Code::B11, message);
     // Unstable, so it is not linked.
     let wat = command("0.2.0", r#"(import "wasi:clocks/timezone@0.2.0" (instance))"#);
@@ -445,9 +447,12 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_makes_it_panic(flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+    fn no_damage_makes_it_panic(
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
         static WHOLE: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-            [http_p2("0.2.0"), HTTP_P3.to_string(), command("0.2.0", "")].iter().map(|wat| bytes(wat)).collect()
+            let texts = [http_p2("0.2.0"), HTTP_P3.to_string(), command("0.2.0", "")];
+            texts.iter().map(|wat| bytes(wat)).collect()
         });
         for whole in WHOLE.iter() {
             let mut damaged = whole.clone();

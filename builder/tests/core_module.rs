@@ -114,14 +114,17 @@ fn unknown_imports_are_named_with_what_is_offered() {
     refused(
         &module(r#"(import "wasi_snapshot_preview1" "thread_spawn" (func))"#),
         Code::B11,
-        "app.wasm imports wasi_snapshot_preview1::thread_spawn; a core module may import wasi_snapshot_preview1 only",
+        "app.wasm imports wasi_snapshot_preview1::thread_spawn; a core module may import \
+         wasi_snapshot_preview1 only",
         "build it for WASI, or as a component",
     );
-    // A component's way to name an interface means something only in a module that says which world it is for.
+    // A component's way to name an interface means something only in a module that says which world it is
+    // for.
     refused(
         &module(r#"(import "wasi:cli/stdout@0.2.0" "get-stdout" (func (result i32)))"#),
         Code::B11,
-        "app.wasm imports wasi:cli/stdout@0.2.0::get-stdout; a core module may import wasi_snapshot_preview1 only",
+        "app.wasm imports wasi:cli/stdout@0.2.0::get-stdout; a core module may import \
+         wasi_snapshot_preview1 only",
         "build it for WASI, or as a component",
     );
 }
@@ -158,7 +161,9 @@ fn an_invalid_module_is_refused_where_it_is_invalid() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn no_damage_makes_it_panic(flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+    fn no_damage_makes_it_panic(
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
         static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| wat::parse_str(COMMAND).expect("wat"));
         let mut damaged = WHOLE.clone();
         for (at, value) in flips {

@@ -1,8 +1,8 @@
 //! The entries of a tar stream: ustar, GNU and PAX headers resolved to a name, a kind and a size.
 //!
-//! It reads block by block and keeps no more than one header and one extension in memory. What two readers could
-//! understand in two ways is an error: a size that PAX and the header state differently, a bad checksum, a missing end,
-//! bytes after the end, sparse files.
+//! It reads block by block and keeps no more than one header and one extension in memory. What two readers
+//! could understand in two ways is an error: a size that PAX and the header state differently, a bad
+//! checksum, a missing end, bytes after the end, sparse files.
 
 use std::io::{self, Read, Write};
 
