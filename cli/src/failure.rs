@@ -79,8 +79,9 @@ impl From<ClientError> for CommandError {
         match &error {
             ClientError::Api { error, .. } => {
                 let refused = Self::refused(error);
-                match (&refused.hint, error.code) {
-                    (None, Code::A401) => refused.hinted(
+                match error.code {
+                    // The server's own hint is for those who write requests.
+                    Code::A401 => refused.hinted(
                         "gilliam up writes a valid token for this machine; for another cluster set GILLIAM_TOKEN",
                     ),
                     _ => refused,
