@@ -27,6 +27,7 @@ use gilliam_model::{
 use gilliam_plan::{
     AppState, Availability, MigrationStep, MigrationView, NodeState, Observed, Plan, Policy, Snapshot,
 };
+use gilliam_serve::DrainSignal;
 use gilliam_store::{Check, CommitError, Expect, RangeError, Revision, keys, records, records::Stored};
 
 use crate::{
@@ -74,8 +75,8 @@ struct Control {
     apps: BTreeSet<AppName>,
 }
 
-/// Runs until it is dropped.
-pub(crate) async fn run(shared: Arc<Shared>) {
+/// Runs until the drain is asked for; a turn that has begun is finished.
+pub(crate) async fn run(shared: Arc<Shared>, mut drain: DrainSignal) {
     let mut observed = shared.observed.changes();
     let mut nudges = shared.nudges.subscribe();
     let tick = (shared.config.lost_after / TICKS_PER_LOST).min(TICK_MAX);
@@ -94,16 +95,22 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     loop {
         observed.mark_unchanged();
         nudges.mark_unchanged();
-        let Some(revision) = control.turns().await else {
-            tokio::time::sleep(RETRY).await;
-            continue;
+        let at_rest = control.turns().await;
+        let changed = async {
+            match at_rest {
+                // The senders live as long as `shared`, so none of these ends by itself.
+                Some(revision) => tokio::select! {
+                    _ = shared.store.changed("/", revision) => {}
+                    _ = observed.changed() => {}
+                    _ = nudges.changed() => {}
+                    () = tokio::time::sleep(tick) => {}
+                },
+                None => tokio::time::sleep(RETRY).await,
+            }
         };
-        // The senders live as long as `shared`, so none of these ends.
         tokio::select! {
-            _ = shared.store.changed("/", revision) => {}
-            _ = observed.changed() => {}
-            _ = nudges.changed() => {}
-            () = tokio::time::sleep(tick) => {}
+            () = changed => {}
+            _ = drain.requested() => return,
         }
     }
 }

@@ -167,11 +167,11 @@ impl ControlPlane {
             shared: self.shared.clone(),
             drain: drain.clone(),
         };
-        let control = tokio::spawn(control::run(self.shared));
+        let control = tokio::spawn(control::run(self.shared, drain.clone()));
         let outcome = self.server.run_tower(api::router(api), drain).await;
-        // A commit that has begun is finished by the store; everything else begins anew in the next life.
-        control.abort();
-        let _ = control.await;
+        if let Err(error) = control.await {
+            tracing::error!(%error, "the control loop had ended");
+        }
         outcome
     }
 }
