@@ -79,7 +79,7 @@ fn code_of(error: &wasmtime::Error, memory_refused: bool) -> Code {
     if memory_refused {
         return Code::R14;
     }
-    if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+    if is_pool_full(error) {
         return Code::R22;
     }
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
@@ -90,6 +90,11 @@ fn code_of(error: &wasmtime::Error, memory_refused: bool) -> Code {
     let is_cap =
         cause.contains("fuel allocated for hostcalls") || cause.contains("store handle limit exceeded");
     if is_cap { Code::R22 } else { Code::R23 }
+}
+
+/// Whether an instantiation failed only because every slot of the engine's pool is taken.
+pub(crate) fn is_pool_full(error: &wasmtime::Error) -> bool {
+    error.downcast_ref::<PoolConcurrencyLimitError>().is_some()
 }
 
 /// The exit code, when the guest ended itself.

@@ -11,6 +11,7 @@
 use std::{
     future::poll_fn,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use gilliam_model::code::Code;
@@ -23,7 +24,7 @@ use wasmtime_wasi_http::{
 
 use crate::{
     body::{EndMark, LaneEnd},
-    failure::Failure,
+    failure::{self, Failure},
     guest::{self, Guest, Shared},
     load::{Loaded, Pre},
     usage::RequestUsage,
@@ -33,6 +34,9 @@ use crate::{
 const P3_USES_MAX: u32 = 128;
 /// Requests one 0.2 lane serves: one, for isolation between requests. Reuse by the app's wish changes this number.
 const P2_USES_MAX: u32 = 1;
+
+/// How often a lane asks again for a slot of a full pool: slots are freed in less time than this under load.
+const SLOT_RETRY: Duration = Duration::from_millis(2);
 
 pub(crate) type Head = Result<http::Response<WasiBody>, Failure>;
 
@@ -85,32 +89,35 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    /// Instantiates the component. Its start code burns fuel of a budget of its own, as large as a request's.
+    /// Instantiates the component. Its start code burns fuel of a budget of its own, as large as a request's. While the
+    /// whole process has no slot free it waits; the caller's deadline bounds that.
     pub(crate) async fn boot(loaded: &Loaded, shared: &Arc<Shared>) -> Result<Self, Failure> {
-        let mut store = guest::store(loaded.engine(), shared, None);
-        let fuel = shared.limits.fuel_per_request_max;
-        let instantiate = async {
-            store.set_fuel(fuel)?;
-            Ok(match &loaded.0.pre {
-                Pre::HttpP2(pre) => Component::P2(pre.instantiate_async(&mut store).await?),
-                Pre::HttpP3(pre) => Component::P3(pre.instantiate_async(&mut store).await?),
-                Pre::CommandP2(_) | Pre::CommandP3(_) => wasmtime::bail!("a command takes no requests"),
-            })
-        };
-        match instantiate.await {
-            Ok(component) => {
-                let mut lane = Lane {
-                    store,
-                    component,
-                    shared: shared.clone(),
-                    uses: 0,
-                    fuel,
-                    usage: None,
-                };
-                lane.account();
-                Ok(lane)
+        loop {
+            let mut store = guest::store(loaded.engine(), shared, None);
+            match instantiate(&mut store, loaded, shared).await {
+                Ok(component) => {
+                    let (shared, fuel) = (shared.clone(), shared.limits.fuel_per_request_max);
+                    let mut lane = Lane {
+                        store,
+                        component,
+                        shared,
+                        uses: 0,
+                        fuel,
+                        usage: None,
+                    };
+                    lane.account();
+                    return Ok(lane);
+                }
+                Err(error) if failure::is_pool_full(&error) => {
+                    drop(store);
+                    shared.log.platform(
+                        Code::R22,
+                        format_args!("waiting: the node has no free slot ({error:#})"),
+                    );
+                    tokio::time::sleep(SLOT_RETRY).await;
+                }
+                Err(error) => return Err(Failure::of(&error, store.data().memory.refused())),
             }
-            Err(error) => Err(Failure::of(&error, store.data().memory.refused())),
         }
     }
 
@@ -218,6 +225,19 @@ impl Lane {
             });
         }
     }
+}
+
+async fn instantiate(
+    store: &mut Store<Guest>,
+    loaded: &Loaded,
+    shared: &Shared,
+) -> wasmtime::Result<Component> {
+    store.set_fuel(shared.limits.fuel_per_request_max)?;
+    Ok(match &loaded.0.pre {
+        Pre::HttpP2(pre) => Component::P2(pre.instantiate_async(store).await?),
+        Pre::HttpP3(pre) => Component::P3(pre.instantiate_async(store).await?),
+        Pre::CommandP2(_) | Pre::CommandP3(_) => wasmtime::bail!("a command takes no requests"),
+    })
 }
 
 impl Drop for Lane {

@@ -191,3 +191,22 @@ async fn a_request_without_a_host_is_refused() {
         .await;
     assert_eq!(collect(response.expect("answer")).await.body, "ok\n");
 }
+
+#[tokio::test]
+async fn requests_wait_while_the_pool_is_full() {
+    let config = gilliam_engine::EnginesConfig {
+        http_p2_slots: 3,
+        p3_slots: 1,
+        ..Default::default()
+    };
+    let engines = gilliam_engine::Engines::new(&config).expect("engines");
+    let loaded = support::loaded_on(&engines, &support::sample("guestbook/web.wasm"));
+    let (instance, mut log) = start(&loaded, Limits::default()).await;
+    let answers = futures::future::join_all((0..9).map(|_| fetch(&instance, "/sleep?ms=50"))).await;
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.as_ref().is_ok_and(|answer| answer.status == 200))
+    );
+    assert!(log.platform(Code::R22).await.contains("no free slot"));
+}

@@ -45,6 +45,10 @@ pub fn key() -> CompileKey {
 
 /// Compiles and loads a component as a node does; a digest of our own making will do for tests.
 pub fn loaded(component: &[u8]) -> Loaded {
+    loaded_on(&engines(), component)
+}
+
+pub fn loaded_on(engines: &Engines, component: &[u8]) -> Loaded {
     let shape = inspect(component).expect("a component").shape;
     let artefact = Artefact {
         shape,
@@ -53,10 +57,10 @@ pub fn loaded(component: &[u8]) -> Loaded {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder
         .path()
-        .join(engines().cache_file_name(shape, &artefact.digest));
+        .join(engines.cache_file_name(shape, &artefact.digest));
     let code = compile(shape, component).expect("compiles");
     write_sealed(&path, &key(), &artefact, &code).expect("sealed");
-    load(&engines(), &artefact, &key(), &path).expect("loads")
+    load(engines, &artefact, &key(), &path).expect("loads")
 }
 
 pub fn digest(bytes: &[u8]) -> Digest {
