@@ -104,7 +104,21 @@ pub enum StartError {
     Random(getrandom::Error),
 }
 
-/// A token that could not be issued.
+impl StartError {
+    /// The way out, for people.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            StartError::Store(error) => Some(error.hint()),
+            StartError::Bind(error) => error.hint().map(str::to_string),
+            StartError::Folder { .. } => {
+                Some("check that it is writable and that the disk is not full".to_string())
+            }
+            StartError::Random(_) => None,
+        }
+    }
+}
+
+/// A token that could not be issued or looked up.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The system gives no randomness.
@@ -113,6 +127,9 @@ pub enum TokenError {
     /// The store did not take it.
     #[error("the token could not be stored")]
     Store(#[source] CommitError),
+    /// The store could not be read.
+    #[error("the tokens could not be read")]
+    Read(#[source] RangeError),
 }
 
 /// Opens the store in the data folder and binds the API. Must be called within a tokio runtime.
@@ -193,8 +210,10 @@ impl Handle {
     }
 
     /// The token that `text` proves to hold, if it is good.
-    pub async fn verify_token(&self, text: &str) -> Result<Option<Token>, RangeError> {
-        api::auth::verify(&self.shared.store, text).await
+    pub async fn verify_token(&self, text: &str) -> Result<Option<Token>, TokenError> {
+        api::auth::verify(&self.shared.store, text)
+            .await
+            .map_err(TokenError::Read)
     }
 
     /// Every node that the control plane knows.
