@@ -1,7 +1,8 @@
-//! Archives on their way in: streamed to a file in the temporary folder, bounded, and gone when their deploy ends.
+//! Archives on their way in: streamed to a file in the temporary folder, bounded, and gone when their deploy
+//! ends.
 //!
-//! Invariant: an archive is never held in memory, and no file outlives the deploy it came with: a life of the control
-//! plane that ended without cleaning up is cleaned up after by the next.
+//! Invariant: an archive is never held in memory, and no file outlives the deploy it came with: a life of the
+//! control plane that ended without cleaning up is cleaned up after by the next.
 
 use std::{
     fs, io,
@@ -19,7 +20,8 @@ use crate::refusal::Refusal;
 
 /// Longest pause in an upload: a client that is still there sends something.
 const IDLE_MAX: Duration = Duration::from_secs(30);
-/// Bytes of a refused upload that are read all the same, since a client that still writes may not see the answer.
+/// Bytes of a refused upload that are read all the same, since a client that still writes may not see the
+/// answer.
 const DISCARD_BYTES_MAX: u64 = 64 << 20;
 /// Longest time spent on that.
 const DISCARD_MAX: Duration = Duration::from_secs(10);

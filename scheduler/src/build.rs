@@ -1,9 +1,11 @@
 //! One build: a child process that turns an archive into a sealed image.
 //!
-//! In: the command, the folder of blobs, the archive. Out: its output line by line while it runs, then the image or why
-//! there is none. The child is in a process group of its own, which ends with it, with this future, or at the limit.
+//! In: the command, the folder of blobs, the archive. Out: its output line by line while it runs, then the
+//! image or why there is none. The child is in a process group of its own, which ends with it, with this
+//! future, or at the limit.
 //!
-//! Invariant: what the child prints is bounded before it is kept or sent; its environment holds nothing of ours.
+//! Invariant: what the child prints is bounded before it is kept or sent; its environment holds nothing of
+//! ours.
 
 use std::{ffi::OsString, io, path::Path, process::ExitStatus, process::Stdio, time::Duration};
 

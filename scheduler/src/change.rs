@@ -7,8 +7,8 @@ use gilliam_store::{Check, CommitError, Write};
 
 use crate::{refusal::Refusal, shared::Shared};
 
-/// Times a change is decided anew before its caller hears of the conflict: other control planes and the control loop
-/// meet a change rarely, and its neighbours here wait for it.
+/// Times a change is decided anew before its caller hears of the conflict: other control planes and the
+/// control loop meet a change rarely, and its neighbours here wait for it.
 const TRIES_MAX: usize = 16;
 
 /// What to write, on which conditions, and what to answer once it is durable.

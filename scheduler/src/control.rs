@@ -1,10 +1,13 @@
-//! The control loop: the whole state is read, one pure function decides, its result is written whole; again and again.
+//! The control loop: the whole state is read, one pure function decides, its result is written whole; again
+//! and again.
 //!
-//! In: wake-ups (the store changed, what nodes report changed, a tick for liveness and stalls, a nudge). Out: placements,
-//! the end of migrations, and what each node should run. A wake-up carries nothing: the state is read anew each time.
+//! In: wake-ups (the store changed, what nodes report changed, a tick for liveness and stalls, a nudge). Out:
+//! placements, the end of migrations, and what each node should run. A wake-up carries nothing: the state is
+//! read anew each time.
 //!
-//! Invariant: a plan is committed only if no other plan, restart or destroy came between (the check of the plan's epoch),
-//! and the end of a migration only if its app is as it was read: any number of these loops may run on one store.
+//! Invariant: a plan is committed only if no other plan, restart or destroy came between (the check of the
+//! plan's epoch), and the end of a migration only if its app is as it was read: any number of these loops may
+//! run on one store.
 //! Invariant: nothing ends the loop: a failed turn, or one that panics, is tried again after [`RETRY`].
 
 use std::{
@@ -45,8 +48,8 @@ const TICK_MAX: Duration = Duration::from_millis(2_500);
 const TICKS_PER_LOST: u32 = 4;
 /// Turns in a row that may change something before the loop pauses: a plan of 100,000 records takes 1,000.
 const TURNS_MAX: u32 = 2_000;
-/// Most slots that one node takes: each web instance has a TCP port of its own, and 16 bits of them are shared with
-/// everything else on the machine.
+/// Most slots that one node takes: each web instance has a TCP port of its own, and 16 bits of them are
+/// shared with everything else on the machine.
 const NODE_SLOTS_MAX: u32 = 50_000;
 
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +119,8 @@ pub(crate) async fn run(shared: Arc<Shared>, mut drain: DrainSignal) {
 }
 
 impl Control {
-    /// Takes turns until there is nothing to change; gives the revision at which that was so, or none after a failure.
+    /// Takes turns until there is nothing to change; gives the revision at which that was so, or none after a
+    /// failure.
     async fn turns(&mut self) -> Option<Revision> {
         for _ in 0..TURNS_MAX {
             match AssertUnwindSafe(self.turn()).catch_unwind().await {
@@ -234,8 +238,8 @@ fn decide_migration(
 
 /// What a plan is made from.
 ///
-/// In the first moments a node that has not synced yet may be on its way, and is left out: what is placed on it stays.
-/// Later it is lost.
+/// In the first moments a node that has not synced yet may be on its way, and is left out: what is placed on
+/// it stays. Later it is lost.
 fn snapshot(state: &State, nodes: &BTreeMap<NodeName, NodeView>, in_grace: bool) -> Snapshot {
     let of_app = |app: &Stored<App>| AppState {
         app: app.value.clone(),

@@ -1,9 +1,10 @@
-//! The control plane: takes what users ask, decides with `gilliam-plan`, keeps it in `gilliam-store`, tells the nodes.
+//! The control plane: takes what users ask, decides with `gilliam-plan`, keeps it in `gilliam-store`, tells
+//! the nodes.
 //!
 //! ```text
 //!   users ── HTTP ──► api ── commit ──► store ── changed ──► control ── plan, migration ──► store
 //!                      │                                        │  ▲
-//!                      │  reads observed, logs, planned         │  └── observed changed · liveness tick · nudge
+//!                      │  reads observed, logs, planned         │  └── observed changed · tick · nudge
 //!                      ▼                                        ▼
 //!   nodes ── sync ──► observed (memory)                     publisher (memory) ── watch ──► sync's answer
 //!   nodes ── logs ──► logs (memory) ── broadcast ──► followers
@@ -11,12 +12,12 @@
 //!
 //! | long-lived task | wakes on | reads | writes |
 //! |---|---|---|---|
-//! | the server (`api`) | requests | store, observed, logs, publisher | store; observed and logs (what nodes send) |
-//! | the loop (`control`) | store or observed changed, tick, nudge | store, observed | store (placements, epoch, migrations), publisher, planned |
+//! | the server (`api`) | requests | store, observed, logs, publisher | store, observed, logs |
+//! | the loop (`control`) | store, observed changed; tick; nudge | store, observed | store, publisher, planned |
 //! | one per deploy (`api/deploy`) | its build child | the child's output | store (image, release, app) |
 //!
-//! Invariant: every decision is a pure function of what was read, and every commit checks the revisions it hangs on, so
-//! several control planes may run on one store.
+//! Invariant: every decision is a pure function of what was read, and every commit checks the revisions it
+//! hangs on, so several control planes may run on one store.
 //! Invariant: no guest, build or compilation runs in this process.
 
 mod api;
@@ -176,7 +177,8 @@ impl ControlPlane {
         }
     }
 
-    /// Answers requests and decides until `drain` is asked for and what is in flight is finished, or its grace passed.
+    /// Answers requests and decides until `drain` is asked for and what is in flight is finished, or its
+    /// grace passed.
     ///
     /// Requests that are held open (syncs, followed logs, deploys) end at once when the drain is asked for.
     pub async fn run(self, drain: DrainSignal) -> DrainOutcome {

@@ -1,7 +1,8 @@
 //! The newest log lines of each app, in memory, and those who follow them.
 //!
-//! In: lines from nodes and from the control plane itself. Out: the last lines on request, and a bounded stream for
-//! each follower. A follower that cannot keep up loses lines, is told how many (L11), and holds nobody back.
+//! In: lines from nodes and from the control plane itself. Out: the last lines on request, and a bounded
+//! stream for each follower. A follower that cannot keep up loses lines, is told how many (L11), and holds
+//! nobody back.
 //!
 //! Invariant: bounded in lines and bytes per app; nothing here is written to the store.
 //! Invariant: an app without a ring has no lines: rings are opened for apps that exist, and closed with them.
@@ -118,7 +119,8 @@ impl Logs {
         source: Source,
         lines_max: usize,
     ) -> impl Stream<Item = Arc<LogLine>> + Send + use<> {
-        // The lines so far and the subscription are taken under one lock, so none is lost or doubled between them.
+        // The lines so far and the subscription are taken under one lock, so none is lost or doubled between
+        // them.
         let (last, followed) = {
             let mut rings = self.rings.lock().expect("no holder panics");
             let ring = rings.entry(app.clone()).or_insert_with(Ring::new);

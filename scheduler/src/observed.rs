@@ -1,7 +1,7 @@
 //! What nodes report: kept in memory only, whole per node, and gone with the control plane.
 //!
-//! In: each sync's facts and instances. Out: a view of all nodes for the planner and for `ps`, and a wake-up when
-//! something changed that a decision can hang on (readiness, states, restarts; never memory or fuel).
+//! In: each sync's facts and instances. Out: a view of all nodes for the planner and for `ps`, and a wake-up
+//! when something changed that a decision can hang on (readiness, states, restarts; never memory or fuel).
 //!
 //! Invariant: nothing here reaches the store: after a restart it comes back with the nodes' next sync.
 //! Invariant: liveness is measured on the monotonic clock; a jump of the wall clock loses no node.

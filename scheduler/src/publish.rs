@@ -1,11 +1,12 @@
 //! Assignments on their way to nodes: the newest one of each, in memory.
 //!
-//! In: the whole state of the store after each turn of the control loop. Out: for each node a `watch` that holds its
-//! newest assignment, on which its sync waits.
+//! In: the whole state of the store after each turn of the control loop. Out: for each node a `watch` that
+//! holds its newest assignment, on which its sync waits.
 //!
-//! Invariant: a node's generation grows exactly when what it should do changes, so an unchanged node is not woken.
-//! Invariant: a generation is never below the store's revision that it was made from, nor below one that the node has
-//! seen (see [`Publisher::raise`]), so a node never refuses what is newest.
+//! Invariant: a node's generation grows exactly when what it should do changes, so an unchanged node is not
+//! woken.
+//! Invariant: a generation is never below the store's revision that it was made from, nor below one that the
+//! node has seen (see [`Publisher::raise`]), so a node never refuses what is newest.
 
 use std::{
     collections::BTreeMap,
@@ -70,8 +71,8 @@ impl Publisher {
 
     /// Makes sure that the next assignment of `node` has a generation above `seen`.
     ///
-    /// For a node that follows a newer assignment than this store can have made: the store was set back to a backup.
-    /// What the store says now is what holds, and the node has to be able to take it.
+    /// For a node that follows a newer assignment than this store can have made: the store was set back to a
+    /// backup. What the store says now is what holds, and the node has to be able to take it.
     pub(crate) fn raise(&self, node: &NodeName, seen: u64) {
         let mut nodes = self.nodes.lock().expect("no holder panics");
         let published = nodes.entry(node.clone()).or_insert_with(Published::new);

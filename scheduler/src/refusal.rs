@@ -1,7 +1,7 @@
 //! Refusals: every error answer of the API, as a catalogue code, a message and a way out.
 //!
-//! Invariant: nothing leaves the API as a bare status; nothing of the inside (paths, addresses, secrets) leaves in a
-//! message.
+//! Invariant: nothing leaves the API as a bare status; nothing of the inside (paths, addresses, secrets)
+//! leaves in a message.
 
 use axum::{
     Json,

@@ -1,9 +1,13 @@
 //! Releases: read, and made by the three ways there are: a build, a change of config, a rollback.
 //!
-//! Invariant: numbers are unique and without gaps: each comes from the app's record, whose revision the commit checks.
+//! Invariant: numbers are unique and without gaps: each comes from the app's record, whose revision the
+//! commit checks.
 //! Invariant: a release, its image and what its app runs from then on are written in one commit.
 
-use std::{collections::BTreeMap, num::NonZeroU32};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    num::NonZeroU32,
+};
 
 use gilliam_model::{
     Timestamp,
@@ -86,13 +90,14 @@ pub(crate) async fn load_image(shared: &Shared, release: &Release) -> Result<Ima
 pub(crate) async fn list(shared: &Shared, app: &AppName) -> Result<Vec<ReleaseInfo>, Refusal> {
     let stored = shared.app(app).await?.value;
     let (_, releases) = records::list_releases(&shared.store, app).await?;
-    let mut images = BTreeMap::new();
+    let mut images: BTreeMap<Digest, Image> = BTreeMap::new();
     let mut infos = Vec::with_capacity(releases.len());
     for release in releases.into_iter().rev().map(|s| s.value) {
-        if !images.contains_key(&release.image) {
-            images.insert(release.image, load_image(shared, &release).await?);
-        }
-        infos.push(info(&stored, &release, &images[&release.image]));
+        let image = match images.entry(release.image) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(load_image(shared, &release).await?),
+        };
+        infos.push(info(&stored, &release, image));
     }
     Ok(infos)
 }

@@ -24,7 +24,8 @@ use crate::{
     refusal::Refusal,
 };
 
-/// Requests in progress at once that are not held open on purpose: each may hold a body of [`BODY_BYTES_MAX`].
+/// Requests in progress at once that are not held open on purpose: each may hold a body of
+/// [`BODY_BYTES_MAX`].
 ///
 /// [`BODY_BYTES_MAX`]: crate::api::extract::BODY_BYTES_MAX
 const REQUESTS_MAX: usize = 256;

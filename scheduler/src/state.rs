@@ -1,7 +1,7 @@
 //! The whole state of the store that the control loop decides on, read at one revision.
 //!
-//! Releases and images never change, so those that are in use are kept from one turn to the next and only what is new
-//! is read.
+//! Releases and images never change, so those that are in use are kept from one turn to the next and only
+//! what is new is read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,7 +1,8 @@
 //! What is left of destroyed apps: removed in pieces that fit a commit.
 //!
-//! An app goes in one commit, with as many of its records as fit. The rest is unreachable from then on, and removed
-//! here: by the one who destroyed it, by the control loop, or by the one who creates an app of the same name.
+//! An app goes in one commit, with as many of its records as fit. The rest is unreachable from then on, and
+//! removed here: by the one who destroyed it, by the control loop, or by the one who creates an app of the
+//! same name.
 //!
 //! Invariant: nothing of an app that exists is removed: each commit checks that it does not.
 
@@ -34,7 +35,8 @@ pub(crate) async fn app(shared: &Shared, app: &AppName) -> Result<(), Refusal> {
     }
 }
 
-/// The removal of some records of `app`, placements first so that its instances end; empty when none are left.
+/// The removal of some records of `app`, placements first so that its instances end; empty when none are
+/// left.
 pub(crate) async fn some_of(shared: &Shared, app: &AppName) -> Result<Vec<Write>, RangeError> {
     let (_, lists) = shared
         .store

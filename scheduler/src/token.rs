@@ -1,7 +1,7 @@
 //! Tokens: made, parsed, checked.
 //!
-//! A token is `gil_<id>_<secret>`. The id is public and finds the record; the secret is 256 random bits, of which
-//! only the sha256 hash is kept, so a copy of the store signs nobody in.
+//! A token is `gil_<id>_<secret>`. The id is public and finds the record; the secret is 256 random bits, of
+//! which only the sha256 hash is kept, so a copy of the store signs nobody in.
 //!
 //! Invariant: no secret is stored, logged or part of an error.
 

@@ -38,6 +38,11 @@ async fn until(node: &mut Node, want: &[&str]) {
     }
 }
 
+fn log_line(app: &str, source: &str, text: &str) -> Value {
+    let at = "2026-11-21T09:00:00Z";
+    json!({ "at": at, "app": app, "source": source, "stream": "stdout", "text": text })
+}
+
 fn ids(instances: &Instances) -> Vec<InstanceId> {
     instances
         .instances
@@ -174,8 +179,7 @@ async fn bad_reports_are_refused_and_change_nothing() {
             .await
             .refused(422, "A422", want);
     }
-    let line = json!({ "at": "2026-11-21T09:00:00Z", "app": "hello", "source": "web.1", "stream": "stdout", "text": "x" });
-    let batch = json!({ "lines": vec![line; 1_001] });
+    let batch = json!({ "lines": vec![log_line("hello", "web.1", "x"); 1_001] });
     post(&plane, "/v1/nodes/a/logs", &batch)
         .await
         .refused(422, "A422", "1001 lines");
@@ -326,7 +330,6 @@ async fn what_cannot_be_placed_says_why() {
 async fn log_lines_reach_readers_and_followers() {
     let (plane, _data) = harness::in_memory().await;
     plane.create("hello").await;
-    let line = |app: &str, source: &str, text: &str| json!({ "at": "2026-11-21T09:00:00Z", "app": app, "source": source, "stream": "stdout", "text": text });
     let send = async |lines: Vec<Value>| {
         assert_eq!(
             post(&plane, "/v1/nodes/a/logs", &json!({ "lines": lines }))
@@ -337,9 +340,9 @@ async fn log_lines_reach_readers_and_followers() {
     };
     let long = "x".repeat(10_000);
     send(vec![
-        line("hello", "web.1", "one"),
-        line("ghost", "web.1", "stray"),
-        line("hello", "router", &long),
+        log_line("hello", "web.1", "one"),
+        log_line("ghost", "web.1", "stray"),
+        log_line("hello", "router", &long),
     ])
     .await;
     let texts = async |query: &str| -> Vec<String> {
@@ -361,8 +364,8 @@ async fn log_lines_reach_readers_and_followers() {
         .await
         .bytes_stream();
     send(vec![
-        line("hello", "router", "not this"),
-        line("hello", "web.2", "two"),
+        log_line("hello", "router", "not this"),
+        log_line("hello", "web.2", "two"),
     ])
     .await;
     let chunk = followed.next().await.expect("a line").expect("a chunk");

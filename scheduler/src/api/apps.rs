@@ -37,7 +37,8 @@ pub(crate) async fn list(State(api): State<Api>) -> Result<Json<Vec<AppInfo>>, R
 }
 
 /// Creates an app, without releases.
-#[utoipa::path(post, path = "/v1/apps", operation_id = "create_app", tag = "apps", security(("bearer" = [])), request_body = CreateApp,
+#[utoipa::path(post, path = "/v1/apps", operation_id = "create_app", tag = "apps",
+    security(("bearer" = [])), request_body = CreateApp,
     responses((status = 201, description = "The new app", body = AppInfo), Errors))]
 pub(crate) async fn create(
     State(api): State<Api>,
@@ -68,7 +69,8 @@ pub(crate) async fn create(
 }
 
 /// Shows an app.
-#[utoipa::path(get, path = "/v1/apps/{app}", operation_id = "show_app", tag = "apps", security(("bearer" = [])),
+#[utoipa::path(get, path = "/v1/apps/{app}", operation_id = "show_app", tag = "apps",
+    security(("bearer" = [])),
     params(("app" = String, Path, description = "The app's name")),
     responses((status = 200, description = "The app", body = AppInfo), Errors))]
 pub(crate) async fn show(State(api): State<Api>, AppPath(app): AppPath) -> Result<Json<AppInfo>, Refusal> {
@@ -78,16 +80,19 @@ pub(crate) async fn show(State(api): State<Api>, AppPath(app): AppPath) -> Resul
 }
 
 /// Destroys an app: its releases, its instances, its log. Images stay until they are collected.
-#[utoipa::path(delete, path = "/v1/apps/{app}", operation_id = "destroy_app", tag = "apps", security(("bearer" = [])),
+#[utoipa::path(delete, path = "/v1/apps/{app}", operation_id = "destroy_app", tag = "apps",
+    security(("bearer" = [])),
     params(("app" = String, Path, description = "The app's name")),
     responses((status = 204, description = "It is gone"), Errors))]
 pub(crate) async fn destroy(State(api): State<Api>, AppPath(app): AppPath) -> Result<StatusCode, Refusal> {
     let shared = &api.shared;
     change(shared, &app, || decide_destroy(shared, &app)).await?;
     shared.logs.close(&app);
-    // The app is gone, acknowledged or not: what did not fit into that commit is removed now, or else by the loop.
+    // The app is gone, acknowledged or not: what did not fit into that commit is removed now, or else by the
+    // loop.
     if let Err(refusal) = sweep::app(shared, &app).await {
-        tracing::warn!(%app, error = refusal.into_error().message, "records of a destroyed app are left for later");
+        let error = refusal.into_error().message;
+        tracing::warn!(%app, error, "records of a destroyed app are left for later");
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,7 +1,7 @@
 //! Who calls: one check in front of every route but the health check.
 //!
-//! Invariant: every token that does not open the route gets the same answer: missing, malformed, unknown, ended, of
-//! another role. Which of them it was is nobody's business.
+//! Invariant: every token that does not open the route gets the same answer: missing, malformed, unknown,
+//! ended, of another role. Which of them it was is nobody's business.
 
 use axum::{
     extract::{Request, State},
@@ -62,7 +62,8 @@ async fn check(api: &Api, role: Role, mut request: Request, next: Next) -> Respo
     }
 }
 
-/// The token of the one `Authorization: Bearer …` header; the scheme is case-insensitive (RFC 9110 section 11.1).
+/// The token of the one `Authorization: Bearer …` header; the scheme is case-insensitive (RFC 9110 section
+/// 11.1).
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;

@@ -18,7 +18,8 @@ use crate::{
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// Reads a blob by its digest. The node verifies what it got.
-#[utoipa::path(get, path = "/v1/blobs/{digest}", operation_id = "read_blob", tag = "nodes", security(("bearer" = [])),
+#[utoipa::path(get, path = "/v1/blobs/{digest}", operation_id = "read_blob", tag = "nodes",
+    security(("bearer" = [])),
     params(("digest" = String, Path, description = "sha256: and 64 hex digits")),
     responses((status = 200, description = "The blob", content_type = "application/octet-stream"), Errors))]
 pub(crate) async fn read(State(api): State<Api>, LastName(name): LastName) -> Result<Response, Refusal> {

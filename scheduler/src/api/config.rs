@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// Shows the configuration of an app's newest release.
-#[utoipa::path(get, path = "/v1/apps/{app}/config", operation_id = "show_config", tag = "config", security(("bearer" = [])),
+#[utoipa::path(get, path = "/v1/apps/{app}/config", operation_id = "show_config", tag = "config",
+    security(("bearer" = [])),
     params(("app" = String, Path, description = "The app's name")),
     responses((status = 200, description = "Its configuration", body = ConfigInfo), Errors))]
 pub(crate) async fn show(State(api): State<Api>, AppPath(app): AppPath) -> Result<Json<ConfigInfo>, Refusal> {
@@ -34,7 +35,8 @@ pub(crate) async fn show(State(api): State<Api>, AppPath(app): AppPath) -> Resul
 }
 
 /// Changes the configuration: makes a release with the newest image.
-#[utoipa::path(patch, path = "/v1/apps/{app}/config", operation_id = "change_config", tag = "config", security(("bearer" = [])),
+#[utoipa::path(patch, path = "/v1/apps/{app}/config", operation_id = "change_config", tag = "config",
+    security(("bearer" = [])),
     params(("app" = String, Path, description = "The app's name")), request_body = ConfigPatch,
     responses((status = 201, description = "The new release", body = ReleaseInfo), Errors))]
 pub(crate) async fn change_config(

@@ -1,8 +1,9 @@
-//! Deploy: an archive in, the build's output out as it comes, and at the end a release or the reason for none.
+//! Deploy: an archive in, the build's output out as it comes, and at the end a release or the reason for
+//! none.
 //!
-//! The answer is a stream from the moment the archive has arrived. When the client goes away before the build has
-//! ended, the build is stopped and nothing is released: nobody would learn of it. Once the image is sealed the release
-//! is made in any case.
+//! The answer is a stream from the moment the archive has arrived. When the client goes away before the build
+//! has ended, the build is stopped and nothing is released: nobody would learn of it. Once the image is
+//! sealed the release is made in any case.
 //!
 //! Invariant: `released` is sent after the release is durable, and is the last event, as `failed` is.
 

@@ -1,4 +1,5 @@
-//! What handlers take from a request: its JSON, its query, the names in its path; each bad one refused in our words.
+//! What handlers take from a request: its JSON, its query, the names in its path; each bad one refused in our
+//! words.
 //!
 //! Invariant: no body is read beyond its limit or for longer than [`BODY_MAX`].
 
@@ -21,7 +22,8 @@ pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
 /// Longest time for a JSON body to arrive.
 const BODY_MAX: Duration = Duration::from_secs(30);
 
-/// A JSON body of at most `BYTES_MAX`. An empty one is read as `{}`, for bodies whose fields all have defaults.
+/// A JSON body of at most `BYTES_MAX`. An empty one is read as `{}`, for bodies whose fields all have
+/// defaults.
 #[derive(Debug)]
 pub(crate) struct Json<T, const BYTES_MAX: usize = BODY_BYTES_MAX>(pub(crate) T);
 

@@ -24,7 +24,8 @@ use crate::{
 };
 
 /// Lists the instances of an app, and says whether all of it is as wanted.
-#[utoipa::path(get, path = "/v1/apps/{app}/instances", operation_id = "list_instances", tag = "instances", security(("bearer" = [])),
+#[utoipa::path(get, path = "/v1/apps/{app}/instances", operation_id = "list_instances", tag = "instances",
+    security(("bearer" = [])),
     params(("app" = String, Path, description = "The app's name")),
     responses((status = 200, description = "Its instances", body = Instances), Errors))]
 pub(crate) async fn list(State(api): State<Api>, AppPath(app): AppPath) -> Result<Json<Instances>, Refusal> {

@@ -43,7 +43,8 @@ pub(crate) struct LogParams {
 }
 
 /// Reads the log of an app.
-#[utoipa::path(get, path = "/v1/apps/{app}/logs", operation_id = "read_logs", tag = "logs", security(("bearer" = [])),
+#[utoipa::path(get, path = "/v1/apps/{app}/logs", operation_id = "read_logs", tag = "logs",
+    security(("bearer" = [])),
     params(("app" = String, Path, description = "The app's name"), LogParams),
     responses((status = 200, description = "One line of the log in each line", body = LogLine,
         content_type = "application/x-ndjson"), Errors))]

@@ -1,10 +1,11 @@
 //! The API at `/v1`: one file per group of endpoints, and here what all of them share.
 //!
-//! A request passes, from the outside in: the catch for panics, the limit of requests at once, the check of its token
-//! (by route, so that no route can forget it), the handler. Every answer that is not the asked-for one is a
-//! [`Refusal`](crate::refusal::Refusal): axum's own rejections are replaced.
+//! A request passes, from the outside in: the catch for panics, the limit of requests at once, the check of
+//! its token (by route, so that no route can forget it), the handler. Every answer that is not the asked-for
+//! one is a [`Refusal`](crate::refusal::Refusal): axum's own rejections are replaced.
 //!
-//! Invariant: a route that the OpenAPI document does not list does not exist: both are made from the handlers.
+//! Invariant: a route that the OpenAPI document does not list does not exist: both are made from the
+//! handlers.
 //! Invariant: a request that is refused has changed nothing.
 
 mod apps;

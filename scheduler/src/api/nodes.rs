@@ -28,12 +28,13 @@ const SYNC_BYTES_MAX: usize = 64 << 20;
 const LOGS_BYTES_MAX: usize = 16 << 20;
 /// Longest version of gilliam that a node may name.
 const VERSION_BYTES_MAX: usize = 64;
-/// A waiting node is heard of so many times before it would be held lost: a connection that is held open says nothing
-/// about the machine at its other end.
+/// A waiting node is heard of so many times before it would be held lost: a connection that is held open says
+/// nothing about the machine at its other end.
 const SYNCS_PER_LOST: u32 = 3;
 
 /// Takes a node's report, and answers with its assignment once that is newer than the one it follows.
-#[utoipa::path(post, path = "/v1/nodes/{node}/sync", operation_id = "sync", tag = "nodes", security(("bearer" = [])),
+#[utoipa::path(post, path = "/v1/nodes/{node}/sync", operation_id = "sync", tag = "nodes",
+    security(("bearer" = [])),
     params(("node" = String, Path, description = "The node's name")), request_body = SyncRequest,
     responses((status = 200, description = "The assignment, if it is newer", body = SyncResponse), Errors))]
 pub(crate) async fn sync(
@@ -88,7 +89,8 @@ pub(crate) async fn sync(
 }
 
 /// Takes log lines of a node; lines of apps that do not exist are dropped.
-#[utoipa::path(post, path = "/v1/nodes/{node}/logs", operation_id = "send_logs", tag = "nodes", security(("bearer" = [])),
+#[utoipa::path(post, path = "/v1/nodes/{node}/logs", operation_id = "send_logs", tag = "nodes",
+    security(("bearer" = [])),
     params(("node" = String, Path, description = "The node's name")), request_body = LogBatch,
     responses((status = 204, description = "They are kept"), Errors))]
 pub(crate) async fn take_logs(
@@ -120,8 +122,8 @@ pub(crate) async fn take_logs(
 
 /// Helps a node that follows a newer assignment than the one published here.
 ///
-/// Either another control plane published it, and a turn of the loop reads what that one read; or the store was set
-/// back to a backup, and what it says now has to get a generation that the node accepts.
+/// Either another control plane published it, and a turn of the loop reads what that one read; or the store
+/// was set back to a backup, and what it says now has to get a generation that the node accepts.
 async fn catch_up(
     shared: &Shared,
     node: &gilliam_model::name::NodeName,
@@ -131,7 +133,7 @@ async fn catch_up(
     if revision.0 < generation {
         tracing::warn!(
             %node, generation, %revision,
-            "a node is ahead of the store, which must have been restored: it is sent back to what the store says"
+            "a node is ahead of the store, which must have been set back: what the store says holds"
         );
         shared.publisher.raise(node, generation);
     }

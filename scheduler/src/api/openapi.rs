@@ -77,7 +77,8 @@ pub(crate) fn head() -> utoipa::openapi::OpenApi {
 }
 
 /// Shows this document.
-#[utoipa::path(get, path = "/v1/openapi.json", operation_id = "openapi", tag = "status", security(("bearer" = [])),
+#[utoipa::path(get, path = "/v1/openapi.json", operation_id = "openapi", tag = "status",
+    security(("bearer" = [])),
     responses((status = 200, description = "This document"), Errors))]
 #[expect(
     dead_code,

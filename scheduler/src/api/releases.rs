@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// Lists the releases of an app, newest first.
-#[utoipa::path(get, path = "/v1/apps/{app}/releases", operation_id = "list_releases", tag = "releases", security(("bearer" = [])),
+#[utoipa::path(get, path = "/v1/apps/{app}/releases", operation_id = "list_releases", tag = "releases",
+    security(("bearer" = [])),
     params(("app" = String, Path, description = "The app's name")),
     responses((status = 200, description = "Its releases", body = Vec<ReleaseInfo>), Errors))]
 pub(crate) async fn list(
@@ -30,7 +31,8 @@ pub(crate) async fn list(
 }
 
 /// Goes back: makes a release with the image and the configuration of an older one.
-#[utoipa::path(post, path = "/v1/apps/{app}/rollback", operation_id = "rollback", tag = "releases", security(("bearer" = [])),
+#[utoipa::path(post, path = "/v1/apps/{app}/rollback", operation_id = "rollback", tag = "releases",
+    security(("bearer" = [])),
     params(("app" = String, Path, description = "The app's name")), request_body = Rollback,
     responses((status = 201, description = "The new release", body = ReleaseInfo), Errors))]
 pub(crate) async fn rollback(

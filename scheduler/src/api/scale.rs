@@ -25,7 +25,8 @@ use crate::{
 };
 
 /// Shows what should run of an app.
-#[utoipa::path(get, path = "/v1/apps/{app}/scale", operation_id = "show_scale", tag = "scale", security(("bearer" = [])),
+#[utoipa::path(get, path = "/v1/apps/{app}/scale", operation_id = "show_scale", tag = "scale",
+    security(("bearer" = [])),
     params(("app" = String, Path, description = "The app's name")),
     responses((status = 200, description = "Its scale", body = ScaleInfo), Errors))]
 pub(crate) async fn show(State(api): State<Api>, AppPath(app): AppPath) -> Result<Json<ScaleInfo>, Refusal> {
@@ -38,7 +39,8 @@ pub(crate) async fn show(State(api): State<Api>, AppPath(app): AppPath) -> Resul
 }
 
 /// Changes how many instances of the named process types should run; the others keep their counts.
-#[utoipa::path(patch, path = "/v1/apps/{app}/scale", operation_id = "change_scale", tag = "scale", security(("bearer" = [])),
+#[utoipa::path(patch, path = "/v1/apps/{app}/scale", operation_id = "change_scale", tag = "scale",
+    security(("bearer" = [])),
     params(("app" = String, Path, description = "The app's name")), request_body = ScalePatch,
     responses((status = 200, description = "The scale from now on", body = ScaleInfo), Errors))]
 pub(crate) async fn change_scale(

@@ -43,7 +43,8 @@ hang)
     ;;
 torn)
     digest=sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
-    process="{\"component\":\"$digest\",\"component_bytes\":1,\"shape\":\"http-p2\",\"command\":\"x\",\"args\":[\"x\"]}"
+    process="{\"component\":\"$digest\",\"component_bytes\":1,\"shape\":\"http-p2\""
+    process="$process,\"command\":\"x\",\"args\":[\"x\"]}"
     image="{\"schema_version\":1,\"processes\":{\"web\":$process}}"
     echo "{\"type\":\"sealed\",\"digest\":\"$digest\",\"image\":$image}"
     ;;

@@ -1,5 +1,5 @@
-//! A real control plane on port 0, and those who speak to it: users over HTTP, and nodes that follow the node protocol
-//! but run nothing: they report what they are assigned in the state a test asks for.
+//! A real control plane on port 0, and those who speak to it: users over HTTP, and nodes that follow the node
+//! protocol but run nothing: they report what they are assigned in the state a test asks for.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
