@@ -6,7 +6,7 @@ use gilliam_model::code::Code;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace, component::ResourceTableError};
 use wasmtime_wasi::I32Exit;
 
-use crate::{log, throttle::Panicked};
+use crate::{held::HeldTooMuch, log, throttle::Panicked};
 
 /// Longest message: a backtrace of twenty frames fits.
 const MESSAGE_BYTES_MAX: usize = 4 << 10;
@@ -22,7 +22,7 @@ pub(crate) struct Failure {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code} {}: {message}", code.title())]
 pub struct CallError {
-    /// H11 backlog, H12 timeout, H13 no response, H17 malformed response, H26 malformed request, R14 memory, R20 fuel,
+    /// H11 backlog, H12 timeout, H13 no response, H17 malformed response, H26 malformed request, R14 and R15 memory, R20 fuel,
     /// R21 stack, R22 host resource, R23 trap, R99 platform.
     pub code: Code,
     /// What happened, for people; with the wasm backtrace of a trap.
@@ -68,6 +68,9 @@ impl Failure {
 }
 
 fn code_of(error: &wasmtime::Error, memory_refused: bool) -> Code {
+    if error.downcast_ref::<HeldTooMuch>().is_some() {
+        return Code::R15;
+    }
     if let Some(trap) = error.downcast_ref::<Trap>() {
         return match trap {
             Trap::OutOfFuel => Code::R20,

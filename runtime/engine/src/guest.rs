@@ -23,6 +23,7 @@ use crate::{
     engines::{Engines, Kind},
     failure::Failure,
     grants::Grant,
+    held::{self, Held, Lines},
     log::{EntryStream, LogGate},
     memory::{MemoryMeter, MemoryTally},
     outbound::Outbound,
@@ -42,7 +43,7 @@ const FIELD_BYTES_MAX: usize = 64 << 10;
 /// Random bytes of one call.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of a body copied out of a guest at once.
-const BODY_CHUNK_BYTES_MAX: usize = 64 << 10;
+pub(crate) const BODY_CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// What the lanes of one instance share.
 #[derive(Debug)]
@@ -159,7 +160,8 @@ impl Shared {
 pub(crate) struct Guest {
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    table: ResourceTable,
+    pub(crate) table: ResourceTable,
+    pub(crate) held: Held,
     hooks: Hooks,
     pub(crate) memory: MemoryMeter,
     /// Told the fuel that is left whenever the guest waits, for commands, which do nothing but wait and work.
@@ -236,6 +238,7 @@ pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNot
         wasi: shared.wasi(stdin),
         http,
         table,
+        held: Held::default(),
         hooks: Hooks {
             outbound: shared.outbound.clone(),
         },
@@ -261,14 +264,23 @@ pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Gue
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }
+    linker.allow_shadowing(true);
     probe_waits(&mut linker)?;
+    held::meter(
+        &mut linker,
+        if kind == Kind::P3 {
+            Lines::P2AndP3
+        } else {
+            Lines::P2
+        },
+    )?;
+    linker.allow_shadowing(false);
     Ok(linker)
 }
 
 /// Puts functions of ours before the two with which guests wait: a store is out of reach while its guest runs, except in
 /// host calls, and a guest that has not ended has to wait at some time.
 fn probe_waits(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
     let mut poll = linker.instance("wasi:io/poll@0.2.12")?;
     poll.func_wrap_async(
         "poll",
@@ -283,9 +295,7 @@ fn probe_waits(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             probe(&mut store);
             Box::new(async move { poll::HostPollable::block(&mut store.data_mut().table, pollable).await })
         },
-    )?;
-    linker.allow_shadowing(false);
-    Ok(())
+    )
 }
 
 fn probe(store: &mut StoreContextMut<'_, Guest>) {

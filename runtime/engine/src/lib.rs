@@ -21,6 +21,7 @@ mod engines;
 mod failure;
 mod grants;
 mod guest;
+mod held;
 mod http;
 mod inspect;
 mod lane;

@@ -69,6 +69,8 @@ pub(crate) struct MemoryMeter {
     tally: Arc<MemoryTally>,
     log: Arc<LogGate>,
     charged: u64,
+    /// Part of it: what the host holds for the guest.
+    held: u64,
     /// The last growth allowed, in case wasmtime then fails to do it.
     last: u64,
     refused: bool,
@@ -80,12 +82,13 @@ impl MemoryMeter {
             tally,
             log,
             charged: 0,
+            held: 0,
             last: 0,
             refused: false,
         }
     }
 
-    /// Bytes this store holds. Memories and tables never shrink, so this is also its peak.
+    /// Bytes this store holds. Memories and tables never shrink.
     pub(crate) fn charged(&self) -> u64 {
         self.charged
     }
@@ -111,6 +114,23 @@ impl MemoryMeter {
             );
         }
         false
+    }
+
+    /// Charges what the host holds for the guest; false when the limit has no room for it.
+    pub(crate) fn set_held(&mut self, bytes: u64) -> bool {
+        if bytes <= self.held {
+            let less = self.held - bytes;
+            self.tally.sub(less);
+            self.charged -= less;
+            self.held = bytes;
+            return true;
+        }
+        let allowed = self.grow(bytes - self.held);
+        self.last = 0;
+        if allowed {
+            self.held = bytes;
+        }
+        allowed
     }
 
     fn give_back(&mut self) {

@@ -427,3 +427,42 @@ async fn nothing_of_another_guest_is_left_in_memory() {
         assert_eq!(fetch(&scan, "/").await.expect("clean memory").status, 200);
     }
 }
+
+#[tokio::test]
+async fn headers_held_by_the_host_count_as_memory() {
+    // A value of 60,000 bytes in each of up to 9,000 handles, which is 540 MB: by appending, then by copies of one.
+    let append = r#"(import "wasi:http/types@0.2.12" "[method]fields.append"
+        (func $append (param i32 i32 i32 i32 i32 i32)))
+        (import "wasi:http/types@0.2.12" "[method]fields.clone" (func $clone (param i32) (result i32)))"#;
+    let fill = "(local $left i32) (local $one i32)
+        (local.set $left (i32.const 9000))
+        (memory.fill (i32.const 0) (i32.const 120) (i32.const 60100))";
+    let filled = format!(
+        "{fill} (loop
+            (call $append (call $fields) (i32.const 0) (i32.const 9) (i32.const 100) (i32.const 60000) (i32.const 62000))
+            (br_if 0 (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"
+    );
+    let copied = format!(
+        "{fill} (local.set $one (call $fields))
+        (call $append (local.get $one) (i32.const 0) (i32.const 9) (i32.const 100) (i32.const 60000) (i32.const 62000))
+        (loop
+            (drop (call $clone (local.get $one)))
+            (br_if 0 (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"
+    );
+    for handler in [filled, copied] {
+        let limits = Limits {
+            memory_bytes_max: 32 << 20,
+            ..Limits::default()
+        };
+        let component = http_guest(&format!("{append}{ANSWER}"), &handler);
+        let (instance, mut log) = start(&loaded(&component), limits).await;
+        let error = call_fails(&instance, "/").await;
+        assert_eq!(error.code, Code::R15, "{error}");
+        log.platform(Code::R15).await;
+        let usage = instance.usage();
+        assert!(
+            usage.memory_bytes_peak > 20 << 20 && usage.memory_bytes == 0,
+            "{usage:?}"
+        );
+    }
+}
