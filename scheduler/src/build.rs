@@ -359,6 +359,29 @@ mod tests {
         );
     }
 
+    proptest::proptest! {
+        #[test]
+        fn lines_do_not_depend_on_how_output_arrives(
+            output in proptest::collection::vec(proptest::sample::select(b"ab\r\n\xc3\xa9".to_vec()), 0..200),
+            cuts in proptest::collection::vec(1_usize..20, 1..40),
+        ) {
+            let mut whole = Splitter::default();
+            let mut want = whole.push(&output);
+            want.extend(whole.finish());
+            let (mut pieces, mut got, mut rest) = (Splitter::default(), Vec::new(), &output[..]);
+            for cut in cuts.into_iter().cycle() {
+                let (piece, after) = rest.split_at(cut.min(rest.len()));
+                got.extend(pieces.push(piece));
+                rest = after;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            got.extend(pieces.finish());
+            proptest::prop_assert_eq!(got, want);
+        }
+    }
+
     #[tokio::test]
     async fn a_build_nobody_waits_for_is_stopped() {
         let command: Vec<OsString> = ["/bin/sh", "-c", "exec sleep 600"].map(OsString::from).to_vec();

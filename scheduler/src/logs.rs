@@ -100,6 +100,7 @@ impl Logs {
 
     /// Keeps a line of the control plane about `app`.
     pub(crate) fn announce(&self, app: &AppName, text: String) {
+        tracing::info!(%app, text);
         self.open(app);
         self.append(platform_line(app, text));
     }

@@ -2,9 +2,16 @@
 
 mod harness;
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use gilliam_model::{api::Instances, instance::InstanceState};
+use gilliam_store::Store;
 use harness::{lines, node::Node};
 use serde_json::json;
 
@@ -178,4 +185,57 @@ async fn a_restart_makes_new_lives_of_what_it_names() {
         assert_eq!(answer.status, 422, "{bad}: {}", answer.text);
     }
     assert_eq!(epochs().await, fourth);
+}
+
+#[tokio::test]
+async fn a_migration_goes_on_after_a_restart_of_the_control_plane() {
+    let (plane, data) = harness::fresh().await;
+    plane.create("hello").await;
+    plane.deploy("hello", "image web").await;
+    let is_ready = Arc::new(AtomicBool::new(false));
+    let rule = is_ready.clone();
+    let mut node = Node::new(&plane, "a");
+    node.rule = Arc::new(move |id| match id.release.number() {
+        2 if !rule.load(Ordering::Relaxed) => (InstanceState::Starting, 0),
+        _ => (InstanceState::Running, 0),
+    });
+    let following = node.follow();
+    plane.scale("hello", json!({ "web": 3 })).await;
+    plane.settled("hello").await;
+    plane.set("hello", "A", "1").await;
+    plane
+        .until("hello", "begun", |i| {
+            i.instances.iter().any(|i| i.release.number() == 2)
+        })
+        .await;
+    let mut node = following.stop().await;
+    plane.stop().await;
+
+    let store = Store::open(data.path()).expect("store");
+    let lost_after = Duration::from_secs(10);
+    let plane = harness::start(harness::Start {
+        data: data.path(),
+        store,
+        lost_after,
+    })
+    .await;
+    let before = plane.instances("hello").await;
+    assert!(before.migration.is_some() && !before.settled);
+    node.move_to(&plane);
+    let _following = node.follow();
+    plane
+        .until("hello", "heard of", |i| of_release(i, "v1") == 3)
+        .await;
+    is_ready.store(true, Ordering::Relaxed);
+    let after = plane.settled("hello").await;
+    assert_eq!(
+        lines(&after),
+        ["web.1 v2 running", "web.2 v2 running", "web.3 v2 running"]
+    );
+    assert!(
+        plane
+            .announcements("hello")
+            .await
+            .contains(&"migration to v2 done".to_string())
+    );
 }

@@ -1,10 +1,6 @@
 //! A node that speaks the protocol: it syncs, follows its assignment, and reports.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use gilliam_model::{
     Timestamp,
@@ -14,7 +10,7 @@ use gilliam_model::{
     sync::{NodeFacts, PROTOCOL, SyncRequest, SyncResponse},
 };
 use reqwest::Method;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{Answer, Plane, read};
 
@@ -33,15 +29,25 @@ pub struct Node {
     http: reqwest::Client,
 }
 
-/// A node that syncs by itself until it is dropped.
+/// A node that syncs by itself until it is stopped or dropped.
 pub struct Following {
-    pub seen: Arc<Mutex<Option<Assignment>>>,
-    task: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    task: Option<JoinHandle<Node>>,
+}
+
+impl Following {
+    /// The node as it is after its last sync.
+    pub async fn stop(mut self) -> Node {
+        self.stop.send_replace(true);
+        self.task.take().expect("stopped once").await.expect("no panic")
+    }
 }
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -121,18 +127,24 @@ impl Node {
 
     /// Syncs by itself from now on.
     pub fn follow(mut self) -> Following {
-        let seen = Arc::new(Mutex::new(None));
-        let shared = seen.clone();
+        let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
-            loop {
-                if self.try_sync(Duration::from_secs(1)).await.is_none() {
+            while !*stopped.borrow() {
+                let answer = tokio::select! {
+                    // A sync that is cut off changes nothing here.
+                    _ = stopped.changed() => continue,
+                    answer = self.try_sync(Duration::from_secs(1)) => answer,
+                };
+                if answer.is_none() {
                     tokio::time::sleep(Duration::from_millis(20)).await;
-                    continue;
                 }
-                shared.lock().expect("lock").clone_from(&self.assignment);
             }
+            self
         });
-        Following { seen, task }
+        Following {
+            stop,
+            task: Some(task),
+        }
     }
 
     fn reports(&self) -> Vec<InstanceReport> {
