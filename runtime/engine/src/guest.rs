@@ -4,14 +4,14 @@
 //!
 //! Invariant: everything a guest can see comes from its [`InstanceConfig`]; nothing is inherited from the host.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use gilliam_model::{code::Code, limits::Limits};
 use wasmtime::{
     Engine, Store, StoreContextMut,
     component::{Linker, Resource, ResourceTable},
 };
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2::DynPollable, sockets::SocketAddrUse};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2::DynPollable};
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
@@ -27,6 +27,7 @@ use crate::{
     log::{EntryStream, LogGate},
     memory::{MemoryMeter, MemoryTally},
     outbound::Outbound,
+    sockets,
     stdio::{Output, StopNotice},
     throttle::CpuBucket,
     usage::{Counters, Usage},
@@ -133,26 +134,10 @@ impl Shared {
         wasi.allow_ip_name_lookup(grants.iter().any(Grant::is_any_host));
         let shared = self.clone();
         wasi.socket_addr_check(move |address, reason| {
-            let allowed = shared.allows_socket(address, reason);
+            let allowed = sockets::allows(shared.listen_port, &shared.outbound, address, reason);
             Box::pin(std::future::ready(allowed))
         });
         wasi.build()
-    }
-
-    fn allows_socket(&self, address: SocketAddr, reason: SocketAddrUse) -> bool {
-        let ip = address.ip().to_canonical();
-        let is_own_port = self.listen_port == Some(address.port());
-        match reason {
-            // Port 0 is the bind that goes with a connect; listening on what it yields is refused below.
-            SocketAddrUse::TcpBind => {
-                (ip.is_loopback() || ip.is_unspecified()) && (is_own_port || address.port() == 0)
-            }
-            SocketAddrUse::TcpListen => (ip.is_loopback() || ip.is_unspecified()) && is_own_port,
-            // The ingress is on this machine; whoever comes from elsewhere comes around it.
-            SocketAddrUse::TcpAccept => ip.is_loopback(),
-            SocketAddrUse::TcpConnect => self.outbound.allows_socket(address),
-            _ => false,
-        }
     }
 }
 
@@ -164,6 +149,7 @@ pub(crate) struct Guest {
     pub(crate) held: Held,
     hooks: Hooks,
     pub(crate) memory: MemoryMeter,
+    pub(crate) log: Arc<LogGate>,
     /// Told the fuel that is left whenever the guest waits, for commands, which do nothing but wait and work.
     pub(crate) fuel_probe: Option<FuelProbe>,
 }
@@ -243,6 +229,7 @@ pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNot
             outbound: shared.outbound.clone(),
         },
         memory: MemoryMeter::new(shared.memory.clone(), shared.log.clone()),
+        log: shared.log.clone(),
         fuel_probe: None,
     };
     let mut store = Store::new(engine, guest);
@@ -266,6 +253,7 @@ pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Gue
     }
     linker.allow_shadowing(true);
     probe_waits(&mut linker)?;
+    sockets::bound(&mut linker)?;
     held::meter(
         &mut linker,
         if kind == Kind::P3 {

@@ -30,6 +30,7 @@ mod log;
 mod memory;
 mod outbound;
 mod ride;
+mod sockets;
 mod stdio;
 mod threads;
 mod throttle;

@@ -236,3 +236,22 @@ async fn a_bad_configuration_is_named() {
             .contains("cpu_millis")
     );
 }
+
+#[tokio::test]
+async fn sockets_are_bounded() {
+    // Makes sockets until there are no more, and exits with 1 when that was before the 1,100th.
+    let fields = r#"(import "wasi:sockets/tcp-create-socket@0.2.12" "create-tcp-socket"
+        (func $create (param i32 i32)))"#;
+    let run = "(local $left i32)
+        (local.set $left (i32.const 1100))
+        (loop
+            (call $create (i32.const 0) (i32.const 8))
+            (if (i32.load8_u (i32.const 8)) (then (return (i32.const 1))))
+            (br_if 0 (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+        (i32.const 0)";
+    let (mut config, mut log) = config(Limits::default());
+    config.listen_port = Some(free_port());
+    let command = CommandInstance::start(&loaded(&command_guest(fields, run)), config).expect("starts");
+    assert_eq!(wait(&command).await, ExitReason::ExitCode(1));
+    assert!(log.platform(Code::N02).await.contains("1000 sockets"));
+}
