@@ -5,15 +5,15 @@
 use std::time::Duration;
 
 /// Delays before the first, second, third … start after a crash double up to this.
-pub const DELAY_S_MAX: u64 = 300;
+pub(crate) const DELAY_S_MAX: u64 = 300;
 /// An instance that ran this long before it crashed begins at the bottom of the ladder again.
-pub const HEALTHY_S_MIN: u64 = 600;
+pub(crate) const HEALTHY_S_MIN: u64 = 600;
 /// Delays differ by up to this share, so that instances that crashed together do not start together.
-pub const JITTER_PERCENT: u64 = 20;
+pub(crate) const JITTER_PERCENT: u64 = 20;
 
 /// The ladder of one instance: 0, 1, 2, 4 … 300 s.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     /// Crashes since the last healthy run.
     crashes: u32,
 }
@@ -22,7 +22,7 @@ impl Backoff {
     /// Takes note of a crash after `ran` of being ready, and gives the wait before the next start.
     ///
     /// `jitter` in 0 ..= 1 places it within ±20 %.
-    pub fn crashed(&mut self, ran: Duration, jitter: f64) -> Duration {
+    pub(crate) fn crashed(&mut self, ran: Duration, jitter: f64) -> Duration {
         if ran >= Duration::from_secs(HEALTHY_S_MIN) {
             self.crashes = 0;
         }
@@ -37,7 +37,7 @@ impl Backoff {
 }
 
 /// `delay` moved within ±20 % by `jitter` in 0 ..= 1.
-pub fn spread(delay: Duration, jitter: f64) -> Duration {
+pub(crate) fn spread(delay: Duration, jitter: f64) -> Duration {
     let share = f64::from(u32::try_from(JITTER_PERCENT).expect("a percentage")) / 100.0;
     delay.mul_f64(1.0 - share + 2.0 * share * jitter.clamp(0.0, 1.0))
 }
@@ -54,7 +54,10 @@ mod tests {
         let short = Duration::from_secs(HEALTHY_S_MIN - 1);
         let waits: Vec<u64> = (0..12).map(|_| backoff.crashed(short, 0.5).as_secs()).collect();
         assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        assert_eq!(backoff.crashed(Duration::from_secs(HEALTHY_S_MIN), 0.5), Duration::ZERO);
+        assert_eq!(
+            backoff.crashed(Duration::from_secs(HEALTHY_S_MIN), 0.5),
+            Duration::ZERO
+        );
         assert_eq!(backoff.crashed(Duration::ZERO, 0.5), Duration::from_secs(1));
     }
 

@@ -16,7 +16,7 @@ use gilliam_model::{
 
 /// One step of the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Action {
+pub(crate) enum Action {
     /// Ask an instance to finish and end.
     Stop(InstanceId),
     /// Start an instance of the assignment.
@@ -31,7 +31,7 @@ fn slot_of(id: &InstanceId) -> Slot<'_> {
 }
 
 /// The instances an assignment asks for, each with the index of its process in it.
-pub fn wanted(assignment: &Assignment) -> BTreeMap<InstanceId, usize> {
+pub(crate) fn wanted(assignment: &Assignment) -> BTreeMap<InstanceId, usize> {
     let mut wanted = BTreeMap::new();
     for (index, process) in assignment.processes.iter().enumerate() {
         for range in &process.ranges {
@@ -54,7 +54,7 @@ pub fn wanted(assignment: &Assignment) -> BTreeMap<InstanceId, usize> {
 ///
 /// When a slot got a new epoch, a web instance is replaced make-before-break: the old one serves until the new one runs.
 /// Every other process is replaced break-before-make: two workers of one slot never run at once.
-pub fn decide<V>(
+pub(crate) fn decide<V>(
     wanted: &BTreeMap<InstanceId, V>,
     alive: &BTreeMap<InstanceId, InstanceState>,
 ) -> Vec<Action> {
@@ -120,7 +120,11 @@ mod tests {
 
     #[test]
     fn missing_instances_start_and_others_stop_once() {
-        check(&["a/v1/web.1@1", "a/v1/w.1@1"], &[], &["start a/v1/w.1@1", "start a/v1/web.1@1"]);
+        check(
+            &["a/v1/web.1@1", "a/v1/w.1@1"],
+            &[],
+            &["start a/v1/w.1@1", "start a/v1/web.1@1"],
+        );
         check(&[], &[("a/v1/web.1@1", Running)], &["stop a/v1/web.1@1"]);
         check(&[], &[("a/v1/web.1@1", Crashed)], &["stop a/v1/web.1@1"]);
         check(&[], &[("a/v1/web.1@1", Stopping)], &[]);
@@ -130,20 +134,36 @@ mod tests {
     fn a_web_instance_serves_until_its_successor_runs() {
         let wanted = ["a/v1/web.1@2"];
         check(&wanted, &[("a/v1/web.1@1", Running)], &["start a/v1/web.1@2"]);
-        check(&wanted, &[("a/v1/web.1@1", Running), ("a/v1/web.1@2", Starting)], &[]);
-        check(&wanted, &[("a/v1/web.1@1", Running), ("a/v1/web.1@2", Crashed)], &[]);
+        check(
+            &wanted,
+            &[("a/v1/web.1@1", Running), ("a/v1/web.1@2", Starting)],
+            &[],
+        );
+        check(
+            &wanted,
+            &[("a/v1/web.1@1", Running), ("a/v1/web.1@2", Crashed)],
+            &[],
+        );
         check(
             &wanted,
             &[("a/v1/web.1@1", Running), ("a/v1/web.1@2", Running)],
             &["stop a/v1/web.1@1"],
         );
-        check(&wanted, &[("a/v1/web.1@1", Crashed)], &["stop a/v1/web.1@1", "start a/v1/web.1@2"]);
+        check(
+            &wanted,
+            &[("a/v1/web.1@1", Crashed)],
+            &["stop a/v1/web.1@1", "start a/v1/web.1@2"],
+        );
     }
 
     #[test]
     fn a_worker_ends_before_its_successor_starts() {
         let wanted = ["a/v1/worker.1@2"];
-        check(&wanted, &[("a/v1/worker.1@1", Running)], &["stop a/v1/worker.1@1"]);
+        check(
+            &wanted,
+            &[("a/v1/worker.1@1", Running)],
+            &["stop a/v1/worker.1@1"],
+        );
         check(&wanted, &[("a/v1/worker.1@1", Stopping)], &[]);
         check(&wanted, &[], &["start a/v1/worker.1@2"]);
     }
@@ -159,7 +179,10 @@ mod tests {
 
     fn any_id() -> impl Strategy<Value = InstanceId> {
         (prop::bool::ANY, 1..3u32, 1..4u32, 1..4u64).prop_map(|(web, release, slot, epoch)| {
-            id(&format!("a/v{release}/{}.{slot}@{epoch}", if web { "web" } else { "worker" }))
+            id(&format!(
+                "a/v{release}/{}.{slot}@{epoch}",
+                if web { "web" } else { "worker" }
+            ))
         })
     }
 
@@ -167,7 +190,10 @@ mod tests {
     fn any_wanted() -> impl Strategy<Value = BTreeMap<InstanceId, ()>> {
         prop::collection::vec(any_id(), 0..10).prop_map(|ids| {
             let mut taken = BTreeSet::new();
-            ids.iter().filter(|id| taken.insert(slot_of(id))).map(|id| (id.clone(), ())).collect()
+            ids.iter()
+                .filter(|id| taken.insert(slot_of(id)))
+                .map(|id| (id.clone(), ()))
+                .collect()
         })
     }
 
@@ -181,7 +207,9 @@ mod tests {
     }
 
     fn serving(alive: &BTreeMap<InstanceId, InstanceState>, slot: Slot<'_>) -> bool {
-        alive.iter().any(|(id, state)| slot_of(id) == slot && *state == Running)
+        alive
+            .iter()
+            .any(|(id, state)| slot_of(id) == slot && *state == Running)
     }
 
     proptest! {

@@ -1,1 +1,42 @@
-//! gilliam-runtime
+//! The node: it runs what its control plane assigns, and takes the cluster's HTTP.
+//!
+//! In flow assignments (from [`agent`]) and requests (from the ingress), out flow reports, log lines and responses.
+//! Long-lived tasks, and what passes between them:
+//!
+//! | task | wakes on | reads | writes |
+//! |---|---|---|---|
+//! | agent | the control plane, a changed board, time | the board | the assignment, the route table |
+//! | supervisor | assignment, board | both, through [`decide`] | starts and stops instances |
+//! | one per instance | its process, a stop | its spec | the board, its seat in the ingress, its app's log |
+//! | sampler | each second | usage of instances | figures on the board |
+//! | shipper | new log lines | the apps' rings | log batches to the control plane |
+//! | ingress, and a door per web instance | requests | the table | router lines of the log |
+//!
+//! Invariant: a node serves with the last assignment it got, over its own restarts too, however long the control plane
+//! is gone.
+//! Invariant: no request is given to an instance that is not running, and none is cut short by a planned stop within
+//! the instance's exit time.
+//! Invariant: guests run on the engine's threads; nothing here waits for them on a thread of the ingress.
+
+mod agent;
+mod artefacts;
+mod assignment_file;
+mod backoff;
+mod blobs;
+mod board;
+pub mod compile_child;
+mod config;
+mod control;
+mod decide;
+mod entropy;
+mod ingress;
+mod lock;
+mod logs;
+mod machine;
+mod node;
+mod ports;
+mod supervisor;
+
+pub use config::{ControlAddress, NodeConfig};
+pub use lock::{NodeRecord, is_running, read_record};
+pub use node::{Node, NodeAddresses, NodeError, bind};

@@ -5,7 +5,10 @@ pub(crate) fn pick(loads: impl ExactSizeIterator<Item = usize>, turn: usize) -> 
     let count = loads.len();
     let turn = turn.checked_rem(count)?;
     let distance = |index: usize| (index + count - turn) % count;
-    loads.enumerate().min_by_key(|(index, load)| (*load, distance(*index))).map(|(index, _)| index)
+    loads
+        .enumerate()
+        .min_by_key(|(index, load)| (*load, distance(*index)))
+        .map(|(index, _)| index)
 }
 
 #[cfg(test)]

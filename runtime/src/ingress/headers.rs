@@ -58,7 +58,11 @@ pub(crate) fn forward_request(headers: &mut HeaderMap, origin: &Origin<'_>) {
     }
     let forged: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| OURS_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix)))
+        .filter(|name| {
+            OURS_PREFIXES
+                .iter()
+                .any(|prefix| name.as_str().starts_with(prefix))
+        })
         .cloned()
         .collect();
     for name in forged {
@@ -127,7 +131,11 @@ fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
     }
-    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(header::COOKIE, joined);
     }
@@ -177,7 +185,15 @@ mod tests {
         let host = super::super::request::parse("a.localhost:80").expect("host");
         let request_id = HeaderValue::from_static("id");
         let peer = "[::ffff:9.8.7.6]:1234".parse().expect("peer");
-        forward_request(&mut given, &Origin { peer, port: 8080, host: &host, request_id: &request_id });
+        forward_request(
+            &mut given,
+            &Origin {
+                peer,
+                port: 8080,
+                host: &host,
+                request_id: &request_id,
+            },
+        );
         assert_eq!(
             text(&given),
             [
@@ -208,13 +224,27 @@ mod tests {
              content-type: text/plain",
         );
         forward_response(&mut given, &HeaderValue::from_static("id")).expect("well-formed");
-        assert_eq!(text(&given), ["content-length: 3", "content-type: text/plain", "x-request-id: id"]);
+        assert_eq!(
+            text(&given),
+            [
+                "content-length: 3",
+                "content-type: text/plain",
+                "x-request-id: id"
+            ]
+        );
     }
 
     #[test]
     fn an_ambiguous_length_is_malformed() {
-        for bad in ["content-length: 1\ncontent-length: 1", "content-length: +1", "content-length: 1, 1"] {
-            assert!(forward_response(&mut headers(bad), &HeaderValue::from_static("id")).is_err(), "{bad}");
+        for bad in [
+            "content-length: 1\ncontent-length: 1",
+            "content-length: +1",
+            "content-length: 1, 1",
+        ] {
+            assert!(
+                forward_response(&mut headers(bad), &HeaderValue::from_static("id")).is_err(),
+                "{bad}"
+            );
         }
     }
 }

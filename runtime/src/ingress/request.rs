@@ -24,19 +24,31 @@ pub(crate) struct Refusal {
 }
 
 fn bad(reason: &'static str) -> Refusal {
-    Refusal { status: StatusCode::BAD_REQUEST, reason }
+    Refusal {
+        status: StatusCode::BAD_REQUEST,
+        reason,
+    }
 }
 
 /// The host a request is for, or why the request is refused.
 pub(crate) fn check(parts: &Parts) -> Result<Host, Refusal> {
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         let status = StatusCode::METHOD_NOT_ALLOWED;
-        return Err(Refusal { status, reason: "CONNECT and TRACE are not served" });
+        return Err(Refusal {
+            status,
+            reason: "CONNECT and TRACE are not served",
+        });
     }
     if !parts.uri.path().starts_with('/') {
         return Err(bad("the request target is not a path"));
     }
-    if parts.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+    if parts
+        .headers
+        .get_all(header::CONTENT_LENGTH)
+        .iter()
+        .nth(1)
+        .is_some()
+    {
         return Err(bad("more than one Content-Length header"));
     }
     if parts.headers.contains_key(header::CONTENT_LENGTH)
@@ -55,7 +67,10 @@ fn host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Host, Refusa
     }
     let in_header = in_header.map(parse_value).transpose()?;
     // HTTP/2's :authority, or an absolute-form target of HTTP/1.
-    let in_target = uri.authority().map(|authority| parse(authority.as_str())).transpose()?;
+    let in_target = uri
+        .authority()
+        .map(|authority| parse(authority.as_str()))
+        .transpose()?;
     match (in_target, in_header) {
         (Some(target), Some(header)) if !target.given.eq_ignore_ascii_case(&header.given) => {
             Err(bad("the target names another host than the Host header"))
@@ -83,14 +98,19 @@ pub(crate) fn parse(given: &str) -> Result<Host, Refusal> {
     if !port_is_valid || bare.len() > HOST_BYTES_MAX || !(is_name(bare) || is_ipv6(bare)) {
         return Err(bad(INVALID));
     }
-    Ok(Host { name: bare.to_ascii_lowercase(), given: given.to_owned() })
+    Ok(Host {
+        name: bare.to_ascii_lowercase(),
+        given: given.to_owned(),
+    })
 }
 
 fn is_name(name: &str) -> bool {
     let is_label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     name.split('.').all(is_label)
 }
@@ -136,7 +156,10 @@ mod tests {
     fn check_request(build: http::request::Builder, expected: Result<&str, u16>) {
         let (parts, ()) = build.body(()).expect("request").into_parts();
         let result = check(&parts);
-        let result = result.as_ref().map(|h| h.name.as_str()).map_err(|r| r.status.as_u16());
+        let result = result
+            .as_ref()
+            .map(|h| h.name.as_str())
+            .map_err(|r| r.status.as_u16());
         assert_eq!(result, expected);
     }
 
@@ -150,21 +173,29 @@ mod tests {
         check_request(get("http://a/").header("host", "b"), Err(400));
         check_request(get("http://a/"), Err(400));
         check_request(get("http://a/").version(Version::HTTP_2), Ok("a"));
-        check_request(get("http://a/").version(Version::HTTP_2).header("host", "b"), Err(400));
+        check_request(
+            get("http://a/").version(Version::HTTP_2).header("host", "b"),
+            Err(400),
+        );
         check_request(get("http://u@a/").header("host", "u@a"), Err(400));
     }
 
     #[test]
     fn methods_and_targets_that_are_not_served_are_refused() {
-        let with = |method: &str, uri: &str| {
-            Request::builder().method(method).uri(uri).header("host", "a")
-        };
+        let with = |method: &str, uri: &str| Request::builder().method(method).uri(uri).header("host", "a");
         check_request(with("CONNECT", "a:80"), Err(405));
         check_request(with("TRACE", "/"), Err(405));
         check_request(with("OPTIONS", "*"), Err(400));
         check_request(with("BREW", "/"), Ok("a"));
-        check_request(with("POST", "/").header("content-length", "1").header("content-length", "1"), Err(400));
-        let both = with("POST", "/").header("content-length", "1").header("transfer-encoding", "chunked");
+        check_request(
+            with("POST", "/")
+                .header("content-length", "1")
+                .header("content-length", "1"),
+            Err(400),
+        );
+        let both = with("POST", "/")
+            .header("content-length", "1")
+            .header("transfer-encoding", "chunked");
         check_request(both, Err(400));
     }
 }

@@ -1,0 +1,203 @@
+//! From a process of an assignment to its loaded component: fetched, compiled once, mapped once, shared by all instances.
+//!
+//! Invariant: a component is compiled in a child process with limits, never here.
+//! Invariant: callers that want the same component at once share one attempt, its failure included.
+
+mod compile;
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use gilliam_engine::{Artefact, CompileKey, Engines, LoadError, Loaded, load};
+use gilliam_model::{assignment::Assignment, code::Code, image::Process};
+use tokio::sync::OnceCell;
+
+use crate::{
+    blobs::{Blobs, remove_files},
+    compile_child::read_key,
+    control::Control,
+    lock::{node_folder, write_private},
+};
+use compile::Compiler;
+
+/// Files of components and compiled code that are kept for rollbacks beyond what runs: a large one has some 40 MiB.
+const UNUSED_FILES_MAX: usize = 64;
+
+/// Why a component cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ArtefactError {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+}
+
+impl ArtefactError {
+    fn new(code: Code, message: impl ToString) -> Self {
+        Self {
+            code,
+            message: message.to_string(),
+        }
+    }
+}
+
+type Attempt = Arc<OnceCell<Result<Loaded, ArtefactError>>>;
+
+/// The components of a node.
+#[derive(Debug)]
+pub(crate) struct Artefacts {
+    engines: Engines,
+    blobs: Blobs,
+    compiler: Compiler,
+    key: CompileKey,
+    code_folder: PathBuf,
+    attempts: Mutex<HashMap<String, Attempt>>,
+}
+
+impl Artefacts {
+    /// Makes the folders and the key below the node's folder of `data`.
+    pub(crate) fn open(
+        data: &Path,
+        engines: Engines,
+        control: Arc<Control>,
+        compile_command: Vec<std::ffi::OsString>,
+    ) -> io::Result<Self> {
+        let folder = node_folder(data);
+        let (blobs, code_folder, key_path) = (folder.join("blobs"), folder.join("code"), folder.join("key"));
+        for folder in [&blobs, &code_folder] {
+            private_folder(folder)?;
+            remove_files(folder, |name| name.ends_with(".draft"));
+        }
+        if !key_path.exists() {
+            let mut bytes = [0; 32];
+            getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+            write_private(&key_path, &bytes)?;
+        }
+        Ok(Self {
+            engines,
+            blobs: Blobs::new(blobs, control),
+            compiler: Compiler::new(compile_command, key_path.clone()),
+            key: read_key(&key_path)?,
+            code_folder,
+            attempts: Mutex::default(),
+        })
+    }
+
+    /// The loaded component of `process`.
+    pub(crate) async fn loaded(self: &Arc<Self>, process: &Process) -> Result<Loaded, ArtefactError> {
+        let name = self.engines.cache_file_name(process.shape, &process.component);
+        let attempt = {
+            let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            attempts.entry(name.clone()).or_default().clone()
+        };
+        let result = attempt.get_or_init(|| self.prepare(process, &name)).await.clone();
+        if result.is_err() {
+            // Whoever comes later tries again.
+            let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            if attempts
+                .get(&name)
+                .is_some_and(|current| Arc::ptr_eq(current, &attempt))
+            {
+                attempts.remove(&name);
+            }
+        }
+        result
+    }
+
+    /// Unmaps what `assignment` does not run, and removes files beyond those kept for rollbacks.
+    pub(crate) fn keep_only(&self, assignment: &Assignment) {
+        let wanted: Vec<String> = assignment
+            .processes
+            .iter()
+            .map(|assigned| &assigned.process)
+            .map(|process| self.engines.cache_file_name(process.shape, &process.component))
+            .collect();
+        self.attempts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|name, _| wanted.contains(name));
+        let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted.get(..64) == name.get(..64));
+        let kept = newest_files(&self.code_folder, UNUSED_FILES_MAX, &is_wanted);
+        remove_files(&self.code_folder, |name| {
+            name.ends_with(".cwasm") && !is_wanted(name) && !kept.iter().any(|k| k == name)
+        });
+        let is_kept = |name: &str| kept.iter().any(|kept| kept.starts_with(name));
+        self.blobs
+            .keep_only(|name| name.ends_with(".draft") || is_wanted(name) || is_kept(name));
+    }
+
+    async fn prepare(self: &Arc<Self>, process: &Process, name: &str) -> Result<Loaded, ArtefactError> {
+        let artefact = Artefact {
+            shape: process.shape,
+            digest: process.component,
+        };
+        let path = self.code_folder.join(name);
+        if path.exists() {
+            match self.load(artefact, &path).await? {
+                Ok(loaded) => return Ok(loaded),
+                Err(error) if error.recompile() => {
+                    tracing::warn!(%error, digest = %artefact.digest, "compiled again");
+                    let _ = fs::remove_file(&path);
+                }
+                Err(error) => return Err(ArtefactError::new(Code::B11, error)),
+            }
+        }
+        let blob = self
+            .blobs
+            .verified(&artefact.digest, process.component_bytes)
+            .await;
+        let blob = blob.map_err(|error| ArtefactError::new(error.code(), with_source(&error)))?;
+        self.compiler.compile(&artefact, &blob, &path).await?;
+        self.load(artefact, &path).await?.map_err(|error| {
+            let code = if error.recompile() { Code::R99 } else { Code::B11 };
+            ArtefactError::new(code, error)
+        })
+    }
+
+    /// Maps compiled code, away from the threads of the ingress: it is read and authenticated whole.
+    async fn load(
+        self: &Arc<Self>,
+        artefact: Artefact,
+        path: &Path,
+    ) -> Result<Result<Loaded, LoadError>, ArtefactError> {
+        let (this, path) = (self.clone(), path.to_owned());
+        tokio::task::spawn_blocking(move || load(&this.engines, &artefact, &this.key, &path))
+            .await
+            .map_err(|error| ArtefactError::new(Code::R99, error))
+    }
+}
+
+fn with_source(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn private_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Names of the newest files that `skip` does not accept.
+fn newest_files(folder: &Path, count: usize, skip: &impl Fn(&str) -> bool) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut files: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok().filter(|name| !skip(name))?;
+            Some((entry.metadata().ok()?.modified().ok()?, name))
+        })
+        .collect();
+    files.sort();
+    files
+        .into_iter()
+        .rev()
+        .take(count)
+        .map(|(_, name)| name)
+        .collect()
+}

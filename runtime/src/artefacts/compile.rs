@@ -1,0 +1,118 @@
+//! Starts compile children, few at a time, and reads how they ended.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use gilliam_engine::Artefact;
+use gilliam_model::code::Code;
+use tokio::{io::AsyncReadExt as _, process::Command, sync::Semaphore};
+
+use super::ArtefactError;
+use crate::compile_child::EXIT_COMPONENT;
+
+/// Children at once: each uses all cores and up to gigabytes.
+const CHILDREN_MAX: usize = 1;
+/// Wall time of a child; its CPU time has a limit of its own, and a busy machine takes longer.
+const WALL_MAX: Duration = Duration::from_secs(300);
+/// Bytes of a child's message that are kept.
+const MESSAGE_BYTES_MAX: u64 = 4 << 10;
+
+#[derive(Debug)]
+pub(super) struct Compiler {
+    command: Vec<OsString>,
+    key: PathBuf,
+    places: Semaphore,
+}
+
+impl Compiler {
+    pub(super) fn new(command: Vec<OsString>, key: PathBuf) -> Self {
+        Self {
+            command,
+            key,
+            places: Semaphore::new(CHILDREN_MAX),
+        }
+    }
+
+    /// Compiles the component in `blob` into the sealed file `out`.
+    pub(super) async fn compile(
+        &self,
+        artefact: &Artefact,
+        blob: &Path,
+        out: &Path,
+    ) -> Result<(), ArtefactError> {
+        let _place = self
+            .places
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
+        let cannot = |error: std::io::Error| {
+            ArtefactError::new(Code::R99, format!("cannot run the compiler: {error}"))
+        };
+        let mut child = self.child(artefact, blob, out).spawn().map_err(cannot)?;
+        let stderr = child.stderr.take();
+        let mut message = Vec::new();
+        let run = async {
+            if let Some(mut stderr) = stderr {
+                let _ = (&mut stderr)
+                    .take(MESSAGE_BYTES_MAX)
+                    .read_to_end(&mut message)
+                    .await;
+                // The rest is read away, so that the child does not wait for a reader.
+                let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+            }
+            child.wait().await
+        };
+        let status = match tokio::time::timeout(WALL_MAX, run).await {
+            Ok(status) => status.map_err(cannot)?,
+            Err(_) => {
+                let _ = child.kill().await;
+                let message = format!("compiling took longer than {} s", WALL_MAX.as_secs());
+                return Err(ArtefactError::new(Code::B10, message));
+            }
+        };
+        judge(status, String::from_utf8_lossy(&message).trim())
+    }
+
+    fn child(&self, artefact: &Artefact, blob: &Path, out: &Path) -> Command {
+        let (program, first) = self
+            .command
+            .split_first()
+            .expect("the node was given a compile command");
+        let mut child = Command::new(program);
+        child.args(first);
+        child.arg("--shape").arg(artefact.shape.as_str());
+        child.arg("--component").arg(blob);
+        child.arg("--digest").arg(artefact.digest.to_string());
+        child.arg("--key").arg(&self.key);
+        child.arg("--out").arg(out);
+        // Nothing of the node's environment is the compiler's business.
+        child
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        child.process_group(0).kill_on_drop(true);
+        child
+    }
+}
+
+fn judge(status: ExitStatus, message: &str) -> Result<(), ArtefactError> {
+    if status.success() {
+        return Ok(());
+    }
+    let code = match status.code() {
+        Some(code) if code == i32::from(EXIT_COMPONENT) => Code::B12,
+        Some(_) => Code::R99,
+        // A signal: out of CPU time or of address space.
+        None => Code::B10,
+    };
+    let message = match message {
+        "" => format!("the compiler ended with {status}"),
+        message => message.to_owned(),
+    };
+    Err(ArtefactError::new(code, message))
+}

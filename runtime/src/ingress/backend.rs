@@ -1,0 +1,190 @@
+//! One running instance as the ingress sees it: a count of requests in flight, and a way to call it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{
+            AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed},
+        },
+    },
+    time::Duration,
+};
+
+use gilliam_engine::{CallError, HttpInstance, RequestUsage};
+use gilliam_model::{code::Code, instance::InstanceId, limits::Limits};
+use http::{Request, Response};
+use tokio::sync::Notify;
+
+use super::{
+    body::{AppBody, ClientBody},
+    tcp::TcpTarget,
+};
+
+/// Set in the count of requests in flight once the instance takes no more.
+const DRAINING: usize = 1 << (usize::BITS - 1);
+/// The engine ends a request that is too late by itself and knows more about it; this is the net below.
+const ENGINE_SLACK: Duration = Duration::from_secs(2);
+
+/// How an instance is called.
+#[derive(Debug)]
+enum Target {
+    Http(Arc<HttpInstance>),
+    Tcp(TcpTarget),
+}
+
+/// One life of one instance.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(crate) id: InstanceId,
+    pub(crate) label: String,
+    target: Target,
+    request_max: Duration,
+    /// Requests in flight, and [`DRAINING`].
+    places: AtomicUsize,
+    idle: Notify,
+}
+
+/// Why an instance gave no response head.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The code of the answer, of the H family.
+    pub(crate) code: Code,
+    /// What lies behind it, when the guest is at fault: R20, R23 …
+    pub(crate) cause: Option<Code>,
+    /// The request, when nothing of it was sent: another instance may take it.
+    pub(crate) unsent: Option<Request<ClientBody>>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code) -> Self {
+        Self {
+            code,
+            cause: None,
+            unsent: None,
+        }
+    }
+}
+
+impl Backend {
+    /// An instance of an http shape, called in this process.
+    pub(crate) fn http(id: InstanceId, instance: Arc<HttpInstance>, limits: &Limits) -> Arc<Self> {
+        let slack = ENGINE_SLACK;
+        Self::new(
+            id,
+            Target::Http(instance),
+            Duration::from_millis(limits.request_ms_max) + slack,
+        )
+    }
+
+    /// A command that listens on `port` of the loopback address.
+    pub(crate) fn tcp(id: InstanceId, port: u16, limits: &Limits) -> Arc<Self> {
+        let target = Target::Tcp(TcpTarget::new(port, limits));
+        Self::new(id, target, Duration::from_millis(limits.request_ms_max))
+    }
+
+    fn new(id: InstanceId, target: Target, request_max: Duration) -> Arc<Self> {
+        let (label, places, idle) = (id.label(), AtomicUsize::new(0), Notify::new());
+        Arc::new(Self {
+            id,
+            label,
+            target,
+            request_max,
+            places,
+            idle,
+        })
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.places.load(Relaxed) & !DRAINING
+    }
+
+    /// A place for one request; none when the instance is draining.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<InFlight> {
+        let place = InFlight {
+            backend: self.clone(),
+        };
+        // Counted first and looked at afterwards: a drain that begins in between sees the count.
+        match self.places.fetch_add(1, AcqRel) & DRAINING {
+            0 => Some(place),
+            _ => None,
+        }
+    }
+
+    /// Gives no more places, and waits until those given are free. Cancel-safe.
+    pub(crate) async fn drain(&self) {
+        self.places.fetch_or(DRAINING, AcqRel);
+        loop {
+            let idle = self.idle.notified();
+            if self.places.load(Acquire) == DRAINING {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Sends a request, and waits for the head of its response.
+    pub(crate) async fn call(&self, request: Request<ClientBody>) -> Result<Response<AppBody>, Failure> {
+        let answer = async {
+            match &self.target {
+                Target::Http(instance) => http_call(instance, request).await,
+                Target::Tcp(target) => target.call(request).await,
+            }
+        };
+        match tokio::time::timeout(self.request_max, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::new(Code::H12)),
+        }
+    }
+}
+
+async fn http_call(
+    instance: &HttpInstance,
+    request: Request<ClientBody>,
+) -> Result<Response<AppBody>, Failure> {
+    match instance.call(request).await {
+        Ok(response) => Ok(response.map(AppBody::Guest)),
+        Err(error) => Err(failure_of(&error)),
+    }
+}
+
+fn failure_of(error: &CallError) -> Failure {
+    tracing::debug!(%error, "a guest gave no response");
+    match error.code {
+        code if code.status() != 0 => Failure::new(code),
+        Code::R99 => Failure {
+            cause: Some(Code::R99),
+            ..Failure::new(Code::H99)
+        },
+        // The guest failed in a way that has a code of its own.
+        cause => Failure {
+            cause: Some(cause),
+            ..Failure::new(Code::H10)
+        },
+    }
+}
+
+/// A place at an instance: until it is dropped, the instance has a request in flight.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    backend: Arc<Backend>,
+}
+
+impl InFlight {
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.backend.places.fetch_sub(1, AcqRel) == DRAINING | 1 {
+            self.backend.idle.notify_waiters();
+        }
+    }
+}
+
+/// What a guest used for a response, where the engine tells.
+pub(crate) fn usage_of(response: &Response<AppBody>) -> Option<RequestUsage> {
+    response.extensions().get::<RequestUsage>().cloned()
+}

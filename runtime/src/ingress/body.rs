@@ -1,0 +1,218 @@
+//! Bodies on their way through the ingress: streamed, never gathered, and never silent for ever.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use gilliam_engine::ResponseBody;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep, sleep},
+};
+
+use super::access::Record;
+
+/// Longest silence within a body, in either direction; streams that are held open send heartbeats.
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(55);
+
+/// A body that broke off. What is behind it stays here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BodyError(pub(super) &'static str);
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+/// Ends a wait that takes longer than [`IDLE_MAX`].
+#[derive(Debug, Default)]
+struct Silence {
+    /// Made when there is something to wait for: most bodies are there at once.
+    timer: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+}
+
+impl Silence {
+    /// Whether the other side has been silent for too long, given that it is silent now.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(IDLE_MAX)));
+        if !self.waiting {
+            self.waiting = true;
+            timer.as_mut().reset(Instant::now() + IDLE_MAX);
+        }
+        timer.as_mut().poll(cx).is_ready()
+    }
+
+    fn broken(&mut self) {
+        self.waiting = false;
+    }
+}
+
+/// A client's request body.
+#[derive(Debug)]
+pub(crate) struct ClientBody {
+    inner: Option<Incoming>,
+    silence: Silence,
+}
+
+impl ClientBody {
+    pub(super) fn new(inner: Incoming) -> Self {
+        Self {
+            inner: Some(inner),
+            silence: Silence::default(),
+        }
+    }
+
+    pub(super) fn empty() -> Self {
+        Self {
+            inner: None,
+            silence: Silence::default(),
+        }
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let Some(inner) = &mut this.inner else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(inner).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                this.silence.broken();
+                Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError("the client's body broke off"))))
+            }
+            Poll::Pending if this.silence.is_over(cx) => {
+                this.inner = None;
+                Poll::Ready(Some(Err(BodyError("the client sends no more of its body"))))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// The body of an app's response.
+#[derive(Debug)]
+pub(crate) enum AppBody {
+    Guest(ResponseBody),
+    Tcp {
+        body: Incoming,
+        /// One of the instance's requests at once.
+        _place: OwnedSemaphorePermit,
+    },
+    Platform(Full<Bytes>),
+}
+
+impl AppBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        const BROKEN: BodyError = BodyError("the app broke its response off");
+        match self {
+            AppBody::Guest(body) => Pin::new(body).poll_frame(cx).map_err(|_| BROKEN),
+            AppBody::Tcp { body, .. } => Pin::new(body).poll_frame(cx).map_err(|_| BROKEN),
+            AppBody::Platform(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+        }
+    }
+}
+
+/// The body of an answer, with the record of its request: the request is over when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    inner: AppBody,
+    record: Record,
+    silence: Silence,
+    ended: bool,
+}
+
+impl Outgoing {
+    pub(super) fn new(inner: AppBody, mut record: Record) -> Self {
+        if record.is_bodyless() {
+            record.complete();
+        }
+        Self {
+            inner,
+            record,
+            silence: Silence::default(),
+            ended: false,
+        }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let frame = match this.inner.poll(cx) {
+            Poll::Pending if this.silence.is_over(cx) => Some(Err(BodyError("the app is silent"))),
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(frame) => frame,
+        };
+        this.silence.broken();
+        match &frame {
+            Some(Ok(frame)) => this.record.sent(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(_)) => this.record.aborted(),
+            None => this.record.complete(),
+        }
+        this.ended = !matches!(frame, Some(Ok(_)));
+        if this.inner_is_done() {
+            this.record.complete();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.inner_is_done()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            AppBody::Guest(body) => body.size_hint(),
+            AppBody::Tcp { body, .. } => body.size_hint(),
+            AppBody::Platform(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Outgoing {
+    /// Whether the end is known without polling for it; hyper does not poll then.
+    fn inner_is_done(&self) -> bool {
+        match &self.inner {
+            AppBody::Guest(body) => body.is_end_stream(),
+            AppBody::Tcp { body, .. } => body.is_end_stream(),
+            AppBody::Platform(body) => body.is_end_stream(),
+        }
+    }
+}

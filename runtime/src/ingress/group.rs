@@ -1,0 +1,183 @@
+//! The instances of one process type that take HTTP.
+//!
+//! Invariant: an instance is picked only together with a place in its count of requests in flight, so whoever drains it
+//! waits for the request; one that is draining gives no place, and another is picked.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use gilliam_model::{code::Code, instance::InstanceId, name::AppName};
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    access::AccessGate,
+    backend::{Backend, InFlight},
+    balance,
+};
+use crate::logs::AppLog;
+
+/// How long a request waits for an instance that is starting: the first start after a crash takes less than a second.
+const START_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Requests that may wait so, for one process type.
+const WAITING_MAX: usize = 1_000;
+
+/// What an instance without a backend is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Starting,
+    Running,
+    Crashed,
+}
+
+/// Instances of one process type, in the order of their ids.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) app: AppName,
+    pub(crate) log: Arc<AppLog>,
+    pub(crate) access: AccessGate,
+    backends: RwLock<Arc<[Arc<Backend>]>>,
+    phases: Mutex<BTreeMap<InstanceId, Phase>>,
+    changed: watch::Sender<u64>,
+    turn: AtomicUsize,
+    waiting: AtomicUsize,
+}
+
+impl Group {
+    pub(crate) fn new(app: AppName, log: Arc<AppLog>) -> Self {
+        Self {
+            app,
+            log,
+            access: AccessGate::default(),
+            backends: RwLock::default(),
+            phases: Mutex::default(),
+            changed: watch::Sender::new(0),
+            turn: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// A place at the least loaded instance; waits a little for one that starts. Fails with H10, H11, H14 or H20.
+    pub(crate) async fn acquire(&self) -> Result<InFlight, Code> {
+        if let Some(place) = self.try_acquire() {
+            return Ok(place);
+        }
+        let mut changed = self.changed.subscribe();
+        let mut waiting = None;
+        let deadline = Instant::now() + START_WAIT_MAX;
+        loop {
+            changed.borrow_and_update();
+            if let Some(place) = self.try_acquire() {
+                return Ok(place);
+            }
+            let phases: Vec<Phase> = self.phases().values().copied().collect();
+            if !phases.contains(&Phase::Starting) {
+                let crashed = phases.contains(&Phase::Crashed);
+                return Err(if crashed { Code::H10 } else { Code::H14 });
+            }
+            if waiting.is_none() {
+                waiting = Some(Waiting::enter(&self.waiting).ok_or(Code::H11)?);
+            }
+            if tokio::time::timeout_at(deadline, changed.changed())
+                .await
+                .is_err()
+            {
+                return Err(Code::H20);
+            }
+        }
+    }
+
+    fn try_acquire(&self) -> Option<InFlight> {
+        let backends = self
+            .backends
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let turn = self.turn.fetch_add(1, Relaxed);
+        let index = balance::pick(backends.iter().map(|backend| backend.in_flight()), turn)?;
+        // The picked one may have begun to drain since the list was read; then any other will do.
+        let others = backends.iter().cycle().skip(index).take(backends.len());
+        others.into_iter().find_map(Backend::enter)
+    }
+
+    /// A place at any instance but `tried`.
+    pub(crate) fn try_other(&self, tried: &InstanceId) -> Option<InFlight> {
+        let backends = self
+            .backends
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        backends
+            .iter()
+            .filter(|backend| backend.id != *tried)
+            .find_map(Backend::enter)
+    }
+
+    /// Takes note of what an instance without a backend is doing.
+    pub(crate) fn set_phase(&self, id: &InstanceId, phase: Phase) {
+        self.phases().insert(id.clone(), phase);
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Lets an instance take requests.
+    pub(crate) fn join(&self, backend: &Arc<Backend>) {
+        self.edit(|backends| {
+            let at = backends.partition_point(|other| other.id < backend.id);
+            backends.insert(at, backend.clone());
+        });
+        self.set_phase(&backend.id, Phase::Running);
+    }
+
+    /// Takes an instance out until it joins again; the phase comes first, so that requests wait rather than fail.
+    pub(crate) fn suspend(&self, id: &InstanceId, phase: Phase) {
+        self.set_phase(id, phase);
+        self.edit(|backends| backends.retain(|backend| backend.id != *id));
+    }
+
+    /// Takes an instance out: it gets no further request.
+    pub(crate) fn leave(&self, id: &InstanceId) {
+        self.phases().remove(id);
+        self.edit(|backends| backends.retain(|backend| backend.id != *id));
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    pub(crate) fn phase(&self, id: &InstanceId) -> Option<Phase> {
+        self.phases().get(id).copied()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.phases().is_empty()
+    }
+
+    fn edit(&self, edit: impl FnOnce(&mut Vec<Arc<Backend>>)) {
+        let mut backends = self.backends.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = backends.to_vec();
+        edit(&mut next);
+        *backends = next.into();
+    }
+
+    fn phases(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Phase>> {
+        self.phases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that waits for an instance.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize) -> Option<Self> {
+        let waiting = Waiting(count);
+        (count.fetch_add(1, Relaxed) < WAITING_MAX).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

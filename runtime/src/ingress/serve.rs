@@ -1,0 +1,202 @@
+//! One request through the ingress.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
+
+use futures::future::BoxFuture;
+use gilliam_model::code::Code;
+use gilliam_serve::Peer;
+use http::{Request, Response, StatusCode, Uri};
+use hyper::{body::Incoming, service::Service};
+
+use super::{
+    Ingress,
+    access::Record,
+    backend::{Failure, InFlight, usage_of},
+    body::{AppBody, ClientBody, Outgoing},
+    door::Door,
+    group::Group,
+    headers::{self, Origin},
+    refuse::{Asker, Reason, refuse},
+    request::{self, Host},
+};
+
+/// Where requests come in.
+#[derive(Debug, Clone)]
+enum Entrance {
+    /// The node's ingress: the host names the app.
+    Hosts,
+    /// The port of one instance.
+    Door(Arc<Door>),
+}
+
+/// The ingress behind one listening socket.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    ingress: Ingress,
+    entrance: Entrance,
+}
+
+impl Ingress {
+    /// What answers on the node's HTTP address.
+    pub(crate) fn hosts(&self) -> Site {
+        Site {
+            ingress: self.clone(),
+            entrance: Entrance::Hosts,
+        }
+    }
+
+    /// What answers on the port of one instance.
+    pub(crate) fn door(&self, door: Arc<Door>) -> Site {
+        Site {
+            ingress: self.clone(),
+            entrance: Entrance::Door(door),
+        }
+    }
+}
+
+impl Service<Request<Incoming>> for Site {
+    type Response = Response<Outgoing>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Outgoing>, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let site = self.clone();
+        Box::pin(async move { Ok(site.answer(request).await) })
+    }
+}
+
+impl Site {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Outgoing> {
+        let arrived = Instant::now();
+        let (mut parts, body) = request.into_parts();
+        let asker = Asker::of(&parts.headers, parts.version);
+        let request_id = self.ingress.ids.next();
+        let mut record = Record::new(arrived, parts.method.clone(), parts.uri.path(), request_id);
+        if let Entrance::Door(door) = &self.entrance {
+            record.for_group(door.group.clone());
+        }
+        let host = match request::check(&parts) {
+            Ok(host) => host,
+            Err(refusal) => {
+                let (status, detail) = (refusal.status, Some(refusal.reason));
+                return refuse(
+                    Reason {
+                        status,
+                        detail,
+                        ..Reason::of(Code::H26)
+                    },
+                    asker,
+                    record,
+                );
+            }
+        };
+        record.for_host(&host.name);
+        let place = match self.place(&host, &mut record).await {
+            Ok(place) => place,
+            Err(code) => return refuse(Reason::of(code), asker, record),
+        };
+        forward_head(&mut parts, &host, &record);
+        let request = Request::from_parts(parts, ClientBody::new(body));
+        match self.forward(request, place, &mut record).await {
+            Ok(response) => respond(response, asker, record),
+            Err(failure) => refuse(
+                Reason {
+                    cause: failure.cause,
+                    ..Reason::of(failure.code)
+                },
+                asker,
+                record,
+            ),
+        }
+    }
+
+    async fn place(&self, host: &Host, record: &mut Record) -> Result<InFlight, Code> {
+        match &self.entrance {
+            Entrance::Door(door) => door.acquire(),
+            Entrance::Hosts => {
+                let group = self.ingress.table.lookup(&host.name).ok_or(Code::H81)?;
+                record.for_group(group.clone());
+                group.acquire().await
+            }
+        }
+    }
+
+    /// Calls the instance; when nothing could be sent to it, another one, once.
+    async fn forward(
+        &self,
+        request: Request<ClientBody>,
+        place: InFlight,
+        record: &mut Record,
+    ) -> Result<Response<AppBody>, Failure> {
+        let failure = match record.at(place).backend().call(request).await {
+            Ok(response) => return Ok(response),
+            Err(failure) => failure,
+        };
+        let (Entrance::Hosts, Some(group)) = (&self.entrance, record.group().cloned()) else {
+            return Err(failure);
+        };
+        let Failure {
+            code,
+            cause,
+            unsent: Some(request),
+        } = failure
+        else {
+            return Err(failure);
+        };
+        let failure = Failure {
+            code,
+            cause,
+            unsent: None,
+        };
+        match other_place(&group, record.place()) {
+            Some(place) => record.at(place).backend().call(request).await,
+            None => Err(failure),
+        }
+    }
+}
+
+/// A place at another instance than the one that could not be reached.
+fn other_place(group: &Group, tried: Option<&InFlight>) -> Option<InFlight> {
+    group.try_other(tried.map(|place| &place.backend().id)?)
+}
+
+fn forward_head(parts: &mut http::request::Parts, host: &Host, record: &Record) {
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    let peer = parts.extensions.get::<Peer>().copied().unwrap_or(Peer {
+        remote: unknown,
+        local: unknown,
+    });
+    let origin = Origin {
+        peer: peer.remote,
+        port: peer.local.port(),
+        host,
+        request_id: record.request_id(),
+    };
+    headers::forward_request(&mut parts.headers, &origin);
+    // The host is in its header, for every protocol alike.
+    let path = parts.uri.path_and_query().cloned();
+    parts.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+    parts.extensions.clear();
+}
+
+fn respond(mut response: Response<AppBody>, asker: Asker, mut record: Record) -> Response<Outgoing> {
+    let status = response.status();
+    if status == StatusCode::SWITCHING_PROTOCOLS || status.is_informational() {
+        return refuse(Reason::of(Code::H17), asker, record);
+    }
+    if let Err(reason) = headers::forward_response(response.headers_mut(), record.request_id()) {
+        return refuse(
+            Reason {
+                detail: Some(reason),
+                ..Reason::of(Code::H17)
+            },
+            asker,
+            record,
+        );
+    }
+    record.answered(status, usage_of(&response));
+    let (mut parts, body) = response.into_parts();
+    parts.extensions.clear();
+    parts.version = http::Version::HTTP_11;
+    Response::from_parts(parts, Outgoing::new(body, record))
+}

@@ -1,0 +1,68 @@
+//! Which group of instances answers for a host.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use gilliam_model::{
+    name::{AppName, ProcessName},
+    route::RouteTable,
+};
+
+use super::group::Group;
+use crate::logs::Logs;
+
+/// Hosts to groups. A request sees the routes of one moment; a new table is swapped in whole.
+#[derive(Debug)]
+pub(crate) struct Table {
+    hosts: RwLock<Arc<HashMap<String, Arc<Group>>>>,
+    groups: Mutex<BTreeMap<(AppName, ProcessName), Arc<Group>>>,
+    logs: Arc<Logs>,
+}
+
+impl Table {
+    pub(crate) fn new(logs: Arc<Logs>) -> Self {
+        Self {
+            hosts: RwLock::default(),
+            groups: Mutex::default(),
+            logs,
+        }
+    }
+
+    /// The group for a host name in lower case, without port.
+    pub(crate) fn lookup(&self, host: &str) -> Option<Arc<Group>> {
+        self.hosts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(host)
+            .cloned()
+    }
+
+    pub(crate) fn set_routes(&self, routes: &RouteTable) {
+        let hosts = routes
+            .hosts
+            .iter()
+            .map(|(host, route)| (host.clone(), self.group(&route.app, &route.process)))
+            .collect();
+        *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(hosts);
+        // A group that no route and no instance holds is gone.
+        self.groups()
+            .retain(|_, group| Arc::strong_count(group) > 1 || !group.is_empty());
+    }
+
+    pub(crate) fn group(&self, app: &AppName, process: &ProcessName) -> Arc<Group> {
+        self.groups()
+            .entry((app.clone(), process.clone()))
+            .or_insert_with(|| Arc::new(Group::new(app.clone(), self.logs.app(app))))
+            .clone()
+    }
+
+    pub(crate) fn existing_group(&self, app: &AppName, process: &ProcessName) -> Option<Arc<Group>> {
+        self.groups().get(&(app.clone(), process.clone())).cloned()
+    }
+
+    fn groups(&self) -> MutexGuard<'_, BTreeMap<(AppName, ProcessName), Arc<Group>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,211 @@
+//! The logs of the apps that run here: kept in rings, shipped to the control plane in batches.
+//!
+//! Lines flow in from instances, the ingress and the supervisor, without ever waiting; the shipper takes them out.
+//!
+//! Invariant: an app's lines cost at most [`ring::LINES_MAX`] lines and [`ring::BYTES_MAX`] bytes, whatever it writes.
+
+mod ring;
+mod ship;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use gilliam_model::{
+    Timestamp,
+    log::{LINE_BYTES_MAX, LogLine, LogStream},
+    name::AppName,
+};
+use tokio::sync::Notify;
+
+use ring::Ring;
+pub(crate) use ship::ship;
+
+/// Between two looks at whether all is shipped, at a node's end.
+const FLUSH_LOOK: Duration = Duration::from_millis(10);
+
+/// All logs of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Logs {
+    apps: Mutex<BTreeMap<AppName, Arc<AppLog>>>,
+    written: Arc<Notify>,
+}
+
+/// The log of one app.
+#[derive(Debug)]
+pub(crate) struct AppLog {
+    app: AppName,
+    ring: Mutex<Ring>,
+    written: Arc<Notify>,
+}
+
+/// Lines taken for shipping, and how far each app's log is shipped when they have arrived.
+#[derive(Debug, Default)]
+struct Batch {
+    lines: Vec<LogLine>,
+    marks: Vec<(Arc<AppLog>, ring::Mark)>,
+}
+
+impl Logs {
+    /// The log of an app.
+    pub(crate) fn app(&self, app: &AppName) -> Arc<AppLog> {
+        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = apps.get(app) {
+            return log.clone();
+        }
+        let ring = Mutex::new(Ring::default());
+        let log = Arc::new(AppLog {
+            app: app.clone(),
+            ring,
+            written: self.written.clone(),
+        });
+        apps.insert(app.clone(), log.clone());
+        log
+    }
+
+    /// Makes all lines that are still here go out again: the control plane lost what it had.
+    pub(crate) fn rewind(&self) {
+        for log in self.all() {
+            log.ring().rewind();
+        }
+        self.written.notify_one();
+    }
+
+    /// Waits until every line has been shipped.
+    pub(crate) async fn shipped(&self) {
+        while self.all().iter().any(|log| !log.ring().is_shipped()) {
+            tokio::time::sleep(FLUSH_LOOK).await;
+        }
+    }
+
+    /// Lets go of logs that nobody writes to and that are shipped.
+    pub(crate) fn forget_unused(&self) {
+        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        apps.retain(|_, log| Arc::strong_count(log) > 1 || !log.ring().is_shipped());
+    }
+
+    fn all(&self) -> Vec<Arc<AppLog>> {
+        self.apps
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    /// Up to `lines_max` lines that were not shipped; every app gets an equal share of the room.
+    fn batch(&self, lines_max: usize) -> Batch {
+        let waiting: Vec<_> = self
+            .all()
+            .into_iter()
+            .filter(|log| !log.ring().is_shipped())
+            .collect();
+        let mut batch = Batch::default();
+        for (index, log) in waiting.iter().enumerate() {
+            let share = (lines_max - batch.lines.len()) / (waiting.len() - index);
+            let taken = log
+                .ring()
+                .take(share, |at, stream, text| log.line(at, "logs", stream, text));
+            batch.lines.extend(taken.lines);
+            batch.marks.push((log.clone(), taken.mark));
+        }
+        batch
+    }
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    fn arrived(&self) {
+        for (log, mark) in &self.marks {
+            log.ring().shipped(mark);
+        }
+    }
+}
+
+impl AppLog {
+    /// Writes a line; the oldest goes when there is no room.
+    pub(crate) fn write(&self, source: &str, stream: LogStream, text: String) {
+        let line = self.line(Timestamp::now(), source, stream, text);
+        let was_shipped = {
+            let mut ring = self.ring();
+            let was_shipped = ring.is_shipped();
+            ring.push(line);
+            was_shipped
+        };
+        if was_shipped {
+            self.written.notify_one();
+        }
+    }
+
+    fn line(&self, at: Timestamp, source: &str, stream: LogStream, mut text: String) -> LogLine {
+        if text.len() > LINE_BYTES_MAX {
+            text.truncate(text.floor_char_boundary(LINE_BYTES_MAX));
+        }
+        LogLine {
+            at,
+            app: self.app.clone(),
+            source: source.to_owned(),
+            stream,
+            text,
+        }
+    }
+
+    fn ring(&self) -> std::sync::MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(batch: &Batch) -> Vec<&str> {
+        batch.lines.iter().map(|line| line.text.as_str()).collect()
+    }
+
+    #[test]
+    fn lines_go_out_once_and_again_when_the_control_plane_lost_them() {
+        let logs = Logs::default();
+        let (a, b) = (
+            logs.app(&"a".parse().expect("app")),
+            logs.app(&"b".parse().expect("app")),
+        );
+        for n in 0..4 {
+            a.write("web.1", LogStream::Stdout, format!("a{n}"));
+        }
+        b.write("router", LogStream::Router, "b0".to_owned());
+        let first = logs.batch(4);
+        assert_eq!(texts(&first), ["a0", "a1", "b0"]);
+        assert_eq!(
+            texts(&logs.batch(4)),
+            ["a0", "a1", "b0"],
+            "what has not arrived goes out again"
+        );
+        first.arrived();
+        let second = logs.batch(4);
+        assert_eq!(texts(&second), ["a2", "a3"]);
+        second.arrived();
+        assert!(logs.batch(4).is_empty());
+        logs.rewind();
+        assert_eq!(logs.batch(10).lines.len(), 5);
+    }
+
+    #[test]
+    fn an_unused_log_is_forgotten_once_it_is_shipped() {
+        let logs = Logs::default();
+        logs.app(&"a".parse().expect("app"))
+            .write("web.1", LogStream::Stdout, "line".to_owned());
+        logs.forget_unused();
+        let batch = logs.batch(10);
+        assert_eq!(texts(&batch), ["line"]);
+        batch.arrived();
+        drop(batch);
+        logs.forget_unused();
+        assert!(logs.all().is_empty());
+    }
+}

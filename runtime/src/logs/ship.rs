@@ -1,0 +1,61 @@
+//! Hands log lines to the control plane, and keeps them while it is gone.
+
+use std::{sync::Arc, time::Duration};
+
+use gilliam_client::ClientError;
+use gilliam_model::{
+    name::NodeName,
+    sync::{LOG_BATCH_LINES_MAX, LogBatch},
+};
+
+use super::{Batch, Logs};
+use crate::{backoff, control::Control, entropy};
+
+/// Lines gather this long before they go out together: `logs -f` still looks immediate.
+const GATHER: Duration = Duration::from_millis(50);
+/// Wait after a failed call.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Ships lines for as long as it is polled. Dropping it loses nothing that could not be sent again.
+pub(crate) async fn ship(logs: Arc<Logs>, control: Arc<Control>, node: NodeName) {
+    loop {
+        let batch = logs.batch(LOG_BATCH_LINES_MAX);
+        if batch.is_empty() {
+            logs.written.notified().await;
+            tokio::time::sleep(GATHER).await;
+            continue;
+        }
+        if !send(&control, &node, batch).await {
+            tokio::time::sleep(backoff::spread(RETRY, entropy::jitter())).await;
+        }
+    }
+}
+
+/// Sends a batch; tells whether the next one may go at once.
+async fn send(control: &Control, node: &NodeName, mut batch: Batch) -> bool {
+    let lines = std::mem::take(&mut batch.lines);
+    let client = match control.client() {
+        Ok(client) => client,
+        Err(error) => {
+            tracing::debug!(%error, "log lines are kept");
+            return false;
+        }
+    };
+    match client.post_logs(node, &LogBatch { lines }).await {
+        Ok(()) => batch.arrived(),
+        // The lines themselves are at fault: sent again they would block all that follow.
+        Err(ClientError::Api {
+            status: 400 | 413 | 422,
+            error,
+        }) => {
+            tracing::warn!(message = error.message, "the control plane refused log lines");
+            batch.arrived();
+        }
+        Err(error) => {
+            tracing::debug!(%error, "log lines are kept");
+            control.failed();
+            return false;
+        }
+    }
+    true
+}

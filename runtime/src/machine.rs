@@ -1,0 +1,38 @@
+//! What the node finds out about its machine.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Share of the machine's memory that instances may be promised, in percent: the rest is for everything else.
+const MEMORY_PERCENT: u64 = 80;
+/// Promised when the machine does not tell.
+const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
+
+/// Bytes of memory that instances may be promised.
+pub(crate) fn memory_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total_kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    total_kib.map_or(MEMORY_BYTES_FALLBACK, |kib| kib * 1024 / 100 * MEMORY_PERCENT)
+}
+
+/// CPU cores this process may use.
+pub(crate) fn cpus() -> u32 {
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Lets this process open as many files as it may: a connection to a command takes two, and the usual soft limit is 1,024.
+pub(crate) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+        }
+    }
+}

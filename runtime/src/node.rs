@@ -1,0 +1,243 @@
+//! A node as a whole: put together, run, drained.
+
+use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use gilliam_engine::{Engines, EnginesError};
+use gilliam_model::{Timestamp, assignment::Assignment, sync::NodeFacts};
+use gilliam_serve::{BindError, DrainOutcome, DrainSignal, ServeConfig, Server};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+
+use crate::{
+    agent::Agent,
+    artefacts::Artefacts,
+    assignment_file::AssignmentFile,
+    board::Board,
+    config::NodeConfig,
+    control::Control,
+    ingress::Ingress,
+    lock::{NodeLock, NodeRecord, node_folder},
+    logs::{self, Logs},
+    machine,
+    ports::Ports,
+    supervisor::{Supervisor, Surroundings},
+};
+
+/// How often the usage of instances is read.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// Instances get at least this long to end, however much of the grace the ingress has used.
+const STOP_MIN: Duration = Duration::from_secs(1);
+/// The last log lines of a node that ends get this long to reach the control plane.
+const FLUSH_MAX: Duration = Duration::from_millis(500);
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Its folder cannot be used.
+    #[error("cannot use the data folder {path}")]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Another node runs on the same folder.
+    #[error("another node runs on the data folder {path}")]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The ingress cannot listen.
+    #[error(transparent)]
+    Http(#[from] BindError),
+    /// The engine cannot start.
+    #[error("cannot start the engine")]
+    Engine(#[from] EnginesError),
+    /// There is no program to compile components with.
+    #[error("the compile command is empty")]
+    CompileCommand,
+}
+
+impl NodeError {
+    /// The way out, as a hint for the user.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            NodeError::Locked { .. } => Some("end the other node, or pass another data folder"),
+            NodeError::Http(error) => error.hint(),
+            NodeError::Data { .. } | NodeError::Engine(_) | NodeError::CompileCommand => None,
+        }
+    }
+}
+
+/// Where a node listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeAddresses {
+    /// The ingress.
+    pub http: SocketAddr,
+}
+
+/// A bound node; requests wait in the kernel until it runs.
+#[derive(Debug)]
+pub struct Node {
+    server: Server,
+    agent: Agent,
+    supervisor: Supervisor,
+    /// Given back last.
+    _lock: NodeLock,
+}
+
+/// Takes the data folder and the ingress's address, and starts the engine.
+///
+/// Must be called within a tokio runtime.
+pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
+    if config.compile_command.is_empty() {
+        return Err(NodeError::CompileCommand);
+    }
+    let data = |source| NodeError::Data {
+        path: config.data.clone(),
+        source,
+    };
+    machine::raise_file_limit();
+    fs::create_dir_all(node_folder(&config.data)).map_err(data)?;
+    let lock = NodeLock::take(&config.data).map_err(data)?;
+    let lock = lock.ok_or_else(|| NodeError::Locked {
+        path: config.data.clone(),
+    })?;
+    let (server, http) = gilliam_serve::bind(&ServeConfig::new(config.http))?;
+    let engines = Engines::new(&config.engines)?;
+    let control = Arc::new(Control::new(config.control.clone()));
+    let artefacts = Artefacts::open(
+        &config.data,
+        engines,
+        control.clone(),
+        config.compile_command.clone(),
+    );
+    let artefacts = Arc::new(artefacts.map_err(data)?);
+    let started_at = Timestamp::now();
+    let (pid, version) = (std::process::id(), config.version.clone());
+    lock.record(&NodeRecord {
+        pid,
+        http,
+        version: version.clone(),
+        started_at,
+    })
+    .map_err(data)?;
+    let facts = NodeFacts {
+        name: config.name.clone(),
+        host: config.host.clone(),
+        version,
+        pid,
+        http: http.to_string(),
+        cpus: machine::cpus(),
+        memory_bytes: machine::memory_bytes(),
+        started_at,
+    };
+    let file = AssignmentFile::new(&config.data);
+    let ports = Ports::new(http.ip(), config.port_base);
+    let (agent, supervisor) = assemble(facts, file, control, artefacts, ports);
+    Ok((
+        Node {
+            server,
+            agent,
+            supervisor,
+            _lock: lock,
+        },
+        NodeAddresses { http },
+    ))
+}
+
+/// Wires the parts, and takes up the assignment of the node's last life.
+fn assemble(
+    facts: NodeFacts,
+    file: AssignmentFile,
+    control: Arc<Control>,
+    artefacts: Arc<Artefacts>,
+    ports: Arc<Ports>,
+) -> (Agent, Supervisor) {
+    let (board, logs) = (Board::new(), Arc::new(Logs::default()));
+    let ingress = Ingress::new(logs.clone());
+    let (assignment, follow) = watch::channel(None);
+    let surroundings = Surroundings {
+        node: facts.name.clone(),
+        artefacts: artefacts.clone(),
+        board: board.clone(),
+        ports,
+        ingress: ingress.clone(),
+        logs: logs.clone(),
+    };
+    let last: Option<Assignment> = file.read();
+    let agent = Agent {
+        control,
+        board,
+        logs,
+        ingress,
+        artefacts,
+        file,
+        facts,
+        assignment,
+    };
+    if let Some(last) = last {
+        tracing::info!(generation = last.generation, "took up the last assignment");
+        agent.follow(Arc::new(last));
+    }
+    (agent, Supervisor::new(Arc::new(surroundings), follow))
+}
+
+impl Node {
+    /// Runs until `drain` is asked for: then the ingress finishes its requests, and all instances end, within the grace.
+    pub async fn run(self, mut drain: DrainSignal) -> DrainOutcome {
+        let Node {
+            server,
+            agent,
+            mut supervisor,
+            _lock,
+        } = self;
+        let site = agent.ingress.hosts();
+        let (board, logs) = (agent.board.clone(), agent.logs.clone());
+        let shipping = logs::ship(logs.clone(), agent.control.clone(), agent.facts.name.clone());
+        // What runs beside ends with this future, however it ends.
+        let mut beside = JoinSet::new();
+        beside.spawn(agent.run());
+        beside.spawn(shipping);
+        beside.spawn(sample(board));
+        let mut serving = JoinSet::new();
+        serving.spawn(server.run(site, drain.clone()));
+        let mut asked = None;
+        let served = loop {
+            let failed = tokio::select! {
+                Some(served) = serving.join_next() => break served.unwrap_or(DrainOutcome::Finished),
+                grace = drain.requested(), if asked.is_none() => {
+                    asked = Some((Instant::now(), grace));
+                    continue;
+                }
+                () = supervisor.supervise() => "the supervisor",
+                Some(_) = beside.join_next() => "a task beside it",
+            };
+            // Both end by a defect alone. A node without them is of no use; whoever started it starts another.
+            tracing::error!("{failed} ended; the node ends");
+            break DrainOutcome::TimedOut { connections: 0 };
+        };
+        let (since, grace) = asked.unwrap_or((Instant::now(), Duration::ZERO));
+        let rest = grace.saturating_sub(since.elapsed()).max(STOP_MIN.min(grace));
+        let stopped = supervisor.drain(rest).await;
+        let _ = timeout(FLUSH_MAX, logs.shipped()).await;
+        match served {
+            DrainOutcome::Finished => stopped,
+            cut => cut,
+        }
+    }
+}
+
+/// Reads the usage of instances for as long as it is polled.
+async fn sample(board: Arc<Board>) {
+    let mut tick = interval(SAMPLE_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        board.sample();
+    }
+}

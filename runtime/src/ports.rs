@@ -1,0 +1,117 @@
+//! The TCP ports of web instances: the lowest free one from a base up.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use gilliam_serve::{BindError, ServeConfig, Server, bind};
+
+/// Ports that a node gives out at most.
+const PORTS_COUNT_MAX: u16 = 20_000;
+/// Connections at once on the port of one instance; a load balancer in front needs a few hundred.
+const CONNECTIONS_MAX: usize = 1_000;
+
+/// The ports of one node.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    ip: IpAddr,
+    /// 0 lets the system choose each.
+    base: u16,
+    taken: Mutex<BTreeSet<u16>>,
+}
+
+/// A port that is taken until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) number: u16,
+    ports: Arc<Ports>,
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.ports
+            .taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.number);
+    }
+}
+
+impl Ports {
+    pub(crate) fn new(ip: IpAddr, base: u16) -> Arc<Self> {
+        Arc::new(Self {
+            ip,
+            base,
+            taken: Mutex::default(),
+        })
+    }
+
+    /// A port with a server on it, or none when all are taken.
+    pub(crate) fn serve(self: &Arc<Self>) -> Option<(Port, Server)> {
+        self.take(|number| {
+            let mut config = ServeConfig::new(SocketAddr::new(self.ip, number));
+            config.connections_max = CONNECTIONS_MAX;
+            match bind(&config) {
+                Ok((server, address)) => Some((address.port(), server)),
+                Err(BindError::InUse { .. }) => None,
+                Err(error) => {
+                    tracing::debug!(%error, "port skipped");
+                    None
+                }
+            }
+        })
+    }
+
+    /// A port that nobody listens on, for a command to listen on.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Option<Port> {
+        let free = |number| {
+            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, number)).ok()?;
+            Some((listener.local_addr().ok()?.port(), ()))
+        };
+        self.take(free).map(|(port, ())| port)
+    }
+
+    fn take<T>(self: &Arc<Self>, open: impl Fn(u16) -> Option<(u16, T)>) -> Option<(Port, T)> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.base.saturating_add(PORTS_COUNT_MAX - 1);
+        let candidates = if self.base == 0 { 0..=0 } else { self.base..=last };
+        for number in candidates {
+            if taken.contains(&number) {
+                continue;
+            }
+            if let Some((number, opened)) = open(number)
+                && taken.insert(number)
+            {
+                return Some((
+                    Port {
+                        number,
+                        ports: self.clone(),
+                    },
+                    opened,
+                ));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ports_are_given_from_the_base_up_and_come_back() {
+        let probe = TcpListener::bind("127.0.0.1:0").expect("probe");
+        let base = probe.local_addr().expect("address").port();
+        let ports = Ports::new(Ipv4Addr::LOCALHOST.into(), base);
+        let (first, _server) = ports.serve().expect("a port");
+        assert!(first.number > base, "a port in use is skipped");
+        let second = ports.reserve().expect("a port");
+        assert!(second.number > first.number);
+        let number = second.number;
+        drop(second);
+        assert_eq!(ports.reserve().expect("a port").number, number);
+    }
+}

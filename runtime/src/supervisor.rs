@@ -1,0 +1,143 @@
+//! Carries out [`decide`](crate::decide): starts and stops one task for each instance.
+
+pub(crate) mod instance;
+mod seat;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use gilliam_model::{assignment::Assignment, instance::InstanceId, name::NodeName};
+use gilliam_serve::DrainOutcome;
+use tokio::{
+    sync::watch,
+    task::{Id, JoinError, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    artefacts::Artefacts,
+    board::{Board, Change},
+    decide::{Action, decide, wanted},
+    ingress::Ingress,
+    logs::Logs,
+    ports::Ports,
+};
+use instance::Spec;
+
+/// What instances need of their node.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) node: NodeName,
+    pub(crate) artefacts: Arc<Artefacts>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) ports: Arc<Ports>,
+    pub(crate) ingress: Ingress,
+    pub(crate) logs: Arc<Logs>,
+}
+
+/// The one owner of all instance tasks. Dropping it ends them.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    surroundings: Arc<Surroundings>,
+    assignment: watch::Receiver<Option<Arc<Assignment>>>,
+    tasks: JoinSet<()>,
+    ids: BTreeMap<Id, InstanceId>,
+    stops: BTreeMap<InstanceId, CancellationToken>,
+}
+
+impl Supervisor {
+    pub(crate) fn new(
+        surroundings: Arc<Surroundings>,
+        assignment: watch::Receiver<Option<Arc<Assignment>>>,
+    ) -> Self {
+        let (ids, stops) = (BTreeMap::new(), BTreeMap::new());
+        Self {
+            surroundings,
+            assignment,
+            tasks: JoinSet::new(),
+            ids,
+            stops,
+        }
+    }
+
+    /// Keeps what runs equal to the assignment, for as long as it is polled. Cancel-safe.
+    pub(crate) async fn supervise(&mut self) {
+        let mut states = self.surroundings.board.watch_states();
+        loop {
+            states.borrow_and_update();
+            let assignment = self.assignment.borrow_and_update().clone();
+            if let Some(assignment) = assignment {
+                self.turn(&assignment);
+            }
+            // Each of these only wakes the loop: a wake-up that is lost with this future finds its change in the state.
+            tokio::select! {
+                changed = self.assignment.changed() => if changed.is_err() { return },
+                _ = states.changed() => {}
+                Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.ended(ended),
+            }
+        }
+    }
+
+    /// Stops everything, within `grace`.
+    pub(crate) async fn drain(mut self, grace: Duration) -> DrainOutcome {
+        for (id, stop) in &self.stops {
+            self.surroundings.board.change(id, Change::Stopping);
+            stop.cancel();
+        }
+        let all = async {
+            while let Some(ended) = self.tasks.join_next_with_id().await {
+                self.ended(ended);
+            }
+        };
+        match tokio::time::timeout(grace, all).await {
+            Ok(()) => DrainOutcome::Finished,
+            Err(_) => DrainOutcome::TimedOut {
+                connections: self.tasks.len(),
+            },
+        }
+    }
+
+    fn turn(&mut self, assignment: &Arc<Assignment>) {
+        let wanted = wanted(assignment);
+        for action in decide(&wanted, &self.surroundings.board.states()) {
+            match action {
+                Action::Stop(id) => {
+                    self.surroundings.board.change(&id, Change::Stopping);
+                    if let Some(stop) = self.stops.get(&id) {
+                        stop.cancel();
+                    }
+                }
+                Action::Start(id) => {
+                    let assigned = &assignment.processes[wanted[&id]];
+                    self.start(Spec::new(id, assigned, &self.surroundings.node));
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, spec: Spec) {
+        let id = spec.id.clone();
+        self.surroundings
+            .board
+            .add(&id, spec.process.limits.memory_bytes_max);
+        let stop = CancellationToken::new();
+        self.stops.insert(id.clone(), stop.clone());
+        let task = instance::run(self.surroundings.clone(), spec, stop);
+        let handle = self.tasks.spawn(task);
+        self.ids.insert(handle.id(), id);
+    }
+
+    fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let task = match &ended {
+            Ok((task, ())) => *task,
+            Err(error) => {
+                tracing::error!(%error, "the task of an instance failed; it is started again");
+                error.id()
+            }
+        };
+        if let Some(id) = self.ids.remove(&task) {
+            self.stops.remove(&id);
+            self.surroundings.ingress.forget(&id);
+            self.surroundings.board.remove(&id);
+        }
+    }
+}
