@@ -13,7 +13,7 @@
 //! | long-lived task | wakes on | reads | writes |
 //! |---|---|---|---|
 //! | the server (`api`) | requests | store, observed, logs, publisher | store, observed, logs |
-//! | the loop (`control`) | store, observed changed; tick; nudge | store, observed | store, publisher, planned |
+//! | the loop (`control`) | store, observed; tick; nudge | store, observed | store, publisher, planned |
 //! | one per deploy (`api/deploy`) | its build child | the child's output | store (image, release, app) |
 //!
 //! Invariant: every decision is a pure function of what was read, and every commit checks the revisions it
@@ -86,10 +86,10 @@ pub struct Handle {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The store cannot be opened.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// The API's address cannot be bound.
-    #[error("{0}")]
+    #[error(transparent)]
     Bind(#[from] BindError),
     /// A folder cannot be made or emptied.
     #[error("the folder {} cannot be prepared", path.display())]
