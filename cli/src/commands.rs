@@ -6,7 +6,7 @@ mod config;
 mod create;
 mod deploy;
 mod destroy;
-mod internal;
+pub(crate) mod internal;
 mod logs;
 mod node;
 mod open;
@@ -69,9 +69,9 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         environment,
     };
     match cli.command {
-        Command::Up(args) => up::run(args).await,
-        Command::Node(args) => node::run(args).await,
-        Command::Internal(args) => internal::run(args).await,
+        Command::Up(args) => up::run(&context, args).await,
+        Command::Node(args) => node::run(&context, args).await,
+        Command::Internal(_) => Ok(()), // main runs it without an async runtime
         Command::Create(args) => create::run(&context, args).await,
         Command::Deploy(args) => deploy::run(&context, args).await,
         Command::Config(args) => config::run(&context, args).await,

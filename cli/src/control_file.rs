@@ -30,7 +30,11 @@ impl ControlFile {
     pub(crate) fn write(&self, data: &Path) -> io::Result<()> {
         let new = data.join("control.json.new");
         let _ = std::fs::remove_file(&new);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(&serde_json::to_vec(self)?)?;
         file.sync_all()?;
         std::fs::rename(new, data.join(NAME))

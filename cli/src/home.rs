@@ -3,7 +3,8 @@
 //! `clusters.json` is `{"current": "local", "clusters": {"local": {"api": "http://127.0.0.1:7788"}}}`;
 //! `credentials.json`, readable by its owner alone, is `{"local": "gil_…"}`.
 //!
-//! Invariant: a file here is replaced whole, never written in place, and a token never has another mode than 0600.
+//! Invariant: a file here is replaced whole, never written in place, and that of the tokens never has another
+//! mode than 0600.
 
 use std::{
     collections::BTreeMap,
@@ -37,6 +38,8 @@ pub(crate) struct Environment {
     pub(crate) api: Option<String>,
     /// `GILLIAM_APP`.
     pub(crate) app: Option<String>,
+    /// `GILLIAM_LOG`: what a server logs, as `tracing` filters (`info`, `gilliam_runtime=debug`).
+    pub(crate) log: Option<String>,
     /// `NO_COLOR` is set, or the terminal is a dumb one.
     pub(crate) no_color: bool,
 }
@@ -99,6 +102,7 @@ impl Environment {
             token: text("GILLIAM_TOKEN"),
             api: text("GILLIAM_API"),
             app: text("GILLIAM_APP"),
+            log: text("GILLIAM_LOG"),
             no_color: text("NO_COLOR").is_some() || text("TERM").is_some_and(|term| term == "dumb"),
         }
     }

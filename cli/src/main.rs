@@ -1,17 +1,23 @@
-//! `gilliam`: the one binary. It parses the command line, runs one command and turns its result into an exit code.
+//! `gilliam`: the one binary. It parses the command line, runs one command, and turns its result into an
+//! exit code.
 //!
-//! Invariant: the environment is read in `home.rs` and here, the terminal written in `ui.rs`, and nowhere else.
+//! Invariant: the environment is read in `home.rs` alone, the terminal written in `ui.rs` alone.
 
 mod amounts;
 mod archive;
 mod args;
 mod commands;
 mod context;
+mod control_file;
 mod failure;
 mod home;
+mod node_process;
+mod platform_failure;
 mod printable;
 mod progress;
 mod project;
+mod server_log;
+mod shutdown;
 mod ui;
 
 use std::process::ExitCode;
@@ -22,11 +28,21 @@ use clap::Parser;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// gilliam's version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 fn main() -> ExitCode {
     let arguments = args::expand_colons(std::env::args_os().collect());
     let cli = match args::Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return ui::show_usage(&error),
+    };
+    let cli = match cli {
+        args::Cli {
+            command: commands::Command::Internal(args),
+            ..
+        } => return commands::internal::run(args),
+        cli => cli,
     };
     let environment = home::Environment::read();
     let ui = ui::Ui::new(&cli.globals, &environment);

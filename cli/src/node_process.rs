@@ -13,12 +13,17 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use gilliam_runtime::NodeRecord;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::io::unix::AsyncFd;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+use tokio::sync::watch;
 
 /// Longest wait for a node to listen: a cold machine loads the binary first.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -62,14 +67,26 @@ pub(crate) enum NodeProcessError {
 /// A node process, whether it was started here or found.
 #[derive(Debug)]
 pub(crate) struct NodeProcess {
-    /// Ends when the process does.
-    pidfd: AsyncFd<OwnedFd>,
+    pidfd: Arc<OwnedFd>,
+    /// True once the process has ended.
+    ended: watch::Receiver<bool>,
     /// Kept so that the child is reaped; none for a node that was found.
     child: Option<tokio::process::Child>,
     pid: Pid,
     started: Instant,
     /// Where its ingress listens.
     pub(crate) http: SocketAddr,
+}
+
+/// Ends a node at once.
+#[derive(Debug)]
+pub(crate) struct Killer(Arc<OwnedFd>);
+
+impl Killer {
+    /// Kills the process; nothing happens when it has ended.
+    pub(crate) fn kill(&self) {
+        let _ = pidfd_send_signal(&*self.0, Signal::KILL);
+    }
 }
 
 impl NodeProcess {
@@ -79,7 +96,10 @@ impl NodeProcess {
             let same_address = command.http == found.http || (command.http.port() == 0);
             let same_version = record(&command.data).is_some_and(|r| r.version == crate::VERSION);
             if same_address && same_version {
-                tracing::info!(pid = found.pid.as_raw_nonzero(), "took over the node that was running");
+                tracing::info!(
+                    pid = found.pid.as_raw_nonzero(),
+                    "took over the node that was running"
+                );
                 return Ok(found);
             }
             found.end().await?;
@@ -95,7 +115,36 @@ impl NodeProcess {
         }
         let pid = Pid::from_raw(i32::try_from(record.pid).ok()?)?;
         let pidfd = AsyncFd::new(pidfd_open(pid, PidfdFlags::empty()).ok()?).ok()?;
-        Some(Self { pidfd, child: None, pid, started: Instant::now(), http: record.http })
+        Some(Self {
+            pidfd,
+            child: None,
+            pid,
+            started: Instant::now(),
+            http: record.http,
+        })
+    }
+
+    /// A process with a thread that waits for its end.
+    fn watched(pid: Pid, http: SocketAddr, child: Option<tokio::process::Child>) -> io::Result<Self> {
+        let pidfd = Arc::new(pidfd_open(pid, PidfdFlags::empty())?);
+        let (sender, ended) = watch::channel(false);
+        let polled = pidfd.clone();
+        std::thread::Builder::new()
+            .name("node-end".into())
+            .spawn(move || {
+                // A pidfd is readable once its process has ended; a signal may cut the wait short.
+                let mut fds = [PollFd::new(&*polled, PollFlags::IN)];
+                while poll(&mut fds, None) == Err(Errno::INTR) {}
+                sender.send_replace(true);
+            })?;
+        Ok(Self {
+            pidfd,
+            ended,
+            child,
+            pid,
+            started: Instant::now(),
+            http,
+        })
     }
 
     /// Starts a node and waits until it listens.
@@ -105,7 +154,11 @@ impl NodeProcess {
         let log_start = log.metadata().map(|m| m.len()).unwrap_or(0);
         let program = std::env::current_exe().map_err(NodeProcessError::Start)?;
         let mut child = tokio::process::Command::new(program);
-        child.args(arguments(command)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        child
+            .args(arguments(command))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         // Its own process group: Ctrl-C reaches `up` alone, which then ends the node in order.
         child.process_group(0).kill_on_drop(false);
         let mut child = child.spawn().map_err(NodeProcessError::Start)?;
@@ -113,13 +166,24 @@ impl NodeProcess {
         let pid = child.id();
         while started.elapsed() < START_DEADLINE {
             if let Ok(Some(_)) = child.try_wait() {
-                return Err(NodeProcessError::Ended { log: log_from(&folder, log_start) });
+                return Err(NodeProcessError::Ended {
+                    log: log_from(&folder, log_start),
+                });
             }
             let record = record(&command.data).filter(|r| Some(r.pid) == pid);
-            if let (Some(record), Some(pid)) = (record, pid.and_then(|p| Pid::from_raw(i32::try_from(p).ok()?))) {
-                let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| NodeProcessError::Start(e.into()))?;
+            if let (Some(record), Some(pid)) =
+                (record, pid.and_then(|p| Pid::from_raw(i32::try_from(p).ok()?)))
+            {
+                let pidfd =
+                    pidfd_open(pid, PidfdFlags::empty()).map_err(|e| NodeProcessError::Start(e.into()))?;
                 let pidfd = AsyncFd::new(pidfd).map_err(NodeProcessError::Start)?;
-                return Ok(Self { pidfd, child: Some(child), pid, started, http: record.http });
+                return Ok(Self {
+                    pidfd,
+                    child: Some(child),
+                    pid,
+                    started,
+                    http: record.http,
+                });
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -129,15 +193,15 @@ impl NodeProcess {
 
     /// Returns when the process has ended. Cancel-safe.
     pub(crate) async fn ended(&mut self) {
-        // A pidfd is readable once its process has ended; an error here means the same for our purpose.
-        let _ = self.pidfd.readable().await;
+        // The sender lives until it has sent.
+        let _ = self.ended.wait_for(|ended| *ended).await;
         if let Some(child) = &mut self.child {
             let _ = child.wait().await;
         }
     }
 
     fn signal(&self, signal: Signal) {
-        let _ = pidfd_send_signal(self.pidfd.get_ref(), signal);
+        let _ = pidfd_send_signal(&*self.pidfd, signal);
     }
 
     /// Tells the process to finish what it has and end, and waits for it.
@@ -145,14 +209,15 @@ impl NodeProcess {
         self.signal(Signal::TERM);
         match tokio::time::timeout(END_DEADLINE, self.ended()).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(NodeProcessError::Stuck { pid: self.pid.as_raw_nonzero().get() }),
+            Err(_) => Err(NodeProcessError::Stuck {
+                pid: self.pid.as_raw_nonzero().get(),
+            }),
         }
     }
 
-    /// Ends the process at once.
-    pub(crate) async fn kill(mut self) {
-        self.signal(Signal::KILL);
-        self.ended().await;
+    /// The process, for ending it at once while [`end`](Self::end) waits for it.
+    pub(crate) fn killer(&self) -> Killer {
+        Killer(self.pidfd.clone())
     }
 }
 
@@ -165,8 +230,15 @@ pub(crate) async fn keep_running(command: &NodeCommand, node: &mut NodeProcess) 
     let mut delay = Duration::ZERO;
     loop {
         node.ended().await;
-        delay = if node.started.elapsed() > HEALTHY { Duration::ZERO } else { next_delay(delay) };
-        tracing::warn!(delay_ms = delay.as_millis(), "the node ended; starting another one");
+        delay = if node.started.elapsed() > HEALTHY {
+            Duration::ZERO
+        } else {
+            next_delay(delay)
+        };
+        tracing::warn!(
+            delay_ms = delay.as_millis(),
+            "the node ended; starting another one"
+        );
         loop {
             tokio::time::sleep(delay).await;
             match NodeProcess::start(&command).await {

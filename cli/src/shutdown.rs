@@ -12,7 +12,8 @@ const INTERRUPTED: i32 = 130;
 
 /// Returns at the first SIGINT or SIGTERM.
 pub(crate) async fn requested() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         // Without handlers the default action of the signals ends the process.
         return std::future::pending().await;
@@ -35,8 +36,11 @@ pub(crate) fn drain_on_signal() -> DrainSignal {
 }
 
 /// Ends the process at the next signal: a person who presses Ctrl-C twice means it.
-#[allow(clippy::exit, reason = "the point of a second signal is not to wait for anything")]
-pub(crate) async fn second_ends_the_process() {
+#[allow(
+    clippy::exit,
+    reason = "the point of a second signal is not to wait for anything"
+)]
+async fn second_ends_the_process() {
     requested().await;
     std::process::exit(INTERRUPTED);
 }

@@ -10,7 +10,10 @@ const FILE_LINES_MAX: usize = 500;
 const LINE_CHARS_MAX: usize = 120;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .expect("the workspace")
 }
 
 /// Our crates and which of ours each depends on, without dev-dependencies.
@@ -49,14 +52,30 @@ fn crates_point_only_where_the_architecture_allows() {
         ("gilliam-runtime", &["model", "engine", "serve", "client"]),
         ("gilliam-builder", &["model", "serve"]),
         ("gilliam-client", &["model"]),
-        ("gilliam", &["model", "client", "scheduler", "runtime", "engine", "builder", "serve"]),
+        (
+            "gilliam",
+            &[
+                "model",
+                "client",
+                "scheduler",
+                "runtime",
+                "engine",
+                "builder",
+                "serve",
+            ],
+        ),
     ];
     let arrows = arrows();
     for (name, to) in allowed {
         let allowed: BTreeSet<String> = to.iter().map(|t| format!("gilliam-{t}")).collect();
-        let actual = arrows.get(*name).unwrap_or_else(|| panic!("{name} is not in the workspace"));
+        let actual = arrows
+            .get(*name)
+            .unwrap_or_else(|| panic!("{name} is not in the workspace"));
         let extra: Vec<&String> = actual.difference(&allowed).collect();
-        assert!(extra.is_empty(), "{name} depends on {extra:?}; ARCHITECTURE.md forbids it");
+        assert!(
+            extra.is_empty(),
+            "{name} depends on {extra:?}; ARCHITECTURE.md forbids it"
+        );
     }
     for (name, to) in &arrows {
         assert!(!to.contains("gilliam"), "{name} depends on the binary");
@@ -72,12 +91,25 @@ fn the_planner_depends_on_nothing_but_the_model() {
 }
 
 fn sources() -> Vec<(PathBuf, String)> {
-    let output = Command::new("git").args(["ls-files", "*.rs"]).current_dir(root()).output().expect("git ls-files");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("git")
+        .args(["ls-files", "*.rs"])
+        .current_dir(root())
+        .output()
+        .expect("git ls-files");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let files = String::from_utf8(output.stdout).expect("UTF-8");
     let files: Vec<_> = files
         .lines()
-        .filter_map(|file| Some((PathBuf::from(file), std::fs::read_to_string(root().join(file)).ok()?)))
+        .filter_map(|file| {
+            Some((
+                PathBuf::from(file),
+                std::fs::read_to_string(root().join(file)).ok()?,
+            ))
+        })
         .collect();
     assert!(files.len() > 50, "{} sources", files.len());
     files
@@ -91,10 +123,21 @@ fn files_are_short_and_named_for_what_they_own() {
         let lines = text.lines().count();
         // A longer file says at its top why it is one.
         if lines > FILE_LINES_MAX && !text.contains("Length:") {
-            wrong.push(format!("{} has {lines} lines; at most {FILE_LINES_MAX}", file.display()));
+            wrong.push(format!(
+                "{} has {lines} lines; at most {FILE_LINES_MAX}",
+                file.display()
+            ));
         }
-        if let Some((n, _)) = text.lines().enumerate().find(|(_, l)| l.chars().count() > LINE_CHARS_MAX) {
-            wrong.push(format!("{}:{} is longer than {LINE_CHARS_MAX}", file.display(), n + 1));
+        if let Some((n, _)) = text
+            .lines()
+            .enumerate()
+            .find(|(_, l)| l.chars().count() > LINE_CHARS_MAX)
+        {
+            wrong.push(format!(
+                "{}:{} is longer than {LINE_CHARS_MAX}",
+                file.display(),
+                n + 1
+            ));
         }
         let stem = file.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
         if stem.split('_').any(|word| vague.contains(&word)) {
@@ -117,11 +160,17 @@ fn unsafe_code_is_only_in_the_engine_and_says_why_it_is_sound() {
             if !(code.contains("unsafe {") || code.contains("unsafe fn ") || code.contains("unsafe impl ")) {
                 continue;
             }
-            let reasoned = lines[n.saturating_sub(8)..n].iter().any(|l| l.contains("SAFETY:"));
+            let reasoned = lines[n.saturating_sub(8)..n]
+                .iter()
+                .any(|l| l.contains("SAFETY:"));
             if !file.starts_with("runtime/engine/src") || !reasoned {
                 wrong.push(format!("{}:{}", file.display(), n + 1));
             }
         }
     }
-    assert!(wrong.is_empty(), "unsafe outside the engine or without SAFETY:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "unsafe outside the engine or without SAFETY:\n{}",
+        wrong.join("\n")
+    );
 }

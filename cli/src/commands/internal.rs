@@ -1,11 +1,35 @@
-//! `gilliam internal`.
+//! `gilliam internal`: the child roles of the binary, short-lived processes with limits.
+//!
+//! The platform starts them itself; their arguments are a contract within one version.
 
-use crate::failure::{CommandError, CommandResult};
+use std::{ffi::OsString, process::ExitCode};
 
 /// Runs a child process of the platform.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    #[command(subcommand)]
+    role: Role,
+}
 
-pub(crate) async fn run(_args: Args) -> CommandResult {
-    Err(CommandError::failed("this build holds no server"))
+#[derive(Debug, clap::Subcommand)]
+enum Role {
+    /// Builds an archive into a sealed image.
+    Build(RoleArgs),
+    /// Compiles a component to native code.
+    Compile(RoleArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct RoleArgs {
+    /// Parsed by the role.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+/// Runs the role to its end; its exit code is the process's.
+pub(crate) fn run(args: Args) -> ExitCode {
+    match args.role {
+        Role::Build(role) => gilliam_builder::child::main(role.args),
+        Role::Compile(role) => gilliam_runtime::compile_child::main(role.args),
+    }
 }

@@ -1,18 +1,153 @@
-//! `gilliam up`.
+//! `gilliam up`: the whole platform on one machine: the control plane here, its node as a child process.
 
-use crate::{
-    failure::{CommandError, CommandResult},
-    home::Environment,
+use std::{
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
 };
 
-/// Runs a whole platform on this machine: control plane, node and ingress.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+use gilliam_model::token::Role;
+use gilliam_scheduler::Handle;
+use gilliam_serve::{DrainOutcome, DrainTrigger, drain};
 
-pub(crate) async fn run(_args: Args) -> CommandResult {
-    let data = Environment::read().data.unwrap_or_default();
-    Err(CommandError::failed(format!(
-        "this build holds no server to keep data in {}",
-        data.display()
-    )))
+use crate::{
+    context::Context,
+    control_file::ControlFile,
+    failure::{CommandError, CommandResult},
+    home::{Cluster, Home},
+    node_process::{NodeCommand, NodeProcess, keep_running},
+    server_log, shutdown,
+};
+
+/// The cluster that `up` writes into the user's home.
+const CLUSTER: &str = "local";
+/// The name of the token that `up` makes for the user: the author of what they change.
+const USER: &str = "admin";
+
+/// Runs the platform on this machine: control plane, node and ingress.
+///
+/// Prints the two addresses once both answer, and runs until Ctrl-C. What it keeps is in the data folder; a killed `up` leaves
+/// its node serving, and the next `up` on the same folder takes it back.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Folder of everything the platform keeps [default: ~/.local/share/gilliam]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where the API listens; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7788")]
+    api: SocketAddr,
+    /// Where the ingress listens; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    http: SocketAddr,
+    /// First port given to web instances; 0 lets the system choose.
+    #[arg(long, value_name = "PORT", default_value_t = 10_000)]
+    port_base: u16,
+    /// The node's name; by default the host's.
+    #[arg(long)]
+    name: Option<String>,
+}
+
+pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
+    server_log::start(context.environment.log.as_deref())?;
+    let home = context.home()?;
+    let data = data_folder(args.data.or_else(|| context.environment.data.clone()))?;
+    let program = std::env::current_exe()
+        .map_err(|e| CommandError::failed(format!("cannot find this program: {e}")))?;
+    let build = vec![program.into(), "internal".into(), "build".into()];
+    let (control, api) =
+        gilliam_scheduler::bind(gilliam_scheduler::Config::new(data.clone(), args.api, build))?;
+    let handle = control.handle();
+    let api = format!("http://{api}");
+    write_control_file(&handle, &data, &api).await?;
+    let (trigger, drain) = drain::channel();
+    // The API answers before the node starts, so that the node's first sync finds it.
+    let control = tokio::spawn(control.run(drain));
+    let command = NodeCommand {
+        data,
+        http: args.http,
+        port_base: args.port_base,
+        name: args.name.unwrap_or_else(super::node::host_name),
+    };
+    let mut node = NodeProcess::find_or_start(&command).await?;
+    write_credential(&handle, &home, &api).await?;
+    let ui = context.ui;
+    ui.data(&format!("api   {api}"))?;
+    ui.data(&format!(
+        "http  http://{}   (apps at http://APP.localhost:{})",
+        node.http,
+        node.http.port()
+    ))?;
+
+    tokio::select! {
+        () = keep_running(&command, &mut node) => {}
+        () = shutdown::requested() => {}
+    }
+    ui.note("ending: requests in flight are finished; Ctrl-C again ends at once");
+    let killer = node.killer();
+    tokio::select! {
+        ended = end(node, trigger, control) => ended,
+        () = shutdown::requested() => {
+            killer.kill();
+            Ok(())
+        }
+    }
+}
+
+/// Ends the node first: while it finishes its requests the control plane still answers.
+async fn end(
+    node: NodeProcess,
+    trigger: DrainTrigger,
+    control: tokio::task::JoinHandle<DrainOutcome>,
+) -> CommandResult {
+    node.end().await?;
+    trigger.drain(shutdown::GRACE);
+    control
+        .await
+        .map_err(|e| CommandError::failed(format!("the control plane ended badly: {e}")))?;
+    Ok(())
+}
+
+/// The data folder, made readable by its owner only: it holds configuration, which may be secret.
+fn data_folder(data: Option<PathBuf>) -> CommandResult<PathBuf> {
+    let data = data.ok_or_else(|| {
+        CommandError::failed("there is no home folder to keep data in")
+            .hinted("name a folder with --data DIR")
+    })?;
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&data);
+    made.and_then(|()| std::fs::canonicalize(&data))
+        .map_err(|e| CommandError::file(format!("cannot use the data folder {}", data.display()), &e))
+}
+
+/// Keeps the node's token when the store still knows it, else makes one.
+async fn write_control_file(handle: &Handle, data: &Path, api: &str) -> CommandResult {
+    let known = ControlFile::read(data).map(|file| file.token);
+    let token = token(handle, known, "node", Role::Node).await?;
+    let file = ControlFile {
+        api: api.to_string(),
+        token,
+    };
+    file.write(data)
+        .map_err(|e| CommandError::file("cannot write the control file", &e))
+}
+
+/// Keeps the user's credential when the store still knows it, else makes one.
+async fn write_credential(handle: &Handle, home: &Home, api: &str) -> CommandResult {
+    let token = token(handle, home.token(CLUSTER)?, USER, Role::Admin).await?;
+    home.save_cluster(CLUSTER, &Cluster { api: api.to_string() }, &token)?;
+    Ok(())
+}
+
+async fn token(handle: &Handle, known: Option<String>, name: &str, role: Role) -> CommandResult<String> {
+    if let Some(text) = known
+        && handle
+            .verify_token(&text)
+            .await?
+            .is_some_and(|token| token.role == role)
+    {
+        return Ok(text);
+    }
+    Ok(handle.issue_token(name, role).await?)
 }

@@ -2,13 +2,16 @@
 
 use std::{os::unix::fs::PermissionsExt as _, process::Stdio};
 
-use crate::platform::Platform;
+use crate::{client::runtime, platform::Platform};
 
 #[test]
 fn every_bad_input_is_named_and_changes_nothing() {
     let platform = Platform::start();
     let project = platform.deploy("guestbook", "guestbook", &["web=1"]);
-    let before = (platform.json(&["releases", "--app", "guestbook"]), platform.json(&["scale", "--app", "guestbook"]));
+    let before = (
+        platform.json(&["releases", "--app", "guestbook"]),
+        platform.json(&["scale", "--app", "guestbook"]),
+    );
     let cases: &[(&[&str], &[&str])] = &[
         (&["scale", "nope=1"], &["nope", "web", "worker"]),
         (&["scale", "web=-1"], &["web", "-1"]),
@@ -30,14 +33,25 @@ fn every_bad_input_is_named_and_changes_nothing() {
     for (args, wanted) in cases {
         let ran = platform.run_in(&project, args);
         assert!(!ran.status.success(), "{args:?} succeeded: {}", ran.stdout);
-        assert!(matches!(ran.status.code(), Some(1 | 2)), "{args:?}: {:?}", ran.status);
+        assert!(
+            matches!(ran.status.code(), Some(1 | 2)),
+            "{args:?}: {:?}",
+            ran.status
+        );
         for word in *wanted {
-            assert!(ran.stderr.contains(word), "{args:?} does not name {word:?}: {}", ran.stderr);
+            assert!(
+                ran.stderr.contains(word),
+                "{args:?} does not name {word:?}: {}",
+                ran.stderr
+            );
         }
     }
     let long = "a".repeat(64);
     assert!(platform.run(&["create", &long]).refused().contains("63"));
-    let after = (platform.json(&["releases", "--app", "guestbook"]), platform.json(&["scale", "--app", "guestbook"]));
+    let after = (
+        platform.json(&["releases", "--app", "guestbook"]),
+        platform.json(&["scale", "--app", "guestbook"]),
+    );
     assert_eq!(before, after);
     assert_eq!(platform.json(&["apps"]).as_array().map(Vec::len), Some(1));
 }
@@ -63,19 +77,34 @@ fn a_project_that_cannot_be_built_is_refused_with_the_line() {
     procfile("web: web.wasm\n");
     std::fs::write(project.join("web.wasm"), &web[..web.len() / 2]).expect("truncated");
     assert!(deploy("truncated").contains("web.wasm"));
-    let unknown = wat::parse_str(r#"(module (import "env" "launch_missiles" (func)) (func (export "_start")))"#);
+    let unknown =
+        wat::parse_str(r#"(module (import "env" "launch_missiles" (func)) (func (export "_start")))"#);
     std::fs::write(project.join("web.wasm"), unknown.expect("wat")).expect("core module");
     assert!(deploy("unknown core import").contains("launch_missiles"));
     let import = r#"(component (import "wasi:keyvalue/store@0.2.0-draft" (instance (export "x" (func)))))"#;
     std::fs::write(project.join("web.wasm"), wat::parse_str(import).expect("wat")).expect("component");
     let refused = deploy("import the platform lacks");
-    assert!(refused.contains("wasi:keyvalue/store") && refused.contains("0.2.0-draft"), "{refused}");
+    assert!(
+        refused.contains("wasi:keyvalue/store") && refused.contains("0.2.0-draft"),
+        "{refused}"
+    );
     std::fs::remove_file(project.join("Procfile")).expect("remove");
     assert!(deploy("no Procfile").contains("Procfile"));
-    assert_eq!(platform.json(&["releases", "--app", "broken"]).as_array().map(Vec::len), Some(0));
+    assert_eq!(
+        platform
+            .json(&["releases", "--app", "broken"])
+            .as_array()
+            .map(Vec::len),
+        Some(0)
+    );
     let nowhere = platform.root().join("nowhere");
     std::fs::create_dir(&nowhere).expect("folder");
-    assert!(platform.run_in(&nowhere, &["deploy"]).refused().contains("hint: "));
+    assert!(
+        platform
+            .run_in(&nowhere, &["deploy"])
+            .refused()
+            .contains("hint: ")
+    );
 }
 
 #[test]
@@ -96,22 +125,46 @@ fn a_platform_that_cannot_be_reached_or_does_not_know_the_token_is_explained() {
     };
     assert!(with("GILLIAM_TOKEN", "gil_nope", &["apps"]).contains("token"));
     let credentials = platform.home().join("credentials.json");
-    let mode = std::fs::metadata(&credentials).expect("credentials").permissions().mode() & 0o777;
+    let mode = std::fs::metadata(&credentials)
+        .expect("credentials")
+        .permissions()
+        .mode()
+        & 0o777;
     assert_eq!(mode, 0o600, "only the user reads the credential");
     assert!(platform.stop().expect("it ran").success());
-    assert!(platform.run(&["apps"]).refused().contains("is gilliam up running?"));
+    assert!(
+        platform
+            .run(&["apps"])
+            .refused()
+            .contains("is gilliam up running?")
+    );
 }
 
 fn up(platform: &Platform, data: &str, api: &str) -> String {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_gilliam"))
-        .args(["up", "--http", "127.0.0.1:0", "--api", api, "--data", data, "--port-base", "0"])
+        .args([
+            "up",
+            "--http",
+            "127.0.0.1:0",
+            "--api",
+            api,
+            "--data",
+            data,
+            "--port-base",
+            "0",
+        ])
         .env_clear()
         .env("HOME", platform.root())
         .env("GILLIAM_HOME", platform.root().join("other-home"))
         .stdin(Stdio::null())
         .output()
         .expect("gilliam up");
-    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stderr).expect("text")
 }
 
@@ -124,12 +177,31 @@ fn a_second_up_a_taken_port_and_a_newer_data_folder_are_refused() {
     let taken = platform.api().replace("http://", "");
     let other = platform.root().join("other").display().to_string();
     let refused = up(&platform, &other, &taken);
-    assert!(refused.contains(&taken) && refused.contains("in use") && refused.contains("hint: "), "{refused}");
-    assert!(platform.run(&["apps"]).status.success(), "the first platform goes on");
+    assert!(
+        refused.contains(&taken) && refused.contains("in use") && refused.contains("hint: "),
+        "{refused}"
+    );
+    assert!(
+        platform.run(&["apps"]).status.success(),
+        "the first platform goes on"
+    );
 
     let newer = platform.root().join("newer");
-    std::fs::create_dir_all(&newer).expect("folder");
-    std::fs::write(newer.join("format"), "999\n").expect("format");
+    write_a_newer_store(&newer);
     let refused = up(&platform, &newer.display().to_string(), "127.0.0.1:0");
-    assert!(refused.contains("999") && refused.contains("newer"), "{refused}");
+    assert!(
+        refused.contains("format 999") && refused.contains("hint: "),
+        "{refused}"
+    );
+}
+
+fn write_a_newer_store(data: &std::path::Path) {
+    use gilliam_store::{Store, Write, keys};
+    let store = Store::open(data).expect("a new store");
+    let value = br#"{"version":999}"#.to_vec();
+    let write = Write::Put {
+        key: keys::FORMAT.to_string(),
+        value,
+    };
+    runtime().block_on(store.commit(&[], &[write])).expect("commit");
 }

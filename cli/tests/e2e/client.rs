@@ -20,17 +20,29 @@ pub(crate) struct Answer {
 }
 
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("runtime")
 }
 
 fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().expect("client")
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(60))
+        .build()
+        .expect("client")
 }
 
 async fn send(request: reqwest::RequestBuilder) -> Result<Answer, String> {
     let response = request.send().await.map_err(|e| format!("{e:?}"))?;
     let status = response.status().as_u16();
-    let code = response.headers().get("gilliam-error").and_then(|v| v.to_str().ok()).map(str::to_string);
+    let code = response
+        .headers()
+        .get("gilliam-error")
+        .and_then(|v| v.to_str().ok())
+        .map(str::to_string);
     let body = response.text().await.map_err(|e| format!("{e:?}"))?;
     Ok(Answer { status, code, body })
 }
@@ -43,7 +55,9 @@ pub(crate) fn get(platform: &Platform, app: &str, path: &str) -> Answer {
 
 /// `GET path` of an app, or why there was no answer at all.
 pub(crate) fn try_get(platform: &Platform, app: &str, path: &str) -> Result<Answer, String> {
-    let request = client().get(format!("{}{path}", platform.http())).header("host", format!("{app}.localhost"));
+    let request = client()
+        .get(format!("{}{path}", platform.http()))
+        .header("host", format!("{app}.localhost"));
     runtime().block_on(send(request))
 }
 

@@ -19,7 +19,11 @@ fn resident_bytes(platform: &Platform) -> u64 {
     let pid = platform.node_pid().expect("a node").as_raw_nonzero();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
     let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("VmRSS");
-    let kib: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("KiB");
+    let kib: u64 = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .expect("KiB");
     kib << 10
 }
 
@@ -29,11 +33,17 @@ fn bodies_of_a_gibibyte_stream_both_ways_in_flat_memory() {
     platform.deploy("guestbook", "guestbook", &["web=1"]);
     get(&platform, "guestbook", "/");
     let before = resident_bytes(&platform);
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(300)).build().expect("client");
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(300))
+        .build()
+        .expect("client");
     let url = |path: &str| format!("{}{path}", platform.http());
     let peak = runtime().block_on(async {
         let mut peak = 0;
-        let request = client.get(url(&format!("/big?bytes={GIB}"))).header("host", "guestbook.localhost");
+        let request = client
+            .get(url(&format!("/big?bytes={GIB}")))
+            .header("host", "guestbook.localhost");
         let mut body = request.send().await.expect("head").bytes_stream();
         let mut read = 0u64;
         while let Some(chunk) = body.next().await {
@@ -46,15 +56,26 @@ fn bodies_of_a_gibibyte_stream_both_ways_in_flat_memory() {
         assert_eq!(read, GIB, "every byte of the response arrived");
 
         let chunk = Bytes::from(vec![b'x'; 1 << 16]);
-        let chunks = futures::stream::iter((0..GIB >> 16).map(move |_| Ok::<_, std::io::Error>(chunk.clone())));
+        let chunks =
+            futures::stream::iter((0..GIB >> 16).map(move |_| Ok::<_, std::io::Error>(chunk.clone())));
         let request = client.post(url("/sink")).header("host", "guestbook.localhost");
-        let answer = request.body(reqwest::Body::wrap_stream(chunks)).send().await.expect("answer");
+        let answer = request
+            .body(reqwest::Body::wrap_stream(chunks))
+            .send()
+            .await
+            .expect("answer");
         peak = peak.max(resident_bytes(&platform));
         let text = answer.text().await.expect("text");
-        assert!(text.contains(&GIB.to_string()), "every byte of the request arrived: {text}");
+        assert!(
+            text.contains(&GIB.to_string()),
+            "every byte of the request arrived: {text}"
+        );
         peak
     });
-    assert!(peak < before + GROWTH_BYTES_MAX, "memory went from {before} to {peak} bytes");
+    assert!(
+        peak < before + GROWTH_BYTES_MAX,
+        "memory went from {before} to {peak} bytes"
+    );
 }
 
 #[test]
@@ -66,22 +87,37 @@ fn request_bodies_are_echoed_while_they_arrive_and_trailers_pass() {
         let stream = tokio::net::TcpStream::connect(address).await.expect("connect");
         let io = hyper_util::rt::TokioIo::new(stream);
         let executor = hyper_util::rt::TokioExecutor::new();
-        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.expect("h2c");
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)
+            .await
+            .expect("h2c");
         let driver = tokio::spawn(connection);
         let (tx, rx) = tokio::sync::mpsc::channel::<Result<hyper::body::Frame<Bytes>, std::io::Error>>(4);
         let body = http_body_util::StreamBody::new(futures::stream::unfold(rx, |mut rx| async {
             rx.recv().await.map(|frame| (frame, rx))
         }));
-        let request = hyper::Request::post("http://guestbook.localhost/trailers").body(body).expect("request");
+        let request = hyper::Request::post("http://guestbook.localhost/trailers")
+            .body(body)
+            .expect("request");
         let answer = tokio::spawn(async move { sender.send_request(request).await });
-        tx.send(Ok(hyper::body::Frame::data(Bytes::from_static(b"first ")))).await.expect("send");
+        tx.send(Ok(hyper::body::Frame::data(Bytes::from_static(b"first "))))
+            .await
+            .expect("send");
         let mut body = answer.await.expect("task").expect("answer").into_body();
         let frame = body.frame().await.expect("a frame").expect("frame");
-        assert_eq!(frame.into_data().expect("data"), "first ", "it is echoed before the request ends");
-        tx.send(Ok(hyper::body::Frame::data(Bytes::from_static(b"second")))).await.expect("send");
+        assert_eq!(
+            frame.into_data().expect("data"),
+            "first ",
+            "it is echoed before the request ends"
+        );
+        tx.send(Ok(hyper::body::Frame::data(Bytes::from_static(b"second"))))
+            .await
+            .expect("send");
         drop(tx);
         let rest = body.collect().await.expect("body");
-        assert!(rest.trailers().is_some_and(|t| !t.is_empty()), "the guest's trailers arrive");
+        assert!(
+            rest.trailers().is_some_and(|t| !t.is_empty()),
+            "the guest's trailers arrive"
+        );
         assert_eq!(rest.to_bytes(), "second");
         driver.abort();
     });
@@ -105,7 +141,11 @@ fn only_granted_hosts_can_be_called() {
     let denied = try_get(&platform, "caller", &path).expect("an answer");
     assert!(!denied.body.contains("called"), "{denied:?}");
     wait("N01 in the log", || {
-        platform.run(&["logs", "--app", "caller"]).stdout.contains("N01").then_some(())
+        platform
+            .run(&["logs", "--app", "caller"])
+            .stdout
+            .contains("N01")
+            .then_some(())
     });
     let toml = format!("allowed_outbound_hosts = [\"http://127.0.0.1:{port}\"]\n");
     std::fs::write(project.join("gilliam.toml"), toml).expect("gilliam.toml");

@@ -17,7 +17,12 @@ fn hostile_requests_get_their_codes_while_a_quiet_app_keeps_answering() {
     let node = platform.node_pid();
     let load = Load::start(&platform, "quiet", "/", 1);
 
-    let cases = [("/spin", "H10", "R20"), ("/trap", "H10", "R23"), ("/recurse", "H10", "R21"), ("/sleep?ms=60000", "H12", "H12")];
+    let cases = [
+        ("/spin", "H10", "R20"),
+        ("/trap", "H10", "R23"),
+        ("/recurse", "H10", "R21"),
+        ("/sleep?ms=60000", "H12", "H12"),
+    ];
     for (path, code, reason) in cases {
         let answer = get(&platform, "hostile", path);
         assert_eq!(answer.code.as_deref(), Some(code), "{path}: {answer:?}");
@@ -38,6 +43,10 @@ fn hostile_requests_get_their_codes_while_a_quiet_app_keeps_answering() {
     }
     wait_ok(&platform, "hostile", "/");
     let (sent, failures) = load.finish();
-    assert_eq!(failures, Vec::<String>::new(), "the quiet app failed none of {sent}");
+    assert_eq!(
+        failures,
+        Vec::<String>::new(),
+        "the quiet app failed none of {sent}"
+    );
     assert_eq!(platform.node_pid(), node, "the node lived through all of it");
 }

@@ -23,7 +23,10 @@ pub(crate) fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = look() {
             return value;
         }
-        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain for {what}");
+        assert!(
+            start.elapsed() < DEADLINE,
+            "waited {DEADLINE:?} in vain for {what}"
+        );
         std::thread::park_timeout(LOOK);
     }
 }
@@ -53,7 +56,13 @@ impl Ran {
     /// The command's data, after it succeeded.
     #[track_caller]
     pub(crate) fn ok(self) -> String {
-        assert!(self.status.success(), "{}\n{}\n{}", self.status, self.stdout, self.stderr);
+        assert!(
+            self.status.success(),
+            "{}\n{}\n{}",
+            self.status,
+            self.stdout,
+            self.stderr
+        );
         self.stdout
     }
 
@@ -80,14 +89,21 @@ impl Platform {
 
     /// Starts `gilliam up` again on the same folders.
     pub(crate) fn up(&self) {
-        let mut command = self.command(&self.root(), &["up", "--api", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        let mut command = self.command(
+            &self.root(),
+            &["up", "--api", "127.0.0.1:0", "--http", "127.0.0.1:0"],
+        );
         command.arg("--data").arg(self.data()).args(["--port-base", "0"]);
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.root().join("up.log"))
             .expect("log file");
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("gilliam up");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("gilliam up");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut address = |name: &str| {
             let line = lines.next().and_then(Result::ok).unwrap_or_default();
@@ -96,7 +112,10 @@ impl Platform {
             });
             url.trim().split_whitespace().next().expect("address").to_string()
         };
-        let addresses = Addresses { api: address("api"), http: address("http") };
+        let addresses = Addresses {
+            api: address("api"),
+            http: address("http"),
+        };
         *self.addresses.lock().expect("lock") = addresses;
         *self.up.lock().expect("lock") = Some(child);
     }
@@ -129,7 +148,11 @@ impl Platform {
 
     fn command(&self, cwd: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gilliam"));
-        command.current_dir(cwd).args(args).stdin(Stdio::null()).env_clear();
+        command
+            .current_dir(cwd)
+            .args(args)
+            .stdin(Stdio::null())
+            .env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.root()).env("GILLIAM_HOME", self.home());
         command.env("GILLIAM_LOG", "info");
@@ -162,7 +185,9 @@ impl Platform {
 
     /// A copy of a sample's files, as a user would have them.
     pub(crate) fn sample(&self, name: &str) -> PathBuf {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples").join(name);
+        let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../samples")
+            .join(name);
         let to = self.root().join("projects").join(name);
         std::fs::create_dir_all(&to).expect("project folder");
         let procfile = std::fs::read_to_string(from.join("Procfile")).expect("the sample's Procfile");
@@ -244,7 +269,10 @@ impl Platform {
     /// The rows of `ps` of an app.
     #[track_caller]
     pub(crate) fn ps(&self, app: &str) -> Vec<serde_json::Value> {
-        self.json(&["ps", "--app", app])["instances"].as_array().cloned().unwrap_or_default()
+        self.json(&["ps", "--app", app])["instances"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Waits until `ps` of an app satisfies `check`.

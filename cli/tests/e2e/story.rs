@@ -13,19 +13,35 @@ fn a_procfile_of_components_is_deployed_scaled_served_configured_and_destroyed()
 
     gilliam(&["create", "guestbook"]).ok();
     let deployed = gilliam(&["deploy", "-m", "first"]);
-    assert!(deployed.stderr.contains("hint: nothing runs yet; gilliam scale v1 web=2 worker=1"), "{}", deployed.stderr);
+    assert!(
+        deployed
+            .stderr
+            .contains("hint: nothing runs yet; gilliam scale v1 web=2 worker=1"),
+        "{}",
+        deployed.stderr
+    );
     assert_eq!(deployed.ok(), "v1 released\n");
-    assert!(gilliam(&["ps"]).ok().is_empty(), "the first release starts nothing");
+    assert!(
+        gilliam(&["ps"]).ok().is_empty(),
+        "the first release starts nothing"
+    );
 
     let scaled = gilliam(&["scale", "v1", "web=2", "worker=1"]);
-    assert!(scaled.stderr.contains("done, v1 web=2 worker=1 in "), "{}", scaled.stderr);
+    assert!(
+        scaled.stderr.contains("done, v1 web=2 worker=1 in "),
+        "{}",
+        scaled.stderr
+    );
     scaled.ok();
     assert_eq!(gilliam(&["scale"]).ok(), "v1 web=2 worker=1\n");
     let ps = gilliam(&["ps"]).ok();
     let rows: Vec<&str> = ps.lines().collect();
     assert_eq!(rows.len(), 3, "{ps}");
     for (row, name) in rows.iter().zip(["web.1", "web.2", "worker.1"]) {
-        assert!(row.starts_with(name) && row.contains("v1") && row.contains("running"), "{row}");
+        assert!(
+            row.starts_with(name) && row.contains("v1") && row.contains("running"),
+            "{row}"
+        );
         assert!(row.contains("MiB / 128"), "{row}");
     }
     assert!(rows[0].contains(" port "), "{ps}");
@@ -36,17 +52,29 @@ fn a_procfile_of_components_is_deployed_scaled_served_configured_and_destroyed()
     assert_eq!(gilliam(&["config"]).ok(), "POOL_SIZE=64\n");
     assert_eq!(gilliam(&["scale"]).ok(), "v2 web=2 worker=1\n");
     let env = get(&platform, "guestbook", "/env").body;
-    for line in ["POOL_SIZE=64", "GILLIAM_APP=guestbook", "GILLIAM_RELEASE=v2", "GILLIAM_PROCESS=web"] {
+    for line in [
+        "POOL_SIZE=64",
+        "GILLIAM_APP=guestbook",
+        "GILLIAM_RELEASE=v2",
+        "GILLIAM_PROCESS=web",
+    ] {
         assert!(env.lines().any(|l| l == line), "{line} is not in\n{env}");
     }
-    assert!(!env.contains("HOME="), "nothing of the host's environment is inherited:\n{env}");
+    assert!(
+        !env.contains("HOME="),
+        "nothing of the host's environment is inherited:\n{env}"
+    );
 
     let releases = gilliam(&["releases"]).ok();
-    assert!(releases.contains("v2") && releases.contains("v1") && releases.contains("first"), "{releases}");
+    assert!(
+        releases.contains("v2") && releases.contains("v1") && releases.contains("first"),
+        "{releases}"
+    );
     get(&platform, "guestbook", "/log?line=hello-from-a-test");
     crate::platform::wait("the line to reach the log", || {
         let logs = gilliam(&["logs", "-n", "200"]).ok();
-        (logs.contains("app[web.") && logs.contains("hello-from-a-test") && logs.contains("app[worker.1]")).then_some(())
+        (logs.contains("app[web.") && logs.contains("hello-from-a-test") && logs.contains("app[worker.1]"))
+            .then_some(())
     });
     assert!(gilliam(&["apps"]).ok().contains("guestbook"));
     assert!(gilliam(&["status"]).ok().contains("ready"));
@@ -55,7 +83,10 @@ fn a_procfile_of_components_is_deployed_scaled_served_configured_and_destroyed()
     gilliam(&["restart"]).ok();
     let after = platform.ps("guestbook");
     for (old, new) in before.iter().zip(&after) {
-        assert_ne!(old["report"]["id"], new["report"]["id"], "a restart makes a new instance");
+        assert_ne!(
+            old["report"]["id"], new["report"]["id"],
+            "a restart makes a new instance"
+        );
     }
     wait_ok(&platform, "guestbook", "/");
 
@@ -65,7 +96,10 @@ fn a_procfile_of_components_is_deployed_scaled_served_configured_and_destroyed()
     gilliam(&["destroy", "--confirm", "guestbook"]).ok();
     assert_eq!(get(&platform, "guestbook", "/").code.as_deref(), Some("H81"));
     assert!(!platform.run(&["apps"]).ok().contains("guestbook"));
-    assert!(platform.stop().expect("it ran").success(), "Ctrl-C ends it gracefully");
+    assert!(
+        platform.stop().expect("it ran").success(),
+        "Ctrl-C ends it gracefully"
+    );
 }
 
 #[test]
@@ -84,9 +118,12 @@ fn an_instance_answers_on_its_own_port_too() {
     for row in platform.ps("guestbook") {
         let port = row["report"]["port"].as_u64().expect("a web instance has a port");
         let name = row["name"].as_str().expect("name");
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", u16::try_from(port).expect("port"))).expect("connect");
+        let mut stream =
+            std::net::TcpStream::connect(("127.0.0.1", u16::try_from(port).expect("port"))).expect("connect");
         use std::io::Write as _;
-        stream.write_all(b"GET /env HTTP/1.1\r\nhost: any\r\nconnection: close\r\n\r\n").expect("write");
+        stream
+            .write_all(b"GET /env HTTP/1.1\r\nhost: any\r\nconnection: close\r\n\r\n")
+            .expect("write");
         let answer = crate::platform::text(stream);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(answer.contains(&format!("GILLIAM_INSTANCE={name}")), "{answer}");

@@ -23,9 +23,27 @@ fn config_changes_scaling_restarts_and_deploys_fail_no_request() {
         gilliam(&["deploy", "-m", "again"]).ok();
         gilliam(&["scale", "web=2"]).ok();
     }
-    let last = platform.json(&["scale"].map(|v| v).iter().copied().chain(["--app", "guestbook"]).collect::<Vec<_>>());
-    wait("the last change to settle", || platform.ps("guestbook").iter().all(|r| r["state"] == "running").then_some(()));
+    let last = platform.json(
+        &["scale"]
+            .map(|v| v)
+            .iter()
+            .copied()
+            .chain(["--app", "guestbook"])
+            .collect::<Vec<_>>(),
+    );
+    wait("the last change to settle", || {
+        platform
+            .ps("guestbook")
+            .iter()
+            .all(|r| r["state"] == "running")
+            .then_some(())
+    });
     let (sent, failures) = load.finish();
     println!("{sent} requests over {round} rounds of six changes; scale at the end {last}");
-    assert_eq!(failures.len(), 0, "of {sent}: {:?}", &failures[..failures.len().min(5)]);
+    assert_eq!(
+        failures.len(),
+        0,
+        "of {sent}: {:?}",
+        &failures[..failures.len().min(5)]
+    );
 }

@@ -1,0 +1,60 @@
+//! How `up` and `node` end when the platform does not start: the message names the thing, the hint is the way out.
+
+use std::error::Error;
+
+use gilliam_runtime::NodeError;
+use gilliam_scheduler::{StartError, TokenError};
+
+use crate::{failure::CommandError, node_process::NodeProcessError};
+
+/// The message of an error and of everything that led to it.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some messages hold their source's already.
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+impl From<StartError> for CommandError {
+    fn from(error: StartError) -> Self {
+        let failed = Self::failed(chain(&error));
+        match error.hint() {
+            Some(hint) => failed.hinted(hint),
+            None => failed,
+        }
+    }
+}
+
+impl From<TokenError> for CommandError {
+    fn from(error: TokenError) -> Self {
+        Self::failed(chain(&error))
+    }
+}
+
+impl From<NodeError> for CommandError {
+    fn from(error: NodeError) -> Self {
+        Self::failed(chain(&error))
+    }
+}
+
+impl From<NodeProcessError> for CommandError {
+    fn from(error: NodeProcessError) -> Self {
+        let failed = Self::failed(chain(&error));
+        match error {
+            NodeProcessError::Ended { .. } => {
+                failed.hinted("the lines above are the end of DATA/node/node.log")
+            }
+            NodeProcessError::Stuck { pid } => {
+                failed.hinted(format!("kill -9 {pid}, then start gilliam up again"))
+            }
+            NodeProcessError::Silent | NodeProcessError::Start(_) => failed,
+        }
+    }
+}
