@@ -2,11 +2,12 @@
 
 use crate::{place::ROUNDS_MAX, snapshot::Policy};
 
-/// Most records that one plan changes: a plan is one commit, and the store takes 120 operations in one, of which the
-/// check and the write of the epoch are two; the rest is room for what else a control plane commits with a plan.
+/// Most records that one plan changes: a plan is one commit, and the store takes 120 operations in one, of
+/// which the check and the write of the epoch are two; the rest is room for what else a control plane commits
+/// with a plan.
 pub const STEPS_MAX: usize = 100;
-/// Most ranges in the records that one plan changes: at some 45 bytes of JSON each they and 100 keys stay below the
-/// store's 1 MiB per commit.
+/// Most ranges in the records that one plan changes: at some 45 bytes of JSON each they and 100 keys stay
+/// below the store's 1 MiB per commit.
 pub const RANGES_MAX: usize = 15_000;
 /// Ranges that a change may add to a record: dealt out in rounds, and split at its edges.
 const RANGES_ADDED_MAX: usize = 2 * ROUNDS_MAX as usize;

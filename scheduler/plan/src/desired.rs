@@ -1,15 +1,16 @@
 //! How many slots of each group there should be now.
 //!
-//! Outside of a migration that is the app's scale. During one, as many of the new release as may start, and as many
-//! of the old ones as are still needed:
+//! Outside of a migration that is the app's scale. During one, as many of the new release as may start, and
+//! as many of the old ones as are still needed:
 //!
-//! - of `N` wanted instances of a process type of the new release, at most `max(1, ⌈N/4⌉)` are on their way to be ready
-//!   at once;
+//! - of `N` wanted instances of a process type of the new release, at most `max(1, ⌈N/4⌉)` are on their way
+//!   to be ready at once;
 //! - of `M` instances of an old release, `⌈M × (1 − ready/N)⌉` stay, where `ready` of the new ones are;
 //! - a process type that the new release lacks stays whole until all of the new release is ready;
-//! - what has not been heard of is taken for ready where old instances would start, for not ready where they would
-//!   stop: after a restart of the control plane nothing moves until nodes have spoken;
-//! - a release that is not fallen back to (one that a newer migration overtook) loses instances but gains none.
+//! - what has not been heard of is taken for ready where old instances would start, for not ready where they
+//!   would stop: after a restart of the control plane nothing moves until nodes have spoken;
+//! - a release that is not fallen back to (one that a newer migration overtook) loses instances but gains
+//!   none.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +24,8 @@ use crate::{
     world::{GroupName, Tally, World},
 };
 
-/// The share of a process type that may be on its way to be ready at once in a migration: a quarter, so that a
-/// migration takes a few rounds and a bad release takes little room.
+/// The share of a process type that may be on its way to be ready at once in a migration: a quarter, so that
+/// a migration takes a few rounds and a bad release takes little room.
 const SURGE_DIVISOR: u32 = 4;
 
 static NO_SCALE: Scale = Scale(BTreeMap::new());

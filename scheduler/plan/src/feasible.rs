@@ -1,7 +1,7 @@
 //! Which nodes can take how many more slots of a group, and why the others cannot.
 //!
-//! A node is feasible when it is ready, has fewer slots than it takes, and the memory promised on it, with one more
-//! instance at its limit, stays within the node's memory times the overcommit factor.
+//! A node is feasible when it is ready, has fewer slots than it takes, and the memory promised on it, with
+//! one more instance at its limit, stays within the node's memory times the overcommit factor.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +58,7 @@ fn reason(node: &Node<'_>, memory_bytes: u64, overcommit: u32) -> String {
     let all = promisable(node, overcommit);
     let left = all.saturating_sub(node.memory_bytes);
     format!(
-        "an instance needs {} MiB; {} MiB of the {} MiB it may promise ({overcommit} times its memory) are left",
+        "an instance needs {} MiB; {} MiB are left of the {} MiB it may promise, {overcommit} times its memory",
         memory_bytes.div_ceil(1 << 20),
         left >> 20,
         all >> 20,

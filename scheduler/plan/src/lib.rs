@@ -1,21 +1,22 @@
 //! Where everything runs: a pure function from what is wanted and known to what each node should run.
 //!
-//! In: a [`Snapshot`] (apps, nodes, placements, what is observed running). Out: a [`Plan`] (the placements that
-//! change) and a report of what could not be placed, and why. The control plane commits the plan guarded by the
-//! snapshot's epoch, and plans again when anything changed.
+//! In: a [`Snapshot`] (apps, nodes, placements, what is observed running). Out: a [`Plan`] (the placements
+//! that change) and a report of what could not be placed, and why. The control plane commits the plan guarded
+//! by the snapshot's epoch, and plans again when anything changed.
 //!
 //! ```text
 //! Snapshot → desired (how many of each) → stop (what is too much) → place (what is missing) → Plan
 //!                     migrate: at a rate            feasible → rank
 //! ```
 //!
-//! The rules, each in the file of its step: [`desired`](mod@desired), [`stop`], [`feasible`], [`rank`], [`place`].
-//! Beside `plan` stand the other decisions about an app's record: [`released`], [`scaled`], [`migration`], [`restart`],
-//! [`routes`].
+//! The rules, each in the file of its step: `desired`, `stop`, `feasible`, `rank`, `place`,
+//! `budget`. Beside `plan` stand the other decisions about an app's record: [`released`], [`scaled`],
+//! [`migration`], [`restart`], [`routes`].
 //!
-//! Invariant: nothing here does IO, reads a clock, draws a random number or logs; the same input in any order gives
-//! the same output.
-//! Invariant: placements are ranges, and the work is in proportion to ranges, nodes and changes, never to instances.
+//! Invariant: nothing here does IO, reads a clock, draws a random number or logs; the same input in any order
+//! gives the same output.
+//! Invariant: placements are ranges, and the work is in proportion to ranges, nodes and changes, never to
+//! instances.
 //! Invariant: no slot of a process type is ever in two placements.
 //! Invariant: what could not be placed is not an error but part of the report, with a reason for every node.
 
@@ -48,8 +49,8 @@ use world::World;
 
 /// Decides what changes so that what runs comes closer to what is wanted.
 ///
-/// One call makes at most [`Policy::steps_max`] changes ([`Report::deferred`] says that there is more); called again
-/// with its result in effect, it comes to rest with a plan that changes nothing.
+/// One call makes at most [`Policy::steps_max`] changes ([`Report::deferred`] says that there is more);
+/// called again with its result in effect, it comes to rest with a plan that changes nothing.
 pub fn plan(snapshot: &Snapshot) -> Plan {
     let epoch = snapshot.epoch.next();
     let mut world = World::of(snapshot);

@@ -12,11 +12,11 @@ use gilliam_model::{
     scale::Scale,
 };
 
-/// Crashes of one instance of the new release after which a migration is given up: the first may be bad luck, and the
-/// third comes within four seconds of it (the delays before a start are 0, 1 and 2 s).
+/// Crashes of one instance of the new release after which a migration is given up: the first may be bad luck,
+/// and the third comes within four seconds of it (the delays before a start are 0, 1 and 2 s).
 pub const CRASHES_MAX: u32 = 3;
-/// Time without one more instance of the new release becoming ready after which a migration is given up: the default
-/// time that an instance has to boot. A longer boot time of the process type counts instead.
+/// Time without one more instance of the new release becoming ready after which a migration is given up: the
+/// default time that an instance has to boot. A longer boot time of the process type counts instead.
 pub const STALL_MS_MAX: u64 = 60_000;
 
 static NO_SCALE: Scale = Scale(BTreeMap::new());
@@ -46,7 +46,8 @@ pub struct MigrationView<'a> {
     pub placements: &'a [Placement],
     /// What a node reports of an instance, if it does.
     pub report: &'a dyn Fn(&InstanceId) -> Option<&'a InstanceReport>,
-    /// Since when reports are listened to (the start of the control plane): earlier time is not held against anyone.
+    /// Since when reports are listened to (the start of the control plane): earlier time is not held against
+    /// anyone.
     pub watching_since: Timestamp,
     /// The time.
     pub now: Timestamp,
@@ -74,7 +75,8 @@ struct Seen<'a> {
 
 /// Decides whether a migration goes on; an app without one is done.
 ///
-/// Times in reports are those of their nodes: a node whose clock is behind makes a stall look longer by as much.
+/// Times in reports are those of their nodes: a node whose clock is behind makes a stall look longer by as
+/// much.
 pub fn migration(view: &MigrationView<'_>) -> MigrationStep {
     let Some(migration) = &view.app.migration else {
         return MigrationStep::Done;
@@ -204,5 +206,156 @@ fn text(failure: &Failure) -> String {
     match failure.code {
         Some(code) => format!("{code} {}", failure.message),
         None => failure.message.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gilliam_model::{
+        image::{Process, Shape},
+        instance::Epoch,
+        limits::Limits,
+        placement::SlotRange,
+    };
+
+    use super::*;
+
+    const START: &str = "2026-11-21T09:00:00Z";
+
+    fn after(seconds: i64) -> Timestamp {
+        let start: Timestamp = START.parse().expect("time");
+        Timestamp::from_second(start.as_second() + seconds).expect("in this century")
+    }
+
+    fn release(n: u32) -> ReleaseId {
+        format!("v{n}").parse().expect("release")
+    }
+
+    fn web(count: u32) -> Scale {
+        let mut scale = Scale::default();
+        scale.set("web".parse().expect("name"), count);
+        scale
+    }
+
+    /// An app that moves two web instances from v1 to v2.
+    fn moving() -> App {
+        let from = BTreeMap::from([(release(1), web(2))]);
+        let migration = Migration {
+            to: release(2),
+            from: from.clone(),
+            fallback: from,
+            started_at: after(0),
+        };
+        let mut app = App::new("hello".parse().expect("name"), after(-10));
+        app.latest = Some(release(2));
+        app.scale.insert(release(2), web(2));
+        app.migration = Some(migration);
+        app
+    }
+
+    fn images(boot_ms_max: u64) -> BTreeMap<ReleaseId, Image> {
+        let process = Process {
+            component: gilliam_model::digest::Digest::from_sha256([0; 32]),
+            component_bytes: 1,
+            shape: Shape::HttpP2,
+            command: "web.wasm".into(),
+            args: vec!["web.wasm".into()],
+            limits: Limits {
+                boot_ms_max,
+                ..Limits::default()
+            },
+            allowed_outbound_hosts: Vec::new(),
+        };
+        let processes = BTreeMap::from([("web".parse().expect("name"), process)]);
+        BTreeMap::from([(
+            release(2),
+            Image {
+                schema_version: 1,
+                processes,
+            },
+        )])
+    }
+
+    fn decide(boot_ms_max: u64, watching_since: i64, ready_at: Option<i64>, now: i64) -> MigrationStep {
+        let app = moving();
+        let placement = Placement {
+            app: app.name.clone(),
+            release: release(2),
+            process: "web".parse().expect("name"),
+            node: "a".parse().expect("name"),
+            ranges: vec![SlotRange {
+                first: 1,
+                last: 2,
+                epoch: Epoch(2),
+            }],
+        };
+        let first = placement.instances().next().expect("an instance");
+        let report = ready_at.map(|since| InstanceReport {
+            id: first.clone(),
+            state: InstanceState::Running,
+            since: after(since),
+            port: None,
+            memory_bytes: 0,
+            memory_bytes_max: 0,
+            fuel_per_s: 0,
+            restarts: 0,
+            last_failure: None,
+            retry_at: None,
+        });
+        migration(&MigrationView {
+            app: &app,
+            images: &images(boot_ms_max),
+            placements: &[placement],
+            report: &|id| report.as_ref().filter(|_| *id == first),
+            watching_since: after(watching_since),
+            now: after(now),
+        })
+    }
+
+    #[track_caller]
+    fn check(boot_ms_max: u64, watching_since: i64, ready_at: Option<i64>, given_up_at: i64) {
+        assert_eq!(
+            decide(boot_ms_max, watching_since, ready_at, given_up_at - 1),
+            MigrationStep::Continue
+        );
+        let step = decide(boot_ms_max, watching_since, ready_at, given_up_at);
+        assert!(matches!(step, MigrationStep::GiveUp { .. }), "{step:?}");
+    }
+
+    #[test]
+    fn a_stall_is_counted_from_the_last_that_became_ready() {
+        check(60_000, -10, None, 60);
+        check(60_000, -10, Some(25), 85);
+    }
+
+    #[test]
+    fn a_process_type_that_boots_longer_gets_its_time() {
+        check(600_000, -10, None, 600);
+        check(100, -10, None, 60);
+    }
+
+    #[test]
+    fn time_in_which_nobody_listened_does_not_count() {
+        check(60_000, 3_600, None, 3_660);
+        check(60_000, 3_600, Some(25), 3_660);
+    }
+
+    #[test]
+    fn what_a_node_with_a_fast_clock_says_is_taken_for_now() {
+        assert_eq!(decide(60_000, -10, Some(500), 70), MigrationStep::Continue);
+        check(60_000, -10, Some(500), 560);
+    }
+
+    #[test]
+    fn what_else_was_scaled_meanwhile_stays_when_it_is_given_up() {
+        let mut app = moving();
+        app.scale.insert(release(3), web(1));
+        let after = given_up(&app, "R23 trap".into(), after(60));
+        assert_eq!(
+            after.scale,
+            BTreeMap::from([(release(1), web(2)), (release(3), web(1))])
+        );
+        assert_eq!(after.migration, None);
+        assert_eq!(after.migration_failure.expect("failure").to, release(2));
     }
 }

@@ -12,8 +12,8 @@ use crate::{
 
 /// Rounds in which slots are dealt out to nodes, so the most ranges that one placing adds to a record.
 ///
-/// In turn, and one by one at first, so that scaling down (highest numbers first) leaves them spread; then in hands that
-/// double, so that even the largest count is dealt out in these rounds.
+/// In turn, and one by one at first, so that scaling down (highest numbers first) leaves them spread; then in
+/// hands that double, so that even the largest count is dealt out in these rounds.
 pub(crate) const ROUNDS_MAX: u32 = 32;
 /// Rounds in which each node gets one slot.
 const ROUNDS_OF_ONE: u32 = 16;

@@ -1,10 +1,10 @@
 //! Which of the feasible nodes are best.
 //!
-//! **The rule**: each slot goes to the feasible node with the fewest slots of its group (process type of a release),
-//! of those to the one with the fewest slots in all, of those to the one whose name is first.
+//! **The rule**: each slot goes to the feasible node with the fewest slots of its group (process type of a
+//! release), of those to the one with the fewest slots in all, of those to the one whose name is first.
 //!
-//! What it knowingly leaves out: running slots are never moved to make the spread more even; memory and load beyond
-//! feasibility do not count; groups of one app are not kept together or apart.
+//! What it knowingly leaves out: running slots are never moved to make the spread more even; memory and load
+//! beyond feasibility do not count; groups of one app are not kept together or apart.
 
 use gilliam_model::name::NodeName;
 
@@ -35,8 +35,8 @@ impl Candidate<'_> {
     }
 }
 
-/// How many of `n` slots each node gets, in the order of the rule: what handing them out one by one would give, but
-/// whole levels at a time.
+/// How many of `n` slots each node gets, in the order of the rule: what handing them out one by one would
+/// give, but whole levels at a time.
 pub(crate) fn shares<'a>(mut candidates: Vec<Candidate<'a>>, n: u32) -> Vec<(&'a NodeName, u32)> {
     candidates.retain(|candidate| candidate.capacity > 0);
     candidates.sort_by_key(|c| (c.own, c.all, c.node));
@@ -116,8 +116,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn levels_give_what_one_by_one_gives(loads in vec((0_u32..9, 0_u32..9, 0_u32..9), 0..7), n in 0_u32..50) {
-            let names: Vec<NodeName> = (0..loads.len()).map(|i| format!("n{i}").parse().expect("name")).collect();
+        fn levels_give_what_one_by_one_gives(
+            loads in vec((0_u32..9, 0_u32..9, 0_u32..9), 0..7),
+            n in 0_u32..50,
+        ) {
+            let name = |i| format!("n{i}").parse().expect("name");
+            let names: Vec<NodeName> = (0..loads.len()).map(name).collect();
             let candidates: Vec<Candidate<'_>> = loads
                 .iter()
                 .zip(&names)

@@ -12,10 +12,11 @@ use gilliam_model::{
 
 /// The app after `release`, its next one, was made of `image` by a deploy, a change of config or a rollback.
 ///
-/// With `migrate`, what every scaled release ran is wanted of the new one: the counts by process type are added up, and
-/// process types that the image lacks are left out. The old releases leave the scale and become the migration's `from`.
-/// A migration under way is merged: the release it moved to becomes one more to move from, and what to fall back to
-/// stays what last ran whole. Without `migrate`, or when nothing was scaled, only the newest release changes.
+/// With `migrate`, what every scaled release ran is wanted of the new one: the counts by process type are
+/// added up, and process types that the image lacks are left out. The old releases leave the scale and become
+/// the migration's `from`. A migration under way is merged: the release it moved to becomes one more to move
+/// from, and what to fall back to stays what last ran whole. Without `migrate`, or when nothing was scaled,
+/// only the newest release changes.
 ///
 /// # Panics
 /// When `release` is not the app's next one: release numbers have no gaps.

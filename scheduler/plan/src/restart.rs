@@ -6,8 +6,9 @@ use gilliam_model::{instance::Epoch, name::ProcessName, placement::Placement};
 
 use crate::slots::{self, SlotSet};
 
-/// Most ranges of a record in which single slots are restarted: each adds up to two, and a record must fit a commit. In
-/// one that has more, all slots are restarted, which makes it one range again for each run of slots.
+/// Most ranges of a record in which single slots are restarted: each adds up to two, and a record must fit a
+/// commit. In one that has more, all slots are restarted, which makes it one range again for each run of
+/// slots.
 pub const RANGES_PER_RECORD_MAX: usize = 1_000;
 
 /// What to restart of an app.
@@ -132,4 +133,59 @@ fn restarted(placement: &Placement, target: &RestartTarget, epoch: Epoch) -> Opt
         ranges,
         ..placement.clone()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use gilliam_model::{placement::SlotRange, release::ReleaseId};
+
+    use super::*;
+
+    fn placement(slots: u32) -> Placement {
+        Placement {
+            app: "hello".parse().expect("name"),
+            release: ReleaseId::FIRST,
+            process: "web".parse().expect("name"),
+            node: "a".parse().expect("name"),
+            ranges: vec![SlotRange {
+                first: 1,
+                last: slots,
+                epoch: Epoch(1),
+            }],
+        }
+    }
+
+    #[test]
+    fn targets_round_trip_or_are_refused() {
+        for text in ["web", "web.1", "my-worker_2.100000"] {
+            assert_eq!(text.parse::<RestartTarget>().expect(text).to_string(), text);
+        }
+        for bad in [
+            "",
+            ".",
+            "web.",
+            "web.0",
+            "web.01",
+            "web.+1",
+            "web.1.2",
+            "Web",
+            "web.99999999999",
+        ] {
+            assert!(bad.parse::<RestartTarget>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn restarting_slot_after_slot_keeps_a_record_small() {
+        let mut placement = placement(100_000);
+        let mut most = 0;
+        for n in 1..=3_000 {
+            let target = RestartTarget::Slot("web".parse().expect("name"), 2 * n);
+            let changed = restart(&[placement], &target, Epoch(u64::from(n) + 1)).expect("there");
+            placement = changed.into_iter().next().expect("one record");
+            assert_eq!(placement.count(), 100_000);
+            most = most.max(placement.ranges.len());
+        }
+        assert!(most <= RANGES_PER_RECORD_MAX + 2, "{most} ranges");
+    }
 }

@@ -116,8 +116,8 @@ pub fn scale_target(app: &App, release: Option<ReleaseId>) -> Result<ReleaseId, 
 
 /// The app after `patch`; `image` is that of the release which [`scale_target`] names.
 ///
-/// While a migration to that release is under way, what to fall back to follows: a process type that is set to 0 stops
-/// everywhere, and one that a single release is to fall back to gets the new count there.
+/// While a migration to that release is under way, what to fall back to follows: a process type that is set
+/// to 0 stops everywhere, and one that a single release is to fall back to gets the new count there.
 pub fn scaled(app: &App, patch: &ScalePatch, image: &Image) -> Result<App, ScaleRefusal> {
     let release = scale_target(app, patch.release)?;
     if let Some(migration) = &app.migration

@@ -192,7 +192,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_behave_like_sets(a in btree_set(1_u32..40, 0..24), b in btree_set(1_u32..40, 0..24), n in 0_u32..30) {
+        fn ranges_behave_like_sets(
+            a in btree_set(1_u32..40, 0..24),
+            b in btree_set(1_u32..40, 0..24),
+            n in 0_u32..30,
+        ) {
             let (left, right) = (set(&a), set(&b));
             prop_assert_eq!(slots(&left), a.clone());
             prop_assert_eq!(left.count() as usize, a.len());

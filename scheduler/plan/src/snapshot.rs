@@ -20,8 +20,9 @@ pub struct Snapshot {
     pub epoch: Epoch,
     /// Every app. Placements of an app that is not here stop.
     pub apps: Vec<AppState>,
-    /// The nodes that are known of. A node that is not here is one that has not been heard of since the control plane
-    /// began to listen: it keeps what is placed on it and gets nothing new, until it is listed as ready or as lost.
+    /// The nodes that are known of. A node that is not here is one that has not been heard of since the
+    /// control plane began to listen: it keeps what is placed on it and gets nothing new, until it is listed
+    /// as ready or as lost.
     pub nodes: Vec<NodeState>,
     /// Every placement.
     pub placements: Vec<Placement>,
@@ -69,8 +70,9 @@ pub enum Availability {
 pub struct Policy {
     /// How many times over a node's memory is promised.
     ///
-    /// The default is 4: a limit is the most an instance may use, and instances rarely use most of it (an idle one a
-    /// few MiB of 128). The engine enforces each limit, so that a wrong guess costs page-outs, never another app's data.
+    /// The default is 4: a limit is the most an instance may use, and instances rarely use most of it (an
+    /// idle one a few MiB of 128). The engine enforces each limit, so that a wrong guess costs page-outs,
+    /// never another app's data.
     pub memory_overcommit: u32,
     /// Most records that one plan changes; at most [`STEPS_MAX`].
     pub steps_max: usize,
@@ -88,8 +90,11 @@ impl Default for Policy {
 /// The instances that are running (ready), as ranges: 100,000 of one process type are a few numbers.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
-    running: BTreeMap<(AppName, ReleaseId, ProcessName), BTreeMap<Epoch, Vec<(u32, u32)>>>,
+    running: BTreeMap<(AppName, ReleaseId, ProcessName), ByEpoch>,
 }
+
+/// Ranges of slots by the epoch of their instances: of one slot an old and a new instance may run at once.
+type ByEpoch = BTreeMap<Epoch, Vec<(u32, u32)>>;
 
 impl Observed {
     /// Adds a running instance; cheapest in the order of slots.
@@ -145,7 +150,7 @@ impl Observed {
         let Some(epochs) = self.running.get(&(app.clone(), release, process.clone())) else {
             return SlotSet::default();
         };
-        let mut by_epoch: BTreeMap<Epoch, Vec<(u32, u32)>> = BTreeMap::new();
+        let mut by_epoch = ByEpoch::new();
         for range in placed {
             by_epoch
                 .entry(range.epoch)

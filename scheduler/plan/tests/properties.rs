@@ -1,192 +1,30 @@
 //! What every plan must be, whatever it is made from. Each property is a test with its sentence.
 
 mod cluster;
+mod generators;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use cluster::{Key, app, applied, image, node, run_all, turn};
+use cluster::{applied, run_all, turn};
+use generators::{Group, RELEASES, release, scale, snapshots};
 use gilliam_model::{
-    app::{App, Migration},
+    app::App,
     instance::{Epoch, InstanceId},
-    name::{AppName, NodeName, ProcessName},
-    placement::{Placement, ranges_of},
-    release::ReleaseId,
-    scale::Scale,
+    name::{NodeName, ProcessName},
+    placement::Placement,
 };
-use gilliam_plan::{AppState, Availability, NodeState, Observed, Plan, Policy, STEPS_MAX, Snapshot, plan};
-use proptest::{collection::vec, option, prelude::*, sample::subsequence};
+use gilliam_plan::{Availability, NodeState, Plan, Policy, STEPS_MAX, Snapshot, plan};
+use proptest::prelude::*;
 
-const PROCESSES: [&str; 2] = ["web", "worker"];
-/// Highest slot that a generated placement holds.
-const SLOTS: u32 = 9;
-const NODES: usize = 5;
-const RELEASES: u32 = 3;
 /// Snapshots that each property is tried on.
 const CASES: u32 = 1_000;
 
-type Group = (AppName, ReleaseId, ProcessName);
-
-fn release(n: u32) -> ReleaseId {
-    format!("v{n}").parse().expect("release")
+fn node<'a>(snapshot: &'a Snapshot, name: &NodeName) -> Option<&'a NodeState> {
+    snapshot.nodes.iter().find(|node| node.name == *name)
 }
 
-fn nodes() -> impl Strategy<Value = Vec<NodeState>> {
-    let state = prop_oneof![
-        6 => Just(Availability::Ready),
-        2 => Just(Availability::Draining),
-        2 => Just(Availability::Lost),
-    ];
-    let one = (state, 0_u32..14, 32_u64..800);
-    // Names that are not taken stand for nodes that have not been heard of.
-    (
-        vec(one, NODES),
-        subsequence((0..NODES).collect::<Vec<_>>(), 0..=NODES),
-    )
-        .prop_map(|(all, heard)| {
-            heard
-                .into_iter()
-                .map(|i| {
-                    let (state, slots, memory) = all[i];
-                    NodeState {
-                        state,
-                        ..node(&format!("n{i}"), slots, memory)
-                    }
-                })
-                .collect()
-        })
-}
-
-fn scale() -> impl Strategy<Value = Scale> {
-    vec(0_u32..8, PROCESSES.len()).prop_map(|counts| {
-        let mut scale = Scale::default();
-        for (process, count) in PROCESSES.iter().zip(counts) {
-            scale.set(process.parse().expect("name"), count);
-        }
-        scale
-    })
-}
-
-/// An app with three releases, of which some are scaled, and perhaps a migration to the last.
-fn app_state(name: &'static str, migrating: bool) -> impl Strategy<Value = AppState> {
-    let images = vec(
-        vec(option::weighted(0.9, 16_u64..600), PROCESSES.len()),
-        RELEASES as usize,
-    );
-    let scales = vec(option::of(scale()), RELEASES as usize);
-    (images, scales, any::<bool>(), any::<bool>()).prop_map(move |(images, scales, moves, proven)| {
-        let images = (1..).map(release).zip(images.into_iter().map(|memory| {
-            image(
-                PROCESSES
-                    .into_iter()
-                    .zip(memory)
-                    .filter_map(|(process, mib)| Some((process, mib?))),
-            )
-        }));
-        let mut app = App {
-            latest: Some(release(RELEASES)),
-            ..app(name)
-        };
-        let scales = (1..)
-            .map(release)
-            .zip(scales)
-            .filter_map(|(release, scale)| Some((release, scale?)));
-        app.scale = scales.filter(|(_, scale)| !scale.is_empty()).collect();
-        if migrating && moves {
-            let to = release(RELEASES);
-            let from: BTreeMap<ReleaseId, Scale> = app
-                .scale
-                .iter()
-                .filter(|(release, _)| **release != to)
-                .map(|(r, s)| (*r, s.clone()))
-                .collect();
-            app.scale.retain(|release, _| *release == to);
-            let fallback = if proven {
-                from.clone()
-            } else {
-                from.clone().into_iter().take(1).collect()
-            };
-            app.migration = Some(Migration {
-                to,
-                from,
-                fallback,
-                started_at: app.created_at,
-            });
-        }
-        AppState {
-            app,
-            images: images.collect(),
-        }
-    })
-}
-
-/// Placements that need not make sense: too many, too few, of apps that are gone, on any node.
-fn placements() -> impl Strategy<Value = Vec<Placement>> {
-    let slot = option::weighted(0.5, (0..NODES, 1_u64..4));
-    let group = (
-        prop_oneof![3 => Just("alpha"), 3 => Just("beta"), 1 => Just("gone")],
-        1..=RELEASES,
-        0..PROCESSES.len(),
-        vec(slot, SLOTS as usize),
-    );
-    vec(group, 0..6).prop_map(|groups| {
-        let mut records: BTreeMap<Key, Vec<(u32, Epoch)>> = BTreeMap::new();
-        let mut seen = BTreeSet::new();
-        for (app, n, process, slots) in groups {
-            if !seen.insert((app, n, process)) {
-                continue;
-            }
-            for (slot, (node, epoch)) in (1..)
-                .zip(slots)
-                .filter_map(|(slot, placed)| Some((slot, placed?)))
-            {
-                let node = format!("n{node}").parse().expect("name");
-                let key = (
-                    app.parse().expect("name"),
-                    release(n),
-                    PROCESSES[process].parse().expect("name"),
-                    node,
-                );
-                records.entry(key).or_default().push((slot, Epoch(epoch)));
-            }
-        }
-        let placement = |((app, release, process, node), slots)| Placement {
-            app,
-            release,
-            process,
-            node,
-            ranges: ranges_of(slots),
-        };
-        records.into_iter().map(placement).collect()
-    })
-}
-
-fn snapshots(migrating: bool) -> impl Strategy<Value = Snapshot> {
-    let runs = vec(proptest::bool::weighted(0.7), 6 * SLOTS as usize);
-    let steps_max = prop_oneof![4 => Just(STEPS_MAX), 1 => 1..6_usize];
-    let apps = (app_state("alpha", migrating), app_state("beta", migrating));
-    (nodes(), apps, placements(), runs, steps_max).prop_map(|(nodes, apps, placements, runs, steps_max)| {
-        let placed: Vec<InstanceId> = placements.iter().flat_map(Placement::instances).collect();
-        let running = placed
-            .iter()
-            .zip(runs.iter().cycle())
-            .filter(|(_, runs)| **runs)
-            .map(|(id, _)| id);
-        Snapshot {
-            epoch: Epoch(3),
-            apps: vec![apps.0, apps.1],
-            nodes,
-            observed: running.collect::<Observed>(),
-            placements,
-            policy: Policy {
-                memory_overcommit: 1,
-                steps_max,
-            },
-        }
-    })
-}
-
-fn state_of(snapshot: &Snapshot, node: &NodeName) -> Option<Availability> {
-    snapshot.nodes.iter().find(|n| n.name == *node).map(|n| n.state)
+fn state_of(snapshot: &Snapshot, name: &NodeName) -> Option<Availability> {
+    node(snapshot, name).map(|node| node.state)
 }
 
 fn memory_of(snapshot: &Snapshot, group: &Group) -> Option<u64> {
@@ -344,7 +182,7 @@ proptest! {
         let plan = plan(&snapshot);
         let placements = applied(&snapshot.placements, &plan);
         for step in plan.report.steps.iter().filter(|step| step.started > 0) {
-            let node = snapshot.nodes.iter().find(|node| node.name == step.node).expect("a node that is known");
+            let node = node(&snapshot, &step.node).expect("a node that is known");
             prop_assert_eq!(node.state, Availability::Ready);
             let (slots, bytes) = load(&snapshot, &placements, &node.name);
             prop_assert!(slots <= node.slots_max && bytes <= node.memory_bytes, "{} is overfull", node.name);
@@ -386,7 +224,8 @@ proptest! {
             }
         }
         for blocked in &plan.report.blocked {
-            *kept.entry((blocked.app.clone(), blocked.release, blocked.process.clone())).or_default() += blocked.count;
+            let group = (blocked.app.clone(), blocked.release, blocked.process.clone());
+            *kept.entry(group).or_default() += blocked.count;
         }
         prop_assert_eq!(kept, wanted(&snapshot));
     }
@@ -395,7 +234,8 @@ proptest! {
     #[test]
     fn no_other_node_was_better(snapshot in snapshots(false), count in 1_u32..30) {
         // One group is short of slots and everything else is as it should be.
-        let mut snapshot = Snapshot { policy: Policy { memory_overcommit: 1, steps_max: STEPS_MAX }, ..snapshot };
+        let policy = Policy { memory_overcommit: 1, steps_max: STEPS_MAX };
+        let mut snapshot = Snapshot { policy, ..snapshot };
         settle(&mut snapshot, 200);
         let Some(first) = snapshot.apps[0].app.scale.keys().next().copied() else { return Ok(()) };
         let web: ProcessName = "web".parse().expect("name");
@@ -409,10 +249,11 @@ proptest! {
         let Some(memory) = memory_of(&snapshot, &group) else { return Ok(()) };
         let rank = |node: &NodeState| {
             let own = placements.iter().filter(|p| p.node == node.name && self::group(p) == group);
-            (own.map(Placement::count).sum::<u32>(), load(&snapshot, &placements, &node.name).0, node.name.clone())
+            let own: u32 = own.map(Placement::count).sum();
+            (own, load(&snapshot, &placements, &node.name).0, node.name.clone())
         };
         for step in plan.report.steps.iter().filter(|step| step.started > 0) {
-            let chosen = snapshot.nodes.iter().find(|node| node.name == step.node).expect("known");
+            let chosen = node(&snapshot, &step.node).expect("known");
             let (own, all, name) = rank(chosen);
             let before_its_last = (own - 1, all - 1, name);
             for other in snapshot.nodes.iter().filter(|node| node.name != step.node) {
@@ -463,7 +304,8 @@ proptest! {
             let kept = running(&after, &group, &[None, Some(Availability::Ready)]);
             let before = running(&snapshot.placements, &group, &draining);
             let stays = running(&after, &group, &draining);
-            prop_assert!(stays >= before.min((want as usize).saturating_sub(kept)), "{group:?}: {stays} of {before}");
+            let needed = before.min((want as usize).saturating_sub(kept));
+            prop_assert!(stays >= needed, "{group:?}: {stays} of {before}");
         }
     }
 
@@ -482,7 +324,8 @@ proptest! {
     /// (10) A plan changes no more records than it may, and says when there is more to do.
     #[test]
     fn a_plan_is_of_bounded_size(snapshot in snapshots(true)) {
-        let whole = plan(&Snapshot { policy: Policy { steps_max: STEPS_MAX, ..snapshot.policy }, ..snapshot.clone() });
+        let policy = Policy { steps_max: STEPS_MAX, ..snapshot.policy };
+        let whole = plan(&Snapshot { policy, ..snapshot.clone() });
         let plan = plan(&snapshot);
         // A move changes two records, or it does not happen.
         prop_assert!(plan.placements.len() <= snapshot.policy.steps_max.max(2));
@@ -491,7 +334,8 @@ proptest! {
         prop_assert!(plan.report.deferred || plan == whole);
     }
 
-    /// (11) In a migration at most a quarter is on its way, and as many old ones stay as new ones are not ready.
+    /// (11) In a migration at most a quarter is on its way, and as many old ones stay as new ones are not
+    /// ready.
     #[test]
     fn a_migration_goes_at_its_rate(snapshot in snapshots(true)) {
         let alive = |placements: &[Placement], group: &Group| {
@@ -510,13 +354,16 @@ proptest! {
                 let (placed_before, ready) = alive(&snapshot.placements, &new);
                 let (placed, running) = alive(&after, &new);
                 let surge = (n.div_ceil(4)).max(1) as usize;
-                let started = slots(&after).iter().filter(|(slot, at)| slot.0 == new && at.1 == Epoch(4)).count();
-                prop_assert!(started == 0 || placed - running <= surge.max(placed_before - ready) + displaced(&snapshot, &new));
+                let now = snapshot.epoch.next();
+                let started = slots(&after).iter().any(|(slot, at)| slot.0 == new && at.1 == now);
+                let on_its_way = surge.max(placed_before - ready) + displaced(&snapshot, &new);
+                prop_assert!(!started || placed - running <= on_its_way);
                 for (old, scale) in &migration.from {
                     let old = (name.clone(), *old, process.clone());
-                    let stay = (scale.count(process) as usize * (*n as usize).saturating_sub(ready)).div_ceil(*n as usize);
+                    let (count, n) = (scale.count(process) as usize, *n as usize);
+                    let stay = (count * n.saturating_sub(ready)).div_ceil(n);
                     let (before, now) = (alive(&snapshot.placements, &old).0, alive(&after, &old).0);
-                    prop_assert!(now >= before.min(stay), "{old:?}: {now} of {before} stay, {stay} are needed");
+                    prop_assert!(now >= before.min(stay), "{old:?}: {now} of {before} stay");
                 }
             }
         }

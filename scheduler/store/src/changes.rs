@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use crate::Revision;
 
-/// Changed keys that are remembered: some hundreds of the largest commits, a few hundred KiB. A waiter that is further
-/// behind is woken at once.
+/// Changed keys that are remembered: some hundreds of the largest commits, a few hundred KiB. A waiter that
+/// is further behind is woken at once.
 const KEYS_REMEMBERED_MAX: usize = 16_384;
 
 /// The newest changes, and a wake-up for each.

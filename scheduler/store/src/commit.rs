@@ -8,7 +8,8 @@ use crate::Revision;
 
 /// Most checks and writes together in one commit: below etcd's 128 per transaction (`--max-txn-ops`).
 pub const COMMIT_OPERATIONS_MAX: usize = 120;
-/// Most bytes of keys and values together in one commit: below etcd's 1.5 MiB per request (`--max-request-bytes`).
+/// Most bytes of keys and values together in one commit: below etcd's 1.5 MiB per request
+/// (`--max-request-bytes`).
 pub const COMMIT_BYTES_MAX: usize = 1 << 20;
 /// Longest key: names of an app, a process type and a node, and a number, fit three times over.
 pub const KEY_BYTES_MAX: usize = 1 << 10;
@@ -122,8 +123,8 @@ pub enum CommitError {
         /// Why.
         reason: String,
     },
-    /// Writing failed half-way: after the next start it will have happened, or not. It was not acknowledged and must
-    /// not be; the store is read-only from now on.
+    /// Writing failed half-way: after the next start it will have happened, or not. It was not acknowledged
+    /// and must not be; the store is read-only from now on.
     #[error("it is not known whether the change was stored: {reason}")]
     OutcomeUnknown {
         /// What failed.

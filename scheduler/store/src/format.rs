@@ -29,7 +29,10 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// It was written by a newer gilliam.
-    #[error("the data folder {} has format {found}; this gilliam knows formats up to {known}", path.display())]
+    #[error(
+        "the data folder {} has format {found}; this gilliam knows formats up to {known}",
+        path.display()
+    )]
     NewerFormat {
         /// The format it has.
         found: u64,

@@ -1,21 +1,22 @@
 //! The revisioned key space that holds what users asked for and what the planner decided.
 //!
-//! In: keys with the values they should have, guarded by what their writer read. Out: the values under a prefix at
-//! one revision, and a wake-up when they change. [`records`] gives the keys their types.
+//! In: keys with the values they should have, guarded by what their writer read. Out: the values under a
+//! prefix at one revision, and a wake-up when they change. [`records`] gives the keys their types.
 //!
 //! ```text
-//! range(prefix) → (Revision, entries)      commit(checks, writes) → Revision      changed(prefix, after) → Revision
+//! range(prefix) → (Revision, entries) commit(checks, writes) → Revision changed(prefix, after) → Revision
 //! ```
 //!
-//! Two key spaces implement that face: one in memory, and one in a file ([`Store::open`]) whose writer is one thread
-//! that commits waiting requests together. A third, in etcd, takes the same three operations: it would be a variant of
-//! `Space` in this file and an `etcd` module beside `file`; the limits of a commit are etcd's already.
+//! Two key spaces implement that face: one in memory, and one in a file ([`Store::open`]) whose writer is one
+//! thread that commits waiting requests together. A third, in etcd, takes the same three operations: it would
+//! be a variant of `Space` in this file and an `etcd` module beside `file`; the limits of a commit are etcd's
+//! already.
 //!
 //! Invariant: what `commit` acknowledged is durable, and all of it or none of it happened.
 //! Invariant: revisions strictly grow, over restarts too; every commit that writes has its own.
 //! Invariant: what nodes observe (instance states, load) is never stored here.
-//! Invariant: after a write failed, nothing is written any more until the store is opened again: a failed `fsync`
-//! that is repeated may report a success that never happened.
+//! Invariant: after a write failed, nothing is written any more until the store is opened again: a failed
+//! `fsync` that is repeated may report a success that never happened.
 
 mod changes;
 mod commit;
@@ -56,8 +57,8 @@ impl Store {
 
     /// Opens the store in the folder `data`, or makes it there.
     ///
-    /// Blocks on file operations: meant for the start of a process. Errors: [`StoreError`]; in every one of them the
-    /// folder is as it was before.
+    /// Blocks on file operations: meant for the start of a process. Errors: [`StoreError`]; in every one of
+    /// them the folder is as it was before.
     pub fn open(data: &Path) -> Result<Self, StoreError> {
         Ok(Self {
             space: Arc::new(Space::File(file::FileSpace::open(data)?)),
@@ -88,12 +89,12 @@ impl Store {
 
     /// Does all of `writes` if every one of `checks` holds, else nothing; returns once that is durable.
     ///
-    /// Without writes it answers the revision at which the checks held. A caller that drops the future does not stop
-    /// a commit that has begun. Errors: [`CommitError`].
+    /// Without writes it answers the revision at which the checks held. A caller that drops the future does
+    /// not stop a commit that has begun. Errors: [`CommitError`].
     ///
     /// # Panics
-    /// When a key is not a path (`/…`), is longer than [`KEY_BYTES_MAX`], or is written twice: those are bugs of the
-    /// caller that no user's input can reach.
+    /// When a key is not a path (`/…`), is longer than [`KEY_BYTES_MAX`], or is written twice: those are bugs
+    /// of the caller that no user's input can reach.
     pub async fn commit(&self, checks: &[Check], writes: &[Write]) -> Result<Revision, CommitError> {
         commit::admit(checks, writes)?;
         match &*self.space {
@@ -104,9 +105,9 @@ impl Store {
 
     /// Waits until a key under `prefix` has changed after revision `after`; returns the revision of a change.
     ///
-    /// Only a wake-up: read the state again, and wait next from the revision of that reading. It may return without a
-    /// change when `after` is so old that the changes since are no longer known. It waits for ever on a store that has
-    /// become read-only.
+    /// Only a wake-up: read the state again, and wait next from the revision of that reading. It may return
+    /// without a change when `after` is so old that the changes since are no longer known. It waits for ever
+    /// on a store that has become read-only.
     pub async fn changed(&self, prefix: &str, after: Revision) -> Revision {
         match &*self.space {
             Space::Memory(memory) => memory.changes().changed(prefix, after).await,

@@ -35,7 +35,8 @@ impl<T> Stored<T> {
     }
 }
 
-/// Reads a record; `None` when there is none. [`RangeError::Corrupt`] names the key of one that cannot be read.
+/// Reads a record; `None` when there is none. [`RangeError::Corrupt`] names the key of one that cannot be
+/// read.
 pub async fn load<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Option<Stored<T>>, RangeError> {
     store.get(key).await?.1.map(decode).transpose()
 }

@@ -1,7 +1,8 @@
-//! A process that writes is killed (SIGKILL) at random moments, from the making of the file on: what it was told is
-//! stored is there afterwards, and nothing by halves.
+//! A process that writes is killed (SIGKILL) at random moments, from the making of the file on: what it was
+//! told is stored is there afterwards, and nothing by halves.
 //!
-//! The child is this test binary, run again for the one test `child`, with the folder in an environment variable.
+//! The child is this test binary, run again for the one test `child`, with the folder in an environment
+//! variable.
 
 use std::{
     collections::BTreeMap,

@@ -1,8 +1,9 @@
-//! Crashes, tried: a disk in memory that records what is written and synced, and rebuilds what a power cut at any
-//! moment could have left of it.
+//! Crashes, tried: a disk in memory that records what is written and synced, and rebuilds what a power cut at
+//! any moment could have left of it.
 //!
-//! The rule of the disk: what was written before a completed sync is there; of what was written after it, each write
-//! is there, or not, or in part, by whole sectors. Over that disk run the file's own tables, opened and committed to as in life.
+//! The rule of the disk: what was written before a completed sync is there; of what was written after it,
+//! each write is there, or not, or in part, by whole sectors. Over that disk run the file's own tables,
+//! opened and committed to as in life.
 
 use std::{
     collections::BTreeMap,
@@ -187,7 +188,8 @@ impl Random {
 
 type Contents = BTreeMap<String, (Revision, Vec<u8>)>;
 
-/// Opens the store on a disk. (That a new file is whole before it has its name is the business of `open::make`.)
+/// Opens the store on a disk. (That a new file is whole before it has its name is the business of
+/// `open::make`.)
 fn open(disk: &Disk) -> Tables {
     let database = builder()
         .create_with_backend(disk.clone())

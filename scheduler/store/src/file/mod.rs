@@ -1,8 +1,8 @@
 //! The key space in a file, by redb: B-trees, copied on write, committed in two phases.
 //!
-//! One thread writes ([`writer`]); it takes the requests that wait, does them in one transaction and answers each once
-//! that is durable, so that the cost of `fsync` is shared. Readings run beside it, on threads for blocking work, and
-//! see whole commits only.
+//! One thread writes ([`writer`]); it takes the requests that wait, does them in one transaction and answers
+//! each once that is durable, so that the cost of `fsync` is shared. Readings run beside it, on threads for
+//! blocking work, and see whole commits only.
 
 mod open;
 mod table;
@@ -26,7 +26,8 @@ use crate::{
     file::{open::FolderLock, tables::Tables},
 };
 
-/// Commits that may wait for the writer; one more waits in its caller. Several groups, so that the writer never idles.
+/// Commits that may wait for the writer; one more waits in its caller. Several groups, so that the writer
+/// never idles.
 const REQUESTS_WAITING_MAX: usize = 256;
 
 /// Entries in a file.

@@ -17,13 +17,15 @@ use crate::{RangeError, Revision, StoreError, Write, format, keys};
 
 /// The store's file in the data folder.
 const FILE_NAME: &str = "store.redb";
-/// What the file is called until it is whole: redb cannot open what a crash left of a file that it was making.
+/// What the file is called until it is whole: redb cannot open what a crash left of a file that it was
+/// making.
 const NEW_FILE_NAME: &str = "store.redb.new";
 /// Locked by who has the store open, before anything else is touched; never removed.
 const LOCK_NAME: &str = "lock";
 /// Version of the tables in the file ([`table`]).
 const LAYOUT: u64 = format::FORMAT;
-/// Pages that redb keeps in memory: the whole of a usual store, and a bound for an unusual one (its default is 1 GiB).
+/// Pages that redb keeps in memory: the whole of a usual store, and a bound for an unusual one (its default
+/// is 1 GiB).
 const CACHE_BYTES_MAX: usize = 64 << 20;
 
 /// The right to have a data folder's store open; ends when dropped, or with the process.

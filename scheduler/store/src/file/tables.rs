@@ -71,8 +71,8 @@ impl Tables {
 
     /// Does the commits of a group, each as if alone and in order, and makes them durable together.
     ///
-    /// Answers come only after that, refusals too: a check that was compared with a write of the same group says
-    /// nothing if that write is lost.
+    /// Answers come only after that, refusals too: a check that was compared with a write of the same group
+    /// says nothing if that write is lost.
     pub(super) fn commit_group(&self, commits: &[(&[Check], &[Write])]) -> Vec<Answer> {
         if let Some(reason) = self.failure() {
             return commits.iter().map(|_| Err(unavailable(&reason))).collect();
@@ -85,7 +85,7 @@ impl Tables {
             Err(failed) => failed,
         };
         let (GroupError::Before(reason) | GroupError::Unknown(reason)) = &failed;
-        tracing::error!(code = %Code::S10, reason, "writing to the store failed; it is read-only until it is opened again");
+        tracing::error!(code = %Code::S10, reason, "writing failed; the store is read-only until it is opened again");
         let reason = self.failure.get_or_init(|| reason.clone());
         let answer = |writes: &[Write]| match failed {
             GroupError::Unknown(_) if !writes.is_empty() => CommitError::OutcomeUnknown {
@@ -127,7 +127,8 @@ impl Tables {
     }
 }
 
-/// Begins a transaction that is durable, in two phases, when it is committed, and after which a crash needs no repair.
+/// Begins a transaction that is durable, in two phases, when it is committed, and after which a crash needs
+/// no repair.
 pub(super) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction

@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 
 use super::{Request, tables::Tables};
 
-/// Most commits in one transaction: beyond it, what the last adds to the wait of the first is more than an `fsync`.
+/// Most commits in one transaction: beyond it, what the last adds to the wait of the first is more than an
+/// `fsync`.
 const GROUP_REQUESTS_MAX: usize = 64;
 
 /// Does the requests that wait, together, until every handle of the store is gone.
