@@ -170,6 +170,8 @@ impl Ring {
             .take(lines_max);
         let mut lines: Vec<_> = newest_first.cloned().collect();
         lines.reverse();
+        // Nodes send their lines in batches, so those of two nodes arrive interleaved.
+        lines.sort_by_key(|line| line.at);
         lines
     }
 }
@@ -262,6 +264,23 @@ mod tests {
         assert_eq!(named("web.1"), ["web.1"]);
         assert_eq!(named("router"), ["router"]);
         assert!(named("gone").is_empty());
+    }
+
+    #[test]
+    fn lines_are_shown_in_the_order_of_time_and_then_of_arrival() {
+        let logs = Logs::default();
+        logs.open(&app("hello"));
+        for (second, text) in [(2, "c"), (1, "a"), (2, "d"), (1, "b")] {
+            let at = Timestamp::from_second(second).expect("an instant");
+            logs.append(LogLine {
+                at,
+                ..line("web.1", text)
+            });
+        }
+        assert_eq!(
+            texts(&logs.last(&app("hello"), &Source::Any, 9)),
+            ["a", "b", "c", "d"]
+        );
     }
 
     #[test]
