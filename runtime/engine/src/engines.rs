@@ -30,14 +30,20 @@ const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
 const MEMORY_GUARD_BYTES: u64 = 32 << 20;
 /// Address space of all pools together; x86-64 gives a process 128 TiB and the rest of the process needs some.
 const ADDRESS_SPACE_BYTES_MAX: u64 = 120 << 40;
-/// Dirty pages kept and zeroed by hand on reuse of a slot; beyond it they go back to the kernel. Halves a fresh instance.
-const KEEP_RESIDENT_BYTES: usize = 2 << 20;
+/// Dirty pages of a slot that are zeroed and kept for its next use; beyond it they go back to the kernel. This halves the
+/// cost of a fresh instance and keeps the kernel's memory lock out of it; a Rust guest dirties 40 to 100 KiB. Slots are
+/// reused last in, first out, so that what is kept follows the load, not the number of slots.
+const KEEP_RESIDENT_BYTES: usize = 1 << 20;
 /// Table elements in one table: Python's and JavaScript's need over 10,000.
 const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Core instances per pool slot: a Rust component has 3 or 4, one from Python 14.
 const CORE_INSTANCES_PER_SLOT: u32 = 16;
 /// Tables per pool slot.
 const TABLES_PER_SLOT: u32 = 3;
+/// Memory maps of one slot in use: two of its stack, four of its memory and image.
+const MAPS_PER_SLOT: u64 = 6;
+/// Memory maps that the rest of the process may need: code of components, commands, threads, the heap.
+const MAPS_BESIDE: u64 = 10_000;
 /// Frames in a trap's backtrace; enough to find the fault, small enough for a log line.
 const BACKTRACE_FRAMES_MAX: usize = 20;
 
@@ -74,6 +80,19 @@ pub enum EnginesError {
     AddressSpace {
         /// Slots asked for.
         slots: u64,
+    },
+    /// The kernel allows too few memory maps.
+    #[error(
+        "pools of {slots} slots need {needed} memory maps and the kernel allows {allowed}; \
+         raise vm.max_map_count or use fewer slots"
+    )]
+    Maps {
+        /// Slots asked for.
+        slots: u64,
+        /// Maps they may need.
+        needed: u64,
+        /// `vm.max_map_count`.
+        allowed: u64,
     },
     /// wasmtime refused the settings or the kernel refused the memory.
     #[error("cannot make the {kind} engine: {message}")]
@@ -155,6 +174,14 @@ impl Engines {
         if slots.saturating_mul(MEMORY_RESERVATION_BYTES + MEMORY_GUARD_BYTES) > ADDRESS_SPACE_BYTES_MAX {
             return Err(EnginesError::AddressSpace { slots });
         }
+        let needed = slots.saturating_mul(MAPS_PER_SLOT).saturating_add(MAPS_BESIDE);
+        if let Some(allowed) = maps_allowed().filter(|allowed| *allowed < needed) {
+            return Err(EnginesError::Maps {
+                slots,
+                needed,
+                allowed,
+            });
+        }
         Ok(Self(Arc::new(Inner {
             http_p2: kind_engine(Kind::HttpP2, config)?,
             p3: kind_engine(Kind::P3, config)?,
@@ -192,6 +219,15 @@ impl Engines {
 /// process with little address space.
 pub(crate) fn compiler(shape: Shape) -> wasmtime::Result<Engine> {
     Engine::new(&kind_config(Kind::of(shape)))
+}
+
+/// None where the kernel does not say; then the pools' own failure has to.
+fn maps_allowed() -> Option<u64> {
+    std::fs::read_to_string("/proc/sys/vm/max_map_count")
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 fn kind_engine(kind: Kind, config: &EnginesConfig) -> Result<KindEngine, EnginesError> {
@@ -287,4 +323,28 @@ fn pool(slots: u32) -> InstanceAllocationStrategy {
         .table_keep_resident(64 << 10)
         .pagemap_scan(Enabled::Auto);
     InstanceAllocationStrategy::Pooling(pool)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_that_cannot_fit_are_refused_before_they_are_made() {
+        let config = EnginesConfig {
+            http_p2_slots: 40_000,
+            ..EnginesConfig::default()
+        };
+        assert!(matches!(
+            Engines::new(&config),
+            Err(EnginesError::AddressSpace { slots: 42_000 })
+        ));
+    }
+
+    #[test]
+    fn code_depends_on_the_engine_and_on_nothing_that_changes() {
+        let settings = |kind| SettingsHash::of(&Engine::new(&kind_config(kind)).expect("engine"));
+        assert_eq!(settings(Kind::HttpP2), settings(Kind::HttpP2));
+        assert_ne!(settings(Kind::HttpP2), settings(Kind::P3));
+    }
 }

@@ -466,3 +466,39 @@ async fn headers_held_by_the_host_count_as_memory() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_0_3_handler_that_fails_gets_its_code() {
+    let handler = |body: &str| {
+        support::guest(
+            "http3",
+            &format!(
+                r#"(module
+                    (memory (export "memory") 1)
+                    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+                    (func $f (param i64) (call $f (local.get 0)))
+                    (func (export "[async-lift]wasi:http/handler@0.3.0#handle") (param i32) (result i32) {body})
+                    (func (export "[callback][async-lift]wasi:http/handler@0.3.0#handle")
+                        (param i32 i32 i32) (result i32) unreachable))"#
+            ),
+        )
+    };
+    for (body, code) in [
+        ("unreachable", Code::R23),
+        ("(loop (br 0)) unreachable", Code::R20),
+        ("(call $f (i64.const 0)) unreachable", Code::R21),
+        // Ends without having returned an answer.
+        ("(i32.const 0)", Code::R23),
+        (
+            "(loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable",
+            Code::R14,
+        ),
+    ] {
+        let (instance, mut log) = start(&loaded(&handler(body)), fuel(50_000_000)).await;
+        for _ in 0..2 {
+            assert_eq!(call_fails(&instance, "/").await.code, code, "{body}");
+        }
+        log.platform(code).await;
+        support::until("the lane ends", || instance.usage().in_flight == 0).await;
+    }
+}
