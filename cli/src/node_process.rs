@@ -114,14 +114,7 @@ impl NodeProcess {
             return None;
         }
         let pid = Pid::from_raw(i32::try_from(record.pid).ok()?)?;
-        let pidfd = AsyncFd::new(pidfd_open(pid, PidfdFlags::empty()).ok()?).ok()?;
-        Some(Self {
-            pidfd,
-            child: None,
-            pid,
-            started: Instant::now(),
-            http: record.http,
-        })
+        Self::watched(pid, record.http, None).ok()
     }
 
     /// A process with a thread that waits for its end.
@@ -174,16 +167,7 @@ impl NodeProcess {
             if let (Some(record), Some(pid)) =
                 (record, pid.and_then(|p| Pid::from_raw(i32::try_from(p).ok()?)))
             {
-                let pidfd =
-                    pidfd_open(pid, PidfdFlags::empty()).map_err(|e| NodeProcessError::Start(e.into()))?;
-                let pidfd = AsyncFd::new(pidfd).map_err(NodeProcessError::Start)?;
-                return Ok(Self {
-                    pidfd,
-                    child: Some(child),
-                    pid,
-                    started,
-                    http: record.http,
-                });
+                return Self::watched(pid, record.http, Some(child)).map_err(NodeProcessError::Start);
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -92,9 +92,10 @@ fn request_bodies_are_echoed_while_they_arrive_and_trailers_pass() {
             .expect("h2c");
         let driver = tokio::spawn(connection);
         let (tx, rx) = tokio::sync::mpsc::channel::<Result<hyper::body::Frame<Bytes>, std::io::Error>>(4);
-        let body = http_body_util::StreamBody::new(futures::stream::unfold(rx, |mut rx| async {
-            rx.recv().await.map(|frame| (frame, rx))
-        }));
+        let body =
+            http_body_util::StreamBody::new(Box::pin(futures::stream::unfold(rx, |mut rx| async move {
+                rx.recv().await.map(|frame| (frame, rx))
+            })));
         let request = hyper::Request::post("http://guestbook.localhost/trailers")
             .body(body)
             .expect("request");

@@ -28,7 +28,7 @@ fn a_killed_node_is_back_with_its_instances_while_the_control_plane_goes_on() {
     });
     wait_ok(&platform, "guestbook", "/");
     assert_eq!(platform.http(), http, "the ingress is back at its address");
-    platform.wait_ps("all to run again", |rows| {
+    platform.wait_ps("guestbook", "all to run again", |rows| {
         rows.len() == 3 && rows.iter().all(|r| r["state"] == "running")
     });
 }
@@ -49,7 +49,7 @@ fn a_killed_control_plane_leaves_the_node_serving_and_takes_it_back_without_a_re
         "the node outlives its control plane"
     );
     platform.up();
-    platform.wait_ps("the node to report its instances", |rows| {
+    platform.wait_ps("guestbook", "the node to report its instances", |rows| {
         rows.len() == 3 && rows.iter().all(|r| r["report"]["state"] == "running")
     });
     let (_, failures) = load.finish();
@@ -69,7 +69,7 @@ fn a_trapped_request_fails_alone_and_its_reason_is_shown() {
     let answer = get(&platform, "guestbook", "/trap");
     assert_eq!((answer.status, answer.code.as_deref()), (503, Some("H10")));
     assert_eq!(wait_ok(&platform, "guestbook", "/").status, 200);
-    platform.wait_ps("the reason in ps", |rows| {
+    platform.wait_ps("guestbook", "the reason in ps", |rows| {
         rows[0]["report"]["last_failure"]["code"] == "R23"
     });
     assert!(platform.run(&["ps", "--app", "guestbook"]).ok().contains("R23"));
@@ -85,7 +85,7 @@ fn an_exited_worker_is_started_again_with_a_growing_delay() {
     gilliam(&["create", "unwell"]).ok();
     gilliam(&["deploy"]).ok();
     gilliam(&["scale", "worker=1", "--no-wait"]).ok();
-    platform.wait_ps("two restarts and a delay", |rows| {
+    platform.wait_ps("unwell", "two restarts and a delay", |rows| {
         rows.first().is_some_and(|row| {
             row["state"] == "crashed"
                 && row["report"]["restarts"].as_u64() >= Some(2)
@@ -109,7 +109,7 @@ fn a_release_that_never_becomes_ready_leaves_the_old_one_running() {
     let deployed = platform.run_in(&project, &["deploy", "-m", "broken"]);
     let message = deployed.refused();
     assert!(message.contains("v2") && message.contains("v1"), "{message}");
-    platform.wait_ps("v1 alone to run", |rows| {
+    platform.wait_ps("guestbook", "v1 alone to run", |rows| {
         rows.len() == 2
             && rows
                 .iter()

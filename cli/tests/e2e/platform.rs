@@ -1,7 +1,7 @@
 //! A whole platform for one test: the built binary, its own data and home, every port chosen by the system.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Mutex,
@@ -223,12 +223,6 @@ impl Platform {
             self.run_in(&project, &[&["scale", "v1"], scale].concat()).ok();
         }
         project
-    }
-
-    /// The process id of `gilliam up`.
-    pub(crate) fn up_pid(&self) -> Pid {
-        let up = self.up.lock().expect("lock");
-        Pid::from_child(up.as_ref().expect("up runs"))
     }
 
     /// The process id of the node, from the file it writes.
