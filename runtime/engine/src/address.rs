@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-/// Special-purpose IPv4 blocks (IANA registry, RFC 6890): this network, private, shared (CGNAT), loopback, link-local with
-/// the metadata services, protocol assignments, documentation, 6to4 relays, benchmarking, multicast, reserved, broadcast.
+/// Special-purpose IPv4 blocks (IANA registry, RFC 6890): this network, private, shared (CGNAT), loopback,
+/// link-local with the metadata services, protocol assignments, documentation, 6to4 relays, benchmarking,
+/// multicast, reserved, broadcast.
 const SPECIAL_V4: &[Ipv4Net] = &[
     v4(0, 0, 0, 0, 8),
     v4(10, 0, 0, 0, 8),
@@ -26,11 +27,12 @@ const SPECIAL_V4: &[Ipv4Net] = &[
     v4(240, 0, 0, 0, 4),
 ];
 
-/// The only IPv6 block given out for global unicast. All of loopback, unique local, link-local, multicast, NAT64
-/// (64:ff9b::/96) and the IPv4-embedding forms of `::/8` lie outside.
+/// The only IPv6 block given out for global unicast. All of loopback, unique local, link-local, multicast,
+/// NAT64 (64:ff9b::/96) and the IPv4-embedding forms of `::/8` lie outside.
 const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
-/// Special-purpose blocks within it: protocol assignments with Teredo, documentation, 6to4 (embeds any IPv4 address).
+/// Special-purpose blocks within it: protocol assignments with Teredo, documentation, 6to4 (embeds any IPv4
+/// address).
 const SPECIAL_V6: &[Ipv6Net] = &[
     v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
     v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),

@@ -27,7 +27,8 @@ use wasmtime_wasi_http::WasiBody;
 
 use crate::{failure::Failure, ride::Ride};
 
-/// Longest time a guest may leave its response's body without a byte; apps that hold streams open send heartbeats.
+/// Longest time a guest may leave its response's body without a byte; apps that hold streams open send
+/// heartbeats.
 const BODY_IDLE_MAX: Duration = Duration::from_secs(55);
 
 /// A response's body broke off.
@@ -40,8 +41,8 @@ pub struct BodyError {
     pub message: String,
 }
 
-/// How a lane ended, as far as the response's body must know. Written before the store is dropped, because dropping the
-/// store closes the body's channel and would look like its regular end.
+/// How a lane ended, as far as the response's body must know. Written before the store is dropped, because
+/// dropping the store closes the body's channel and would look like its regular end.
 #[derive(Debug, Default)]
 pub(crate) struct LaneEnd {
     aborted: AtomicBool,

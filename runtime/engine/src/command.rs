@@ -1,7 +1,7 @@
 //! Instances that run a command to its end: workers, one-off runs, servers of their own.
 //!
-//! In flows a configuration, out flows one exit reason. A command runs on the guest threads for as long as it likes: its
-//! fuel is metered without bound, its CPU share and memory are limited.
+//! In flows a configuration, out flows one exit reason. A command runs on the guest threads for as long as
+//! it likes: its fuel is metered without bound, its CPU share and memory are limited.
 
 use std::{
     fmt,
@@ -39,7 +39,8 @@ pub enum ExitReason {
     },
     /// It was stopped before it ended by itself.
     Killed {
-        /// R12 when it had notice and did not end in time; none when it could not be given notice, or was killed outright.
+        /// R12 when it had notice and did not end in time; none when it could not be given notice, or was
+        /// killed outright.
         code: Option<Code>,
     },
 }
@@ -75,8 +76,8 @@ impl fmt::Debug for CommandInstance {
 }
 
 impl CommandInstance {
-    /// Starts the command on the guest threads. Fails with A422 for a bad configuration; whatever happens in the guest,
-    /// its instantiation included, is an exit reason.
+    /// Starts the command on the guest threads. Fails with A422 for a bad configuration; whatever happens
+    /// in the guest, its instantiation included, is an exit reason.
     pub fn start(loaded: &Loaded, config: InstanceConfig) -> Result<Self, StartError> {
         let shared = Shared::new(&loaded.0.engines, config)?;
         let (stop, stopped) = watch::channel(false);
@@ -122,8 +123,9 @@ impl CommandInstance {
         }
     }
 
-    /// Gives notice by ending its standard input, and waits up to `grace` for it to end; then kills it, with R12. One
-    /// that does not listen to its standard input cannot hear the notice and is killed at once.
+    /// Gives notice by ending its standard input, and waits up to `grace` for it to end; then kills it,
+    /// with R12. One that does not listen to its standard input cannot hear the notice and is killed at
+    /// once.
     pub async fn stop(&self, grace: Duration) -> ExitReason {
         self.stop.send_replace(true);
         let heard = self.notice.heard();
@@ -145,7 +147,8 @@ impl CommandInstance {
         self.kill.send_replace(true);
     }
 
-    /// What it uses and has used. Fuel is exact once it has ended; until then it is as of when the guest last waited.
+    /// What it uses and has used. Fuel is exact once it has ended; until then it is as of when the guest
+    /// last waited.
     pub fn usage(&self) -> Usage {
         self.shared.usage()
     }

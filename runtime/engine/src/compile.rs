@@ -1,13 +1,14 @@
 //! Compiling components, and sealing what was compiled.
 //!
-//! In flow a component's bytes, out flows compiled code; with a key, a sealed file that `load` accepts. The caller runs
-//! [`compile`] in a child process with limits on time and memory, for a crafted component can cost plenty of both, and
-//! seals what came back.
+//! In flow a component's bytes, out flows compiled code; with a key, a sealed file that `load` accepts. The
+//! caller runs [`compile`] in a child process with limits on time and memory, for a crafted component can
+//! cost plenty of both, and seals what came back.
 //!
-//! A sealed file is the compiled code (an ELF image, mapped as it is), then the hash of the engine settings it was made
-//! for, then a keyed BLAKE3 MAC over digest, settings, length and code.
+//! A sealed file is the compiled code (an ELF image, mapped as it is), then the hash of the engine settings
+//! it was made for, then a keyed BLAKE3 MAC over digest, settings, length and code.
 //!
-//! Invariant: compiled code is made by this function or not at all; nothing a user uploads is ever treated as such.
+//! Invariant: compiled code is made by this function or not at all; nothing a user uploads is ever treated
+//! as such.
 
 use std::{
     fmt,
@@ -22,7 +23,8 @@ use wasmtime::Engine;
 
 use crate::engines;
 
-/// What the MAC covers first, so that the key's other uses and later formats cannot be confused with this one.
+/// What the MAC covers first, so that the key's other uses and later formats cannot be confused with this
+/// one.
 const MAC_CONTEXT: &[u8] = b"gilliam compiled code, format 1";
 /// Bytes behind the code: settings hash and MAC.
 pub(crate) const TRAILER_BYTES: usize = 64;
@@ -81,7 +83,8 @@ pub enum SealError {
     },
 }
 
-/// Compiles a component for the engine of `shape`. Takes seconds of CPU and hundreds of megabytes for large components.
+/// Compiles a component for the engine of `shape`. Takes seconds of CPU and hundreds of megabytes for large
+/// components.
 pub fn compile(shape: Shape, component: &[u8]) -> Result<Vec<u8>, CompileError> {
     let engine = engines::compiler(shape).map_err(|error| CompileError::Setup(format!("{error:#}")))?;
     engine
@@ -89,7 +92,8 @@ pub fn compile(shape: Shape, component: &[u8]) -> Result<Vec<u8>, CompileError> 
         .map_err(|error| CompileError::Component(format!("{error:#}")))
 }
 
-/// The bytes that authenticate `code` as compiled for `artefact` under `key`: what follows the code in a sealed file.
+/// The bytes that authenticate `code` as compiled for `artefact` under `key`: what follows the code in a
+/// sealed file.
 pub fn seal(key: &CompileKey, artefact: &Artefact, code: &[u8]) -> Result<[u8; TRAILER_BYTES], SealError> {
     let engine =
         engines::compiler(artefact.shape).map_err(|error| SealError::Settings(format!("{error:#}")))?;
@@ -102,8 +106,8 @@ pub fn seal(key: &CompileKey, artefact: &Artefact, code: &[u8]) -> Result<[u8; T
     Ok(trailer)
 }
 
-/// Writes compiled code and its seal to `path`, atomically and durably, readable by the owner alone. The folder is the
-/// caller's: private (0700), on one file system.
+/// Writes compiled code and its seal to `path`, atomically and durably, readable by the owner alone. The
+/// folder is the caller's: private (0700), on one file system.
 pub fn write_sealed(
     path: &Path,
     key: &CompileKey,

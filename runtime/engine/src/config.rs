@@ -20,6 +20,7 @@ pub struct InstanceConfig {
     pub outbound: Vec<String>,
     /// The one TCP port it may listen on, for commands that serve.
     pub listen_port: Option<u16>,
-    /// Where its lines go. Lines that find the channel full are counted and dropped: a guest never waits for its log.
+    /// Where its lines go. Lines that find the channel full are counted and dropped: a guest never waits
+    /// for its log.
     pub log: mpsc::Sender<LogEntry>,
 }

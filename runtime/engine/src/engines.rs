@@ -1,9 +1,10 @@
 //! The engines of one process: which settings each kind of process gets, and why.
 //!
-//! This one file decides every wasmtime setting. In flows an [`EnginesConfig`], out flow engines with their linkers and
-//! the guest threads. It never looks at a component.
+//! This one file decides every wasmtime setting. In flows an [`EnginesConfig`], out flow engines with their
+//! linkers and the guest threads. It never looks at a component.
 //!
-//! Settings common to all engines, with the reason for each, are in `common`; what differs is in `kind_config`.
+//! Settings common to all engines, with the reason for each, are in `common`; what differs is in
+//! `kind_config`.
 
 use std::{fmt, num::NonZeroUsize, sync::Arc};
 
@@ -22,17 +23,20 @@ use crate::{
 
 /// Guest stack of one call: what real toolchains need (JavaScript and Python among them).
 const WASM_STACK_BYTES_MAX: usize = 512 << 10;
-/// Whole fiber: the guest's share and what host calls need on top. Host calls run on the fiber, so this is generous.
+/// Whole fiber: the guest's share and what host calls need on top. Host calls run on the fiber, so this is
+/// generous.
 const FIBER_STACK_BYTES: usize = 2 << 20;
 /// Address space of one linear memory: with the guard, 32-bit accesses need no bounds check.
 const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
 /// Guard behind each memory, for the static offsets of loads and stores.
 const MEMORY_GUARD_BYTES: u64 = 32 << 20;
-/// Address space of all pools together; x86-64 gives a process 128 TiB and the rest of the process needs some.
+/// Address space of all pools together; x86-64 gives a process 128 TiB and the rest of the process needs
+/// some.
 const ADDRESS_SPACE_BYTES_MAX: u64 = 120 << 40;
-/// Dirty pages of a slot that are zeroed and kept for its next use; beyond it they go back to the kernel. This halves the
-/// cost of a fresh instance and keeps the kernel's memory lock out of it; a Rust guest dirties 40 to 100 KiB. Slots are
-/// reused last in, first out, so that what is kept follows the load, not the number of slots.
+/// Dirty pages of a slot that are zeroed and kept for its next use; beyond it they go back to the kernel.
+/// This halves the cost of a fresh instance and keeps the kernel's memory lock out of it; a Rust guest
+/// dirties 40 to 100 KiB. Slots are reused last in, first out, so that what is kept follows the load, not
+/// the number of slots.
 const KEEP_RESIDENT_BYTES: usize = 1 << 20;
 /// Table elements in one table: Python's and JavaScript's need over 10,000.
 const TABLE_ELEMENTS_MAX: usize = 20_000;
@@ -50,7 +54,8 @@ const BACKTRACE_FRAMES_MAX: usize = 20;
 /// Sizes that depend on the machine.
 #[derive(Debug, Clone)]
 pub struct EnginesConfig {
-    /// Lanes of 0.2 http at once in the whole process. A slot costs two memory maps and 4 GiB of address space.
+    /// Lanes of 0.2 http at once in the whole process. A slot costs two memory maps and 4 GiB of address
+    /// space.
     pub http_p2_slots: u32,
     /// Lanes and commands of 0.3 at once in the whole process.
     pub p3_slots: u32,
@@ -117,8 +122,8 @@ pub(crate) enum Kind {
     HttpP2,
     /// Everything of 0.3: a pool with component-model async.
     P3,
-    /// 0.2 commands: allocated on demand. The slab for great numbers of small commands becomes a kind of its own here:
-    /// own memory and stack creators, no copy-on-write, 64 MiB slots, 256 KiB stacks.
+    /// 0.2 commands: allocated on demand. The slab for great numbers of small commands becomes a kind of
+    /// its own here: own memory and stack creators, no copy-on-write, 64 MiB slots, 256 KiB stacks.
     CommandP2,
 }
 
@@ -168,7 +173,8 @@ impl fmt::Debug for Engines {
 }
 
 impl Engines {
-    /// Makes the engines and starts the guest threads. Takes about a tenth of a second: the pools reserve their slots.
+    /// Makes the engines and starts the guest threads. Takes about a tenth of a second: the pools reserve
+    /// their slots.
     pub fn new(config: &EnginesConfig) -> Result<Self, EnginesError> {
         let slots = u64::from(config.http_p2_slots) + u64::from(config.p3_slots);
         if slots.saturating_mul(MEMORY_RESERVATION_BYTES + MEMORY_GUARD_BYTES) > ADDRESS_SPACE_BYTES_MAX {
@@ -192,8 +198,8 @@ impl Engines {
         })))
     }
 
-    /// The name of the file that holds a component's compiled code: it changes with the component, the engine's settings
-    /// and the version of wasmtime, so a stale file is never found.
+    /// The name of the file that holds a component's compiled code: it changes with the component, the
+    /// engine's settings and the version of wasmtime, so a stale file is never found.
     pub fn cache_file_name(&self, shape: Shape, digest: &Digest) -> String {
         compile::file_name(digest, &self.kind(shape).settings)
     }
@@ -215,8 +221,8 @@ impl Engines {
     }
 }
 
-/// An engine that compiles for `shape` and never runs anything: the same settings, but no pool, so that it fits a child
-/// process with little address space.
+/// An engine that compiles for `shape` and never runs anything: the same settings, but no pool, so that it
+/// fits a child process with little address space.
 pub(crate) fn compiler(shape: Shape) -> wasmtime::Result<Engine> {
     Engine::new(&kind_config(Kind::of(shape)))
 }
@@ -286,12 +292,14 @@ fn common() -> Config {
     config.guard_before_linear_memory(true);
     // A clean image is mapped, not copied: large language runtimes share their pages.
     config.memory_init_cow(true);
-    // No core dump on a trap, for it would hold the guest's secrets: that feature of wasmtime is not even compiled in.
+    // No core dump on a trap, for it would hold the guest's secrets: that feature of wasmtime is not even
+    // compiled in.
     config.wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX));
     // Never decided by an environment variable.
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
-    // Proposals with young code in the engine, or with a way around the limits. Their support is compiled in, because
-    // an engine without it can be aborted by a crafted module; here they are refused at validation.
+    // Proposals with young code in the engine, or with a way around the limits. Their support is compiled
+    // in, because an engine without it can be aborted by a crafted module; here they are refused at
+    // validation.
     config.wasm_threads(false);
     config.wasm_shared_everything_threads(false);
     config.shared_memory(false);

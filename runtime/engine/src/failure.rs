@@ -1,6 +1,7 @@
 //! From whatever went wrong in a guest to one code of the catalogue.
 //!
-//! In flow wasmtime's errors, out flow a code and a message for people, with the wasm backtrace where there is one.
+//! In flow wasmtime's errors, out flow a code and a message for people, with the wasm backtrace where there
+//! is one.
 
 use gilliam_model::code::Code;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace, component::ResourceTableError};
@@ -22,8 +23,8 @@ pub(crate) struct Failure {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code} {}: {message}", code.title())]
 pub struct CallError {
-    /// H11 backlog, H12 timeout, H13 no response, H17 malformed response, H26 malformed request, R14 and R15 memory, R20 fuel,
-    /// R21 stack, R22 host resource, R23 trap, R99 platform.
+    /// H11 backlog, H12 timeout, H13 no response, H17 malformed response, H26 malformed request, R14 and
+    /// R15 memory, R20 fuel, R21 stack, R22 host resource, R23 trap, R99 platform.
     pub code: Code,
     /// What happened, for people; with the wasm backtrace of a trap.
     pub message: String,
@@ -33,7 +34,8 @@ pub struct CallError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code} {}: {message}", code.title())]
 pub struct StartError {
-    /// R10 boot timeout, R14 memory, R20 fuel, R21 stack, R22 host resource, R23 trap, A422 configuration, R99 platform.
+    /// R10 boot timeout, R14 memory, R20 fuel, R21 stack, R22 host resource, R23 trap, A422 configuration,
+    /// R99 platform.
     pub code: Code,
     /// What happened, for people; with the wasm backtrace of a trap.
     pub message: String,
@@ -47,7 +49,8 @@ impl Failure {
         }
     }
 
-    /// `memory_refused` says that the guest ran into its memory limit before: then that is the cause of its trap.
+    /// `memory_refused` says that the guest ran into its memory limit before: then that is the cause of its
+    /// trap.
     pub(crate) fn of(error: &wasmtime::Error, memory_refused: bool) -> Self {
         let code = code_of(error, memory_refused);
         let mut message = error.root_cause().to_string();

@@ -1,10 +1,11 @@
 //! Outbound grants: which hosts an instance may call.
 //!
-//! In flows Spin's spelling (`https://api.example.com`, `https://*.example.com:8443`, `http://127.0.0.1:9000`, `*://*:*`), out
-//! flow verdicts on requests and addresses. Pure.
+//! In flows Spin's spelling (`https://api.example.com`, `https://*.example.com:8443`,
+//! `http://127.0.0.1:9000`, `*://*:*`), out flow verdicts on requests and addresses. Pure.
 //!
-//! Invariant: an address that is not public is allowed only by a grant that names that very address (or `localhost`, for
-//! loopback), never by a name or wildcard: whoever controls a name controls what it resolves to.
+//! Invariant: an address that is not public is allowed only by a grant that names that very address (or
+//! `localhost`, for loopback), never by a name or wildcard: whoever controls a name controls what it
+//! resolves to.
 
 use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 

@@ -2,7 +2,8 @@
 //!
 //! In flow an instance's shared parts, out flow stores ready to instantiate in, with every cap set.
 //!
-//! Invariant: everything a guest can see comes from its [`InstanceConfig`]; nothing is inherited from the host.
+//! Invariant: everything a guest can see comes from its [`InstanceConfig`]; nothing is inherited from the
+//! host.
 
 use std::{sync::Arc, time::Instant};
 
@@ -130,7 +131,8 @@ impl Shared {
         let grants = self.outbound.grants();
         wasi.allow_udp(false);
         wasi.allow_tcp(self.listen_port.is_some() || !grants.is_empty());
-        // Names are looked up by the host's resolver, which knows internal names too: only where any host is granted.
+        // Names are looked up by the host's resolver, which knows internal names too: only where any host
+        // is granted.
         wasi.allow_ip_name_lookup(grants.iter().any(Grant::is_any_host));
         let shared = self.clone();
         wasi.socket_addr_check(move |address, reason| {
@@ -266,8 +268,8 @@ pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Gue
     Ok(linker)
 }
 
-/// Puts functions of ours before the two with which guests wait: a store is out of reach while its guest runs, except in
-/// host calls, and a guest that has not ended has to wait at some time.
+/// Puts functions of ours before the two with which guests wait: a store is out of reach while its guest
+/// runs, except in host calls, and a guest that has not ended has to wait at some time.
 fn probe_waits(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     let mut poll = linker.instance("wasi:io/poll@0.2.12")?;
     poll.func_wrap_async(

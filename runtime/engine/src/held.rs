@@ -1,9 +1,12 @@
-//! What the host holds for a guest beyond its memories: headers and pieces of bodies, charged to its memory limit.
+//! What the host holds for a guest beyond its memories: headers and pieces of bodies, charged to its memory
+//! limit.
 //!
-//! Guests can make the host keep data in thousands of handles, each within its own cap. Functions of ours stand before the
-//! imports that hand data over; after so many bytes they add up what the store's table really holds, and charge it.
+//! Guests can make the host keep data in thousands of handles, each within its own cap. Functions of ours
+//! stand before the imports that hand data over; after so many bytes they add up what the store's table
+//! really holds, and charge it.
 //!
-//! Invariant: what is held uncharged stays below [`UNCHARGED_BYTES_MAX`] or a quarter of what is charged, and one call.
+//! Invariant: what is held uncharged stays below [`UNCHARGED_BYTES_MAX`] or a quarter of what is charged,
+//! and one call.
 
 use wasmtime::{
     StoreContextMut,
@@ -18,7 +21,8 @@ use wasmtime_wasi_http::{
 
 use crate::guest::{BODY_CHUNK_BYTES_MAX, Guest};
 
-/// Bytes handed over before the table is looked through again; below it, ordinary requests never pay for that.
+/// Bytes handed over before the table is looked through again; below it, ordinary requests never pay for
+/// that.
 const UNCHARGED_BYTES_MAX: u64 = 256 << 10;
 /// What one header costs beyond its name and value.
 const HEADER_BYTES: u64 = 64;

@@ -1,8 +1,8 @@
 //! Instances that serve http requests.
 //!
-//! In flow requests, out flow responses; each request runs in a lane of its own, at most `concurrency_max` at once, and at
-//! most `backlog_max` wait in front. A request's first slice runs where it arrived; what does not end there moves to the
-//! guest threads.
+//! In flow requests, out flow responses; each request runs in a lane of its own, at most `concurrency_max`
+//! at once, and at most `backlog_max` wait in front. A request's first slice runs where it arrived; what
+//! does not end there moves to the guest threads.
 //!
 //! Invariant: `call` returns within `request_ms_max`, whatever the guest does.
 //! Invariant: a request that is given up (dropped call, dropped body, deadline) ends its guest.
@@ -41,8 +41,8 @@ use crate::{
 
 /// How long a guest may go on after its response's body has ended.
 const LINGER_MAX: Duration = Duration::from_secs(10);
-/// CPU time of a first slice that is short enough to run where the request arrived; fuel bounds it to a tenth of this,
-/// unless the guest spends its fuel on costly host calls or bulk operations.
+/// CPU time of a first slice that is short enough to run where the request arrived; fuel bounds it to a
+/// tenth of this, unless the guest spends its fuel on costly host calls or bulk operations.
 const FIRST_SLICE_MAX: Duration = Duration::from_millis(1);
 /// Requests that go straight to the guest threads after one whose first slice was too long.
 const FIRST_SLICE_PENALTY: u32 = 200;
@@ -75,8 +75,9 @@ impl fmt::Debug for HttpInstance {
 }
 
 impl HttpInstance {
-    /// Boots the component once, on the guest threads, and keeps that lane for the first request. Fails with R10 after
-    /// `boot_ms_max`, with the guest's own failure when it traps or is refused memory, with A422 for a bad configuration.
+    /// Boots the component once, on the guest threads, and keeps that lane for the first request. Fails
+    /// with R10 after `boot_ms_max`, with the guest's own failure when it traps or is refused memory, with
+    /// A422 for a bad configuration.
     pub async fn start(loaded: &Loaded, config: InstanceConfig) -> Result<Self, StartError> {
         let shared = Shared::new(&loaded.0.engines, config)?;
         let boot = {
@@ -112,8 +113,8 @@ impl HttpInstance {
         })
     }
 
-    /// Serves one request. The response's extensions hold its [`RequestUsage`]. Must run within a tokio runtime. Dropping
-    /// the future or the response's body ends the guest.
+    /// Serves one request. The response's extensions hold its [`RequestUsage`]. Must run within a tokio
+    /// runtime. Dropping the future or the response's body ends the guest.
     pub async fn call<B>(&self, request: http::Request<B>) -> Result<http::Response<ResponseBody>, CallError>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -246,8 +247,8 @@ impl Drop for HttpInstance {
     }
 }
 
-/// As many lanes as the memory limit has room for, each at the size it has after its boot: a request then waits for a lane
-/// instead of failing for want of memory.
+/// As many lanes as the memory limit has room for, each at the size it has after its boot: a request then
+/// waits for a lane instead of failing for want of memory.
 fn lanes_max(shared: &Shared, lane_bytes: u64) -> u32 {
     let room = shared.limits.memory_bytes_max / lane_bytes.max(1);
     u32::try_from(room)

@@ -1,7 +1,7 @@
 //! What a component is, found from its bytes.
 //!
-//! In flow bytes that anybody may have made, out flow its shape, its imports and exports, and which imports the platform
-//! lacks. Nothing is compiled or run.
+//! In flow bytes that anybody may have made, out flow its shape, its imports and exports, and which imports
+//! the platform lacks. Nothing is compiled or run.
 
 use gilliam_model::image::Shape;
 use wasmparser::{Encoding, Parser, Payload};
@@ -36,7 +36,8 @@ pub struct ComponentFacts {
 pub struct Import {
     /// Its full name: `wasi:http/types@0.2.3`.
     pub name: String,
-    /// The versions of its package that the platform offers, when the import cannot be met; empty for an unknown package.
+    /// The versions of its package that the platform offers, when the import cannot be met; empty for an
+    /// unknown package.
     pub missing: Option<Vec<&'static str>>,
 }
 
@@ -54,8 +55,8 @@ pub enum InspectError {
     Malformed(String),
     /// None of the exports that make a process.
     #[error(
-        "the component exports none of wasi:http/incoming-handler@0.2, wasi:http/handler@0.3 and wasi:cli/run; \
-         it exports {exports}"
+        "the component exports none of wasi:http/incoming-handler@0.2, wasi:http/handler@0.3 and \
+         wasi:cli/run; it exports {exports}"
     )]
     NoShape {
         /// What it exports.

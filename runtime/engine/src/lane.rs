@@ -2,9 +2,10 @@
 //!
 //! In flows a request, out flow its head, its body's frames, and the lane itself if it may serve again.
 //!
-//! Both 0.2 and 0.3 go through here, so that fuel, CPU time, cancellation and memory are accounted per request in the same
-//! way. wasmtime-wasi-http's `ProxyHandler` is not used: it drives its stores itself, so a request in it can be neither
-//! throttled nor cancelled, and several in one store cannot be told apart in fuel.
+//! Both 0.2 and 0.3 go through here, so that fuel, CPU time, cancellation and memory are accounted per
+//! request in the same way. wasmtime-wasi-http's `ProxyHandler` is not used: it drives its stores itself,
+//! so a request in it can be neither throttled nor cancelled, and several in one store cannot be told apart
+//! in fuel.
 //!
 //! Invariant: a lane that failed, or whose request was cancelled, is dropped with its store.
 
@@ -32,7 +33,8 @@ use crate::{
 
 /// Requests one 0.3 lane serves before it is replaced: leaks end, and the cost of a fresh one is spread thin.
 const P3_USES_MAX: u32 = 128;
-/// Requests one 0.2 lane serves: one, for isolation between requests. Reuse by the app's wish changes this number.
+/// Requests one 0.2 lane serves: one, for isolation between requests. Reuse by the app's wish changes this
+/// number.
 const P2_USES_MAX: u32 = 1;
 
 /// How often a lane asks again for a slot of a full pool: slots are freed in less time than this under load.
@@ -89,8 +91,8 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    /// Instantiates the component. Its start code burns fuel of a budget of its own, as large as a request's. While the
-    /// whole process has no slot free it waits; the caller's deadline bounds that.
+    /// Instantiates the component. Its start code burns fuel of a budget of its own, as large as a
+    /// request's. While the whole process has no slot free it waits; the caller's deadline bounds that.
     pub(crate) async fn boot(loaded: &Loaded, shared: &Arc<Shared>) -> Result<Self, Failure> {
         loop {
             let mut store = guest::store(loaded.engine(), shared, None);

@@ -1,15 +1,20 @@
 //! The engine: component bytes, limits and environment in, a running instance out.
 //!
-//! In flows a component's bytes (`inspect`, `compile`), its compiled code (`load`), an [`InstanceConfig`] and requests;
-//! out flow responses, log entries, usage figures and one typed failure for whatever went wrong. What runs where:
+//! In flows a component's bytes (`inspect`, `compile`), its compiled code (`load`), an [`InstanceConfig`]
+//! and requests; out flow responses, log entries, usage figures and one typed failure for whatever went
+//! wrong. What runs where:
 //!
-//! - [`Engines`] holds one wasmtime engine per kind of process and the guest threads; `engines.rs` decides every setting.
-//! - [`HttpInstance`] serves requests, each in a lane (a store) of its own; [`CommandInstance`] runs a command to its end.
+//! - [`Engines`] holds one wasmtime engine per kind of process and the guest threads; `engines.rs` decides
+//!   every setting.
+//! - [`HttpInstance`] serves requests, each in a lane (a store) of its own; [`CommandInstance`] runs a
+//!   command to its end.
 //! - A guest's first slice may run on the caller's thread; all that follows runs on the guest threads.
 //!
-//! Invariant: this crate knows no node, no app and no control plane; it reads no environment variable and has no globals.
+//! Invariant: this crate knows no node, no app and no control plane; it reads no environment variable and
+//! has no globals.
 //! Invariant: a store is dropped after any trap, timeout, cancel or panic, never reused.
-//! Invariant: a guest gets what its configuration names and nothing else: no host environment, files or sockets.
+//! Invariant: a guest gets what its configuration names and nothing else: no host environment, files or
+//! sockets.
 //! Invariant: unsafe code is in `load.rs` alone.
 
 mod address;

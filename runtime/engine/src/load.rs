@@ -2,10 +2,11 @@
 //!
 //! In flow a sealed file and the key, out flows a component linked against its engine's host functions.
 //!
-//! What is authenticated is what is mapped: the file is opened once, read through that descriptor to verify its MAC, and
-//! mapped through the same descriptor (`/proc/self/fd`), so a swapped path changes nothing. Between the two, and for as long
-//! as it is mapped, only a process of the node's own user could alter the file: it must be a regular file of that user
-//! which nobody may write, and `write_sealed` makes it so and never touches it again.
+//! What is authenticated is what is mapped: the file is opened once, read through that descriptor to verify
+//! its MAC, and mapped through the same descriptor (`/proc/self/fd`), so a swapped path changes nothing.
+//! Between the two, and for as long as it is mapped, only a process of the node's own user could alter the
+//! file: it must be a regular file of that user which nobody may write, and `write_sealed` makes it so and
+//! never touches it again.
 
 use std::{
     fmt,
@@ -114,7 +115,8 @@ impl Loaded {
     }
 }
 
-/// Verifies and maps compiled code. Reads the whole file once (about 1 GB/s and more): run it where blocking is allowed.
+/// Verifies and maps compiled code. Reads the whole file once (about 1 GB/s and more): run it where
+/// blocking is allowed.
 pub fn load(
     engines: &Engines,
     artefact: &Artefact,
@@ -203,9 +205,9 @@ fn verify(
 )]
 fn map(engine: &Engine, file: &File) -> wasmtime::Result<Component> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    // SAFETY: `deserialize_file` needs a file that `precompile_component` made and that does not change while it is
-    // mapped. `verify` has just checked a MAC over the content of this very descriptor's file under a key that only this
-    // node has, which `seal` gives to nothing but compiled code; the file is this user's and writable by nobody, and the
-    // path names the descriptor, not a name in a folder.
+    // SAFETY: `deserialize_file` needs a file that `precompile_component` made and that does not change
+    // while it is mapped. `verify` has just checked a MAC over the content of this very descriptor's file
+    // under a key that only this node has, which `seal` gives to nothing but compiled code; the file is
+    // this user's and writable by nobody, and the path names the descriptor, not a name in a folder.
     unsafe { Component::deserialize_file(engine, path) }
 }

@@ -1,6 +1,7 @@
 //! Lines of one instance on their way out: cut, limited in rate, never in the guest's way.
 //!
-//! In flow bytes of stdout and stderr and the platform's own remarks, out flow [`LogEntry`]s on a bounded channel.
+//! In flow bytes of stdout and stderr and the platform's own remarks, out flow [`LogEntry`]s on a bounded
+//! channel.
 //!
 //! Invariant: nothing here waits, and nothing grows beyond one line per stream and store.
 //! Invariant: only the platform can make a platform entry.
@@ -40,8 +41,8 @@ pub enum EntryStream {
 pub struct LogEntry {
     /// Where it came from.
     pub stream: EntryStream,
-    /// The text without its line end, at most 8 KiB, valid UTF-8, without NUL. It may hold control characters: whoever
-    /// prints it to a terminal neutralises them.
+    /// The text without its line end, at most 8 KiB, valid UTF-8, without NUL. It may hold control
+    /// characters: whoever prints it to a terminal neutralises them.
     pub text: String,
 }
 
@@ -139,7 +140,8 @@ impl LogGate {
         self.send(EntryStream::Platform(code), text);
     }
 
-    /// Says how many lines were dropped, unless that was said within the last second: called when a lane ends.
+    /// Says how many lines were dropped, unless that was said within the last second: called when a lane
+    /// ends.
     pub(crate) fn settle(&self) {
         let dropped = self
             .state
@@ -214,7 +216,8 @@ impl Drop for LogGate {
 }
 
 impl State {
-    /// Lines dropped since that was last said; none within a second of it, so that remarks are no flood themselves.
+    /// Lines dropped since that was last said; none within a second of it, so that remarks are no flood
+    /// themselves.
     fn unsaid(&mut self, now: Instant) -> u64 {
         if self.dropped == 0
             || self

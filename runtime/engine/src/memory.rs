@@ -1,6 +1,7 @@
 //! The memory limit: the sum of linear memories and tables over all lanes of an instance.
 //!
-//! In flow the growths that wasmtime asks about, out flows a yes or a no. A refused growth is -1 to the guest and R14 in the log.
+//! In flow the growths that wasmtime asks about, out flows a yes or a no. A refused growth is -1 to the
+//! guest and R14 in the log.
 
 use std::sync::{
     Arc,

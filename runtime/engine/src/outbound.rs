@@ -1,10 +1,11 @@
 //! Outgoing requests of guests, 0.2 and 0.3 alike.
 //!
-//! In flows a request that a guest wants to send, out flows its response or a typed error. Each request is checked against
-//! the grants, its host is resolved once, every address is vetted, and the connection goes to a vetted address and no other.
+//! In flows a request that a guest wants to send, out flows its response or a typed error. Each request is
+//! checked against the grants, its host is resolved once, every address is vetted, and the connection goes
+//! to a vetted address and no other.
 //!
-//! Invariant: no connection is made to an address that a grant does not reach; redirects are the guest's to follow, and
-//! each of them comes through here again.
+//! Invariant: no connection is made to an address that a grant does not reach; redirects are the guest's to
+//! follow, and each of them comes through here again.
 //! Invariant: each step has a deadline, and connections open at once are bounded.
 
 use std::{
@@ -357,7 +358,8 @@ impl Progress {
     }
 }
 
-/// A response's body that ends with an error when nothing comes for too long, and holds its connection until it ends.
+/// A response's body that ends with an error when nothing comes for too long, and holds its connection
+/// until it ends.
 struct TimedBody {
     incoming: hyper::body::Incoming,
     between_bytes: Duration,

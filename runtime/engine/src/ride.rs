@@ -1,9 +1,11 @@
 //! The first short slices of a request, run where it arrived.
 //!
-//! In flows a request's task, polled by whoever waits for its head or its body's frames; out goes the task to the guest
-//! threads, once it has had its share of the caller's thread. Short requests pay no hand-over between threads this way.
+//! In flows a request's task, polled by whoever waits for its head or its body's frames; out goes the task
+//! to the guest threads, once it has had its share of the caller's thread. Short requests pay no hand-over
+//! between threads this way.
 //!
-//! Invariant: a task gets at most [`RIDE_CPU_MAX`] and one slice more of the caller's thread, all polls together.
+//! Invariant: a task gets at most [`RIDE_CPU_MAX`] and one slice more of the caller's thread, all polls
+//! together.
 
 use std::{
     fmt,
@@ -19,8 +21,9 @@ use crate::usage::RequestUsage;
 
 /// CPU time a request may have on the caller's thread; a slice of fuel is 40 to 100 µs.
 const RIDE_CPU_MAX: Duration = Duration::from_micros(150);
-/// Polls on the caller's thread: a small response takes three to five. A consumer that stalls stops polling; it must not
-/// do so with the guest still on board, out of reach of deadlines, and servers buffer more than this many frames.
+/// Polls on the caller's thread: a small response takes three to five. A consumer that stalls stops
+/// polling; it must not do so with the guest still on board, out of reach of deadlines, and servers buffer
+/// more than this many frames.
 const RIDE_POLLS_MAX: u32 = 6;
 
 /// A request's task while the caller polls it. Dropping it with the task ends the guest.

@@ -1,6 +1,7 @@
 //! Plain TCP sockets of guests: which addresses, and how many.
 //!
-//! In flow an instance's one port and its grants, out flow verdicts on addresses and a cap on sockets. UDP is denied.
+//! In flow an instance's one port and its grants, out flow verdicts on addresses and a cap on sockets. UDP
+//! is denied.
 //!
 //! Invariant: a guest listens on its one port and nowhere else, and takes connections from this machine only.
 

@@ -1,7 +1,8 @@
-//! A guest's standard streams: output becomes log lines, input stays open until the instance is asked to stop.
+//! A guest's standard streams: output becomes log lines, input stays open until the instance is asked to
+//! stop.
 //!
-//! Invariant: a write never waits for whoever reads the log. After so many bytes a writer yields once, so that a flood of
-//! host calls, which burns little fuel, cannot hold its thread for long.
+//! Invariant: a write never waits for whoever reads the log. After so many bytes a writer yields once, so
+//! that a flood of host calls, which burns little fuel, cannot hold its thread for long.
 
 use std::{
     io,
@@ -135,8 +136,8 @@ impl AsyncWrite for Output {
     }
 }
 
-/// Standard input of a command: silent while it runs, at its end once the instance is to stop. A guest that reads it
-/// hears the notice and can finish what it has; one that never does is stopped without waiting.
+/// Standard input of a command: silent while it runs, at its end once the instance is to stop. A guest that
+/// reads it hears the notice and can finish what it has; one that never does is stopped without waiting.
 #[derive(Debug, Clone)]
 pub(crate) struct StopNotice {
     stop: watch::Receiver<bool>,

@@ -1,6 +1,7 @@
 //! The guest threads: a runtime of their own, of lower priority, for guest code that runs on.
 //!
-//! In flow futures that run guests; the threads of ingress, timers and sync never run them beyond a first short slice.
+//! In flow futures that run guests; the threads of ingress, timers and sync never run them beyond a first
+//! short slice.
 
 use std::{fmt, io, num::NonZeroUsize};
 
@@ -32,8 +33,8 @@ impl GuestThreads {
             .thread_name("gilliam-guest")
             .enable_all()
             .on_thread_start(move || {
-                // On Linux the nice value belongs to the calling thread. Refusal leaves the priority as it is, which
-                // costs latency under load and nothing else.
+                // On Linux the nice value belongs to the calling thread. Refusal leaves the priority as it
+                // is, which costs latency under load and nothing else.
                 if let Err(error) = rustix::process::setpriority_process(None, nice) {
                     tracing::debug!(%error, nice, "guest thread keeps its priority");
                 }

@@ -1,7 +1,8 @@
 //! The cpu share: a token bucket of CPU time around each poll of a guest.
 //!
-//! In flows a future that runs a guest; out flows the same future, polled only while its instance has CPU time left, with
-//! panics caught. Fuel yields bound one poll, so a debt stays small. Nothing fails for lack of CPU time: the guest waits.
+//! In flows a future that runs a guest; out flows the same future, polled only while its instance has CPU
+//! time left, with panics caught. Fuel yields bound one poll, so a debt stays small. Nothing fails for lack
+//! of CPU time: the guest waits.
 
 use std::{
     future::Future,
@@ -107,7 +108,8 @@ impl<F> Drop for Metered<F> {
     }
 }
 
-/// A guest future that is charged for its CPU time, waits when its share is used up, and whose panics end here.
+/// A guest future that is charged for its CPU time, waits when its share is used up, and whose panics end
+/// here.
 pub(crate) struct Metered<F> {
     /// None once it ended.
     inner: Option<Pin<Box<F>>>,

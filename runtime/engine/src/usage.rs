@@ -22,7 +22,8 @@ pub struct Usage {
     pub memory_bytes: u64,
     /// The most it ever was.
     pub memory_bytes_peak: u64,
-    /// Fuel burnt. Exact for what has ended; of a command that runs, what is known (see `CommandInstance::usage`).
+    /// Fuel burnt. Exact for what has ended; of a command that runs, what is known (see
+    /// `CommandInstance::usage`).
     pub fuel_total: u64,
     /// Requests taken.
     pub requests_total: u64,
@@ -125,8 +126,8 @@ impl RequestUsage {
         done.then(|| *self.0.figures.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits until the guest is done with the request: after the end of the body, or after its lane was dropped. The
-    /// guest may go on for a few seconds after the body's end.
+    /// Waits until the guest is done with the request: after the end of the body, or after its lane was
+    /// dropped. The guest may go on for a few seconds after the body's end.
     pub async fn finished(&self) -> RequestFigures {
         // The sender is in `self`, so it cannot be gone.
         let _ = self.0.done.subscribe().wait_for(|done| *done).await;

@@ -430,7 +430,8 @@ async fn nothing_of_another_guest_is_left_in_memory() {
 
 #[tokio::test]
 async fn headers_held_by_the_host_count_as_memory() {
-    // A value of 60,000 bytes in each of up to 9,000 handles, which is 540 MB: by appending, then by copies of one.
+    // A value of 60,000 bytes in each of up to 9,000 handles, which is 540 MB: by appending, then by copies
+    // of one.
     let append = r#"(import "wasi:http/types@0.2.12" "[method]fields.append"
         (func $append (param i32 i32 i32 i32 i32 i32)))
         (import "wasi:http/types@0.2.12" "[method]fields.clone" (func $clone (param i32) (result i32)))"#;
@@ -439,12 +440,14 @@ async fn headers_held_by_the_host_count_as_memory() {
         (memory.fill (i32.const 0) (i32.const 120) (i32.const 60100))";
     let filled = format!(
         "{fill} (loop
-            (call $append (call $fields) (i32.const 0) (i32.const 9) (i32.const 100) (i32.const 60000) (i32.const 62000))
+            (call $append (call $fields) (i32.const 0) (i32.const 9)
+                (i32.const 100) (i32.const 60000) (i32.const 62000))
             (br_if 0 (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"
     );
     let copied = format!(
         "{fill} (local.set $one (call $fields))
-        (call $append (local.get $one) (i32.const 0) (i32.const 9) (i32.const 100) (i32.const 60000) (i32.const 62000))
+        (call $append (local.get $one) (i32.const 0) (i32.const 9)
+                (i32.const 100) (i32.const 60000) (i32.const 62000))
         (loop
             (drop (call $clone (local.get $one)))
             (br_if 0 (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"
@@ -477,7 +480,8 @@ async fn a_0_3_handler_that_fails_gets_its_code() {
                     (memory (export "memory") 1)
                     (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
                     (func $f (param i64) (call $f (local.get 0)))
-                    (func (export "[async-lift]wasi:http/handler@0.3.0#handle") (param i32) (result i32) {body})
+                    (func (export "[async-lift]wasi:http/handler@0.3.0#handle")
+                        (param i32) (result i32) {body})
                     (func (export "[callback][async-lift]wasi:http/handler@0.3.0#handle")
                         (param i32 i32 i32) (result i32) unreachable))"#
             ),

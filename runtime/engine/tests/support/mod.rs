@@ -1,4 +1,5 @@
-//! The engine as the tests see it: real engines, real components, and small guests written as WebAssembly text.
+//! The engine as the tests see it: real engines, real components, and small guests written as WebAssembly
+//! text.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 #![allow(unreachable_pub, reason = "a module of test binaries has no outside")]
 
