@@ -1,7 +1,8 @@
 //! The node as a process beside the control plane: started, taken over, kept running, ended.
 //!
-//! In flows where its data and the control file are; out flows its ingress address, and the process is there again within
-//! a second whenever it ends. A node outlives a control plane that was killed, so the next one looks for it first.
+//! In flows where its data and the control file are; out flows its ingress address, and the process is there again
+//! within a second whenever it ends. A node outlives a control plane that was killed, so the next one looks for it
+//! first.
 //!
 //! Invariant: at most one node runs on a data folder (the node holds a lock); this module never kills a process that does
 //! not hold that lock.

@@ -26,8 +26,8 @@ const USER: &str = "admin";
 
 /// Runs the platform on this machine: control plane, node and ingress.
 ///
-/// Prints the two addresses once both answer, and runs until Ctrl-C. What it keeps is in the data folder; a killed `up` leaves
-/// its node serving, and the next `up` on the same folder takes it back.
+/// Prints the two addresses once both answer, and runs until Ctrl-C. What it keeps is in the data folder; a killed `up`
+/// leaves its node serving, and the next `up` on the same folder takes it back.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Folder of everything the platform keeps [default: ~/.local/share/gilliam]

@@ -81,7 +81,13 @@ fn a_project_that_cannot_be_built_is_refused_with_the_line() {
         wat::parse_str(r#"(module (import "env" "launch_missiles" (func)) (func (export "_start")))"#);
     std::fs::write(project.join("web.wasm"), unknown.expect("wat")).expect("core module");
     assert!(deploy("unknown core import").contains("launch_missiles"));
-    let import = r#"(component (import "wasi:keyvalue/store@0.2.0-draft" (instance (export "x" (func)))))"#;
+    let import = r#"(component
+        (import "wasi:keyvalue/store@0.2.0-draft" (instance (export "x" (func))))
+        (core module $m (func (export "run") (result i32) i32.const 0))
+        (core instance $i (instantiate $m))
+        (func $run (result (result)) (canon lift (core func $i "run")))
+        (instance $command (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $command)))"#;
     std::fs::write(project.join("web.wasm"), wat::parse_str(import).expect("wat")).expect("component");
     let refused = deploy("import the platform lacks");
     assert!(

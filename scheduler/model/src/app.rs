@@ -62,7 +62,14 @@ pub struct MigrationFailure {
 impl App {
     /// An app without releases.
     pub fn new(name: AppName, created_at: Timestamp) -> Self {
-        Self { name, created_at, latest: None, scale: BTreeMap::new(), migration: None, migration_failure: None }
+        Self {
+            name,
+            created_at,
+            latest: None,
+            scale: BTreeMap::new(),
+            migration: None,
+            migration_failure: None,
+        }
     }
 
     /// The number of its next release.

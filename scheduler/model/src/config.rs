@@ -12,7 +12,11 @@ pub const CONFIG_BYTES_MAX: usize = 64 << 10;
 /// An app's configuration; part of a release, so immutable with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = std::collections::BTreeMap<String, String>))]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(value_type = std::collections::BTreeMap<String, String>)
+)]
 pub struct Config(pub BTreeMap<ConfigKey, String>);
 
 /// A change of configuration that is refused.
@@ -56,7 +60,9 @@ impl Config {
     pub fn changed(&self, change: &ConfigChange) -> Result<Config, ConfigError> {
         let mut values = self.0.clone();
         for key in &change.unset {
-            values.remove(key).ok_or_else(|| ConfigError::NotSet { key: key.clone() })?;
+            values
+                .remove(key)
+                .ok_or_else(|| ConfigError::NotSet { key: key.clone() })?;
         }
         for (key, value) in &change.set {
             if value.contains('\0') {
@@ -78,14 +84,19 @@ mod tests {
 
     fn change(set: &[(&str, &str)], unset: &[&str]) -> ConfigChange {
         ConfigChange {
-            set: set.iter().map(|(k, v)| (k.parse().expect("key"), v.to_string())).collect(),
+            set: set
+                .iter()
+                .map(|(k, v)| (k.parse().expect("key"), v.to_string()))
+                .collect(),
             unset: unset.iter().map(|k| k.parse().expect("key")).collect(),
         }
     }
 
     #[test]
     fn a_change_sets_and_unsets() {
-        let config = Config::default().changed(&change(&[("A", "1"), ("B", "2")], &[])).expect("set");
+        let config = Config::default()
+            .changed(&change(&[("A", "1"), ("B", "2")], &[]))
+            .expect("set");
         let config = config.changed(&change(&[("A", "3")], &["B"])).expect("unset");
         assert_eq!(serde_json::to_string(&config).expect("json"), r#"{"A":"3"}"#);
     }
@@ -96,6 +107,10 @@ mod tests {
         let error = config.changed(&change(&[], &["GONE"])).expect_err("not set");
         assert_eq!(error.to_string(), "GONE is not set");
         assert!(config.changed(&change(&[("A", "x\0")], &[])).is_err());
-        assert!(config.changed(&change(&[("A", &"x".repeat(CONFIG_BYTES_MAX))], &[])).is_err());
+        assert!(
+            config
+                .changed(&change(&[("A", &"x".repeat(CONFIG_BYTES_MAX))], &[]))
+                .is_err()
+        );
     }
 }

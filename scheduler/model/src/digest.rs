@@ -54,7 +54,9 @@ impl fmt::Debug for Digest {
 impl FromStr for Digest {
     type Err = DigestError;
     fn from_str(value: &str) -> Result<Self, DigestError> {
-        let error = || DigestError { value: value.chars().take(80).collect() };
+        let error = || DigestError {
+            value: value.chars().take(80).collect(),
+        };
         let hex = value.strip_prefix("sha256:").ok_or_else(error)?.as_bytes();
         if hex.len() != 64 {
             return Err(error());
@@ -93,7 +95,13 @@ mod tests {
     fn text_round_trips_and_paths_are_refused() {
         let digest = Digest::from_sha256([0xab; 32]);
         assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest));
-        for bad in ["", "sha256:", "sha256:../../etc/passwd", "md5:00", &digest.to_string().to_uppercase()] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:../../etc/passwd",
+            "md5:00",
+            &digest.to_string().to_uppercase(),
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

@@ -59,7 +59,11 @@ impl InstanceId {
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}.{}@{}", self.app, self.release, self.process, self.slot, self.epoch.0)
+        write!(
+            f,
+            "{}/{}/{}.{}@{}",
+            self.app, self.release, self.process, self.slot, self.epoch.0
+        )
     }
 }
 
@@ -93,7 +97,9 @@ impl FromStr for InstanceId {
                 epoch: Epoch(epoch.parse().ok()?),
             })
         }
-        parse(value).ok_or_else(|| InstanceIdError { value: value.chars().take(120).collect() })
+        parse(value).ok_or_else(|| InstanceIdError {
+            value: value.chars().take(120).collect(),
+        })
     }
 }
 
@@ -196,7 +202,14 @@ mod tests {
         let text = "guestbook/v2/web.1@7";
         let id: InstanceId = text.parse().expect("id");
         assert_eq!((id.to_string().as_str(), id.label().as_str()), (text, "web.1"));
-        for bad in ["", "a/v1/web.0@1", "a/v1/web@1", "a/1/web.1@1", "a/v1/web.1", "../v1/web.1@1"] {
+        for bad in [
+            "",
+            "a/v1/web.0@1",
+            "a/v1/web@1",
+            "a/1/web.1@1",
+            "a/v1/web.1",
+            "../v1/web.1@1",
+        ] {
             assert!(bad.parse::<InstanceId>().is_err(), "{bad}");
         }
     }

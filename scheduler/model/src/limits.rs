@@ -65,7 +65,12 @@ impl Limits {
     pub fn validate(&self) -> Result<(), LimitError> {
         let ranges: [(&'static str, u64, u64, u64); 10] = [
             ("memory_bytes_max", self.memory_bytes_max, 1 << 16, 4 << 30),
-            ("fuel_per_request_max", self.fuel_per_request_max, 100_000, 1_000_000_000_000_000),
+            (
+                "fuel_per_request_max",
+                self.fuel_per_request_max,
+                100_000,
+                1_000_000_000_000_000,
+            ),
             ("cpu_millis", self.cpu_millis.into(), 10, 1_000),
             ("request_ms_max", self.request_ms_max, 10, 3_600_000),
             ("concurrency_max", self.concurrency_max.into(), 1, 10_000),
@@ -77,7 +82,12 @@ impl Limits {
         ];
         for (name, value, min, max) in ranges {
             if !(min..=max).contains(&value) {
-                return Err(LimitError { name, value, min, max });
+                return Err(LimitError {
+                    name,
+                    value,
+                    min,
+                    max,
+                });
             }
         }
         Ok(())
@@ -91,7 +101,10 @@ mod tests {
     #[test]
     fn defaults_are_in_range_and_a_bad_value_is_named() {
         Limits::default().validate().expect("defaults");
-        let limits = Limits { cpu_millis: 5, ..Limits::default() };
+        let limits = Limits {
+            cpu_millis: 5,
+            ..Limits::default()
+        };
         let error = limits.validate().expect_err("too small");
         assert_eq!(error.to_string(), "cpu_millis = 5 is outside 10 to 1000");
     }

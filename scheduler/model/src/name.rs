@@ -32,7 +32,11 @@ impl NameError {
         if shown.len() < value.len() {
             shown.push('…');
         }
-        Self { kind, value: shown, reason }
+        Self {
+            kind,
+            value: shown,
+            reason,
+        }
     }
 }
 
@@ -124,7 +128,10 @@ fn check_app(value: &str) -> Result<(), NameError> {
     if !value.starts_with(|c: char| c.is_ascii_lowercase()) {
         return err("must begin with a lower-case letter");
     }
-    if !value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+    if !value
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    {
         return err("may hold only lower-case letters, digits and dashes");
     }
     if value.ends_with('-') {
@@ -144,7 +151,10 @@ fn check_process(value: &str) -> Result<(), NameError> {
     if !value.starts_with(|c: char| c.is_ascii_lowercase()) {
         return err("must begin with a lower-case letter");
     }
-    if !value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_') {
+    if !value
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_')
+    {
         return err("may hold only lower-case letters, digits, '-' and '_'");
     }
     Ok(())
@@ -158,7 +168,10 @@ fn check_node(value: &str) -> Result<(), NameError> {
     if !value.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return err("must begin with a letter or digit");
     }
-    if !value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')) {
+    if !value
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+    {
         return err("may hold only letters, digits, '-', '_' and '.'");
     }
     Ok(())

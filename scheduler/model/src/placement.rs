@@ -80,7 +80,11 @@ pub fn ranges_of(slots: impl IntoIterator<Item = (u32, Epoch)>) -> Vec<SlotRange
     for (slot, epoch) in slots {
         match ranges.last_mut() {
             Some(range) if range.epoch == epoch && range.last + 1 == slot => range.last = slot,
-            _ => ranges.push(SlotRange { first: slot, last: slot, epoch }),
+            _ => ranges.push(SlotRange {
+                first: slot,
+                last: slot,
+                epoch,
+            }),
         }
     }
     ranges
@@ -92,8 +96,17 @@ mod tests {
 
     #[test]
     fn slots_fold_into_ranges_by_epoch() {
-        let ranges = ranges_of([(3, Epoch(1)), (1, Epoch(1)), (2, Epoch(1)), (4, Epoch(2)), (6, Epoch(2))]);
-        let text: Vec<String> = ranges.iter().map(|r| format!("{}-{}@{}", r.first, r.last, r.epoch.0)).collect();
+        let ranges = ranges_of([
+            (3, Epoch(1)),
+            (1, Epoch(1)),
+            (2, Epoch(1)),
+            (4, Epoch(2)),
+            (6, Epoch(2)),
+        ]);
+        let text: Vec<String> = ranges
+            .iter()
+            .map(|r| format!("{}-{}@{}", r.first, r.last, r.epoch.0))
+            .collect();
         assert_eq!(text, ["1-3@1", "4-4@2", "6-6@2"]);
     }
 }

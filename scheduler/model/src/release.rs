@@ -58,7 +58,9 @@ impl fmt::Debug for ReleaseId {
 impl FromStr for ReleaseId {
     type Err = ReleaseIdError;
     fn from_str(value: &str) -> Result<Self, ReleaseIdError> {
-        let error = || ReleaseIdError { value: value.chars().take(40).collect() };
+        let error = || ReleaseIdError {
+            value: value.chars().take(40).collect(),
+        };
         let digits = value.strip_prefix('v').ok_or_else(error)?;
         if digits.starts_with('0') || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(error());
@@ -108,7 +110,18 @@ mod tests {
     #[test]
     fn release_numbers_round_trip() {
         assert_eq!("v12".parse::<ReleaseId>().expect("v12").to_string(), "v12");
-        for bad in ["", "v", "v0", "v01", "12", "v-1", "v+1", "v1.0", "v99999999999", "V1"] {
+        for bad in [
+            "",
+            "v",
+            "v0",
+            "v01",
+            "12",
+            "v-1",
+            "v+1",
+            "v1.0",
+            "v99999999999",
+            "V1",
+        ] {
             assert!(bad.parse::<ReleaseId>().is_err(), "{bad}");
         }
     }

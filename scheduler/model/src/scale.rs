@@ -65,7 +65,9 @@ impl Scale {
 
 /// Parses `web=2`.
 pub fn parse_count(text: &str) -> Result<(ProcessName, u32), ScaleError> {
-    let (process, count) = text.split_once('=').ok_or_else(|| ScaleError::Form { text: text.to_string() })?;
+    let (process, count) = text.split_once('=').ok_or_else(|| ScaleError::Form {
+        text: text.to_string(),
+    })?;
     let process: ProcessName = process.parse()?;
     let number = Some(count)
         .filter(|c| !c.is_empty() && c.bytes().all(|b| b.is_ascii_digit()))
@@ -73,7 +75,10 @@ pub fn parse_count(text: &str) -> Result<(ProcessName, u32), ScaleError> {
         .filter(|n| *n <= COUNT_MAX);
     match number {
         Some(number) => Ok((process, number)),
-        None => Err(ScaleError::Count { process, text: count.to_string() }),
+        None => Err(ScaleError::Count {
+            process,
+            text: count.to_string(),
+        }),
     }
 }
 
