@@ -8,17 +8,16 @@ use gilliam_model::Timestamp;
 pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
-    let mut whole = n;
-    let mut rest = 0;
-    while whole >= 1024 && unit + 1 < UNITS.len() {
-        rest = whole % 1024;
-        whole /= 1024;
+    let mut size: u64 = 1;
+    while n / size >= 1024 && unit + 1 < UNITS.len() {
+        size <<= 10;
         unit += 1;
     }
-    match (unit, rest * 10 / 1024) {
-        (0, _) | (_, 0) => format!("{whole} {}", UNITS[unit]),
-        (_, _) if whole >= 100 => format!("{whole} {}", UNITS[unit]),
-        (_, tenth) => format!("{whole}.{tenth} {}", UNITS[unit]),
+    let tenths = (u128::from(n) * 10 + u128::from(size) / 2) / u128::from(size);
+    match (tenths / 10, tenths % 10) {
+        (whole, 0) => format!("{whole} {}", UNITS[unit]),
+        (whole @ 100.., _) => format!("{whole} {}", UNITS[unit]),
+        (whole, tenth) => format!("{whole}.{tenth} {}", UNITS[unit]),
     }
 }
 
@@ -68,10 +67,15 @@ mod tests {
 
     #[test]
     fn amounts_read_well() {
-        let read: Vec<String> = [0, 1023, 1024, 4_300_000, 128 << 20, 1_572_864]
+        let read: Vec<String> = [0, 1023, 1024, 4_300_000, 128 << 20, 1_572_864, 1_115_328]
             .map(bytes)
             .to_vec();
-        assert_eq!(read, ["0 B", "1023 B", "1 KiB", "4.1 MiB", "128 MiB", "1.5 MiB"]);
+        assert_eq!(
+            read,
+            [
+                "0 B", "1023 B", "1 KiB", "4.1 MiB", "128 MiB", "1.5 MiB", "1.1 MiB"
+            ]
+        );
         let read: Vec<String> = [0, 1, 200_000, 2_345_000_000].map(fuel_per_s).to_vec();
         assert_eq!(
             read,
