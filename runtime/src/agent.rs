@@ -77,12 +77,14 @@ impl Agent {
                         self.logs.rewind();
                     }
                     control.clone_from(&answer.control);
+                    self.logs.release();
                     if !self.take(answer).await && sent.elapsed() < GATHER {
                         sleep(USELESS_WAIT).await;
                     }
                 }
                 Err(error) => {
                     self.control.failed();
+                    self.logs.hold();
                     tracing::debug!(%error, "the control plane does not answer");
                     sleep(backoff::spread(retry, entropy::jitter())).await;
                     retry = (retry * 2).min(RETRY_MAX);

@@ -18,7 +18,7 @@ use gilliam_model::{
     log::{LINE_BYTES_MAX, LogLine, LogStream},
     name::AppName,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use ring::Ring;
 pub(crate) use ship::ship;
@@ -31,6 +31,8 @@ const FLUSH_LOOK: Duration = Duration::from_millis(10);
 pub(crate) struct Logs {
     apps: Mutex<BTreeMap<AppName, Arc<AppLog>>>,
     written: Arc<Notify>,
+    /// Whether the control plane that is there is the one whose lines are counted as shipped.
+    open: watch::Sender<bool>,
 }
 
 /// The log of one app.
@@ -63,6 +65,16 @@ impl Logs {
         });
         apps.insert(app.clone(), log.clone());
         log
+    }
+
+    /// Lets no line go out until [`Logs::release`]: the control plane is gone, and another may be next.
+    pub(crate) fn hold(&self) {
+        self.open.send_replace(false);
+    }
+
+    /// Lets lines go out to the control plane that is there.
+    pub(crate) fn release(&self) {
+        self.open.send_if_modified(|open| !std::mem::replace(open, true));
     }
 
     /// Makes all lines that are still here go out again: the control plane lost what it had.

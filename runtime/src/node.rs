@@ -209,11 +209,13 @@ impl Node {
         let mut asked = None;
         let served = loop {
             let failed = tokio::select! {
-                Some(served) = serving.join_next() => break served.unwrap_or(DrainOutcome::Finished),
+                biased;
+                // First, for the server may end at the very moment it hears of the drain.
                 grace = drain.requested(), if asked.is_none() => {
                     asked = Some((Instant::now(), grace));
                     continue;
                 }
+                Some(served) = serving.join_next() => break served.unwrap_or(DrainOutcome::Finished),
                 () = supervisor.supervise() => "the supervisor",
                 Some(_) = beside.join_next() => "a task beside it",
             };

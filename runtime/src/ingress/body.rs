@@ -147,19 +147,25 @@ pub(crate) struct Outgoing {
     record: Record,
     silence: Silence,
     ended: bool,
+    /// Bytes still to come, where the head says how many there are: after the last of them hyper drops the body
+    /// without asking for its end.
+    rest: Option<u64>,
 }
 
 impl Outgoing {
-    pub(super) fn new(inner: AppBody, mut record: Record) -> Self {
-        if record.is_bodyless() {
-            record.complete();
-        }
-        Self {
+    /// The body of an answer whose head declares `length`, if it does.
+    pub(super) fn new(inner: AppBody, record: Record, length: Option<u64>) -> Self {
+        let mut this = Self {
             inner,
             record,
             silence: Silence::default(),
             ended: false,
+            rest: length,
+        };
+        if this.record.is_bodyless() || this.is_whole() {
+            this.record.complete();
         }
+        this
     }
 }
 
@@ -182,12 +188,12 @@ impl Body for Outgoing {
         };
         this.silence.broken();
         match &frame {
-            Some(Ok(frame)) => this.record.sent(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Ok(frame)) => this.sent(frame.data_ref().map_or(0, Bytes::len)),
             Some(Err(_)) => this.record.aborted(),
             None => this.record.complete(),
         }
         this.ended = !matches!(frame, Some(Ok(_)));
-        if this.inner_is_done() {
+        if this.inner_is_done() || this.is_whole() {
             this.record.complete();
         }
         Poll::Ready(frame)
@@ -207,6 +213,16 @@ impl Body for Outgoing {
 }
 
 impl Outgoing {
+    fn sent(&mut self, bytes: usize) {
+        self.record.sent(bytes);
+        self.rest = self.rest.map(|rest| rest.saturating_sub(bytes as u64));
+    }
+
+    /// Whether all that the head declares was given.
+    fn is_whole(&self) -> bool {
+        self.rest == Some(0)
+    }
+
     /// Whether the end is known without polling for it; hyper does not poll then.
     fn inner_is_done(&self) -> bool {
         match &self.inner {

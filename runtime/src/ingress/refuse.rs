@@ -67,15 +67,16 @@ pub(super) fn refuse(reason: Reason, asker: Asker, mut record: Record) -> Respon
         false => ("text/plain; charset=utf-8", plain(&reason, &record)),
     };
     let request_id = record.request_id().clone();
-    let length = HeaderValue::from(text.len());
-    let body = Outgoing::new(AppBody::Platform(Full::new(Bytes::from(text))), record);
+    let length = text.len();
+    let body = AppBody::Platform(Full::new(Bytes::from(text)));
+    let body = Outgoing::new(body, record, Some(length as u64));
     let mut response = Response::new(body);
     *response.status_mut() = reason.status;
     let headers = response.headers_mut();
     headers.insert(GILLIAM_ERROR, HeaderValue::from_static(reason.code.as_str()));
     headers.insert(X_REQUEST_ID, request_id);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CONTENT_LENGTH, length);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if reason.status == StatusCode::METHOD_NOT_ALLOWED {
         let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");

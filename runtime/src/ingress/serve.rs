@@ -198,5 +198,6 @@ fn respond(mut response: Response<AppBody>, asker: Asker, mut record: Record) ->
     let (mut parts, body) = response.into_parts();
     parts.extensions.clear();
     parts.version = http::Version::HTTP_11;
-    Response::from_parts(parts, Outgoing::new(body, record))
+    let length = headers::declared_length(&parts.headers);
+    Response::from_parts(parts, Outgoing::new(body, record, length))
 }

@@ -25,6 +25,8 @@ pub(super) struct Ring {
     next: u64,
     /// Lines that went before they were shipped.
     dropped: u64,
+    /// How often shipping began anew.
+    rewinds: u64,
 }
 
 /// How far a batch goes.
@@ -33,6 +35,7 @@ pub(super) struct Mark {
     from: u64,
     next: u64,
     dropped: u64,
+    rewinds: u64,
 }
 
 pub(super) struct Taken {
@@ -63,6 +66,7 @@ impl Ring {
 
     pub(super) fn rewind(&mut self) {
         self.next = self.first;
+        self.rewinds += 1;
     }
 
     /// Up to `lines_max` lines that were not shipped, after a line that counts those that got lost (L10).
@@ -93,12 +97,16 @@ impl Ring {
                 from: self.next,
                 next,
                 dropped,
+                rewinds: self.rewinds,
             },
         }
     }
 
-    /// Takes note that everything up to `mark` has arrived.
+    /// Takes note that everything up to `mark` has arrived, unless shipping began anew meanwhile.
     pub(super) fn shipped(&mut self, mark: &Mark) {
+        if mark.rewinds != self.rewinds {
+            return;
+        }
         // Lines that were pushed out meanwhile count as dropped only if they were not in the batch.
         let late = mark.next.min(self.first).saturating_sub(mark.from);
         self.next = self.next.max(mark.next).max(self.first);

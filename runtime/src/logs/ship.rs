@@ -18,7 +18,11 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Ships lines for as long as it is polled. Dropping it loses nothing that could not be sent again.
 pub(crate) async fn ship(logs: Arc<Logs>, control: Arc<Control>, node: NodeName) {
+    let mut open = logs.open.subscribe();
     loop {
+        if open.wait_for(|open| *open).await.is_err() {
+            return;
+        }
         let batch = logs.batch(LOG_BATCH_LINES_MAX);
         if batch.is_empty() {
             logs.written.notified().await;

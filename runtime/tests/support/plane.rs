@@ -1,0 +1,391 @@
+//! A control plane of a few lines: it gives assignments, takes reports and log lines, and serves blobs.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use gilliam_model::{
+    assignment::{AssignedProcess, Assignment},
+    config::Config,
+    digest::Digest,
+    image::{Process, Shape},
+    instance::{Epoch, InstanceReport, InstanceState},
+    limits::Limits,
+    log::{LogLine, LogStream},
+    placement::SlotRange,
+    route::{Route, RouteTable},
+    sync::{LogBatch, SyncRequest, SyncResponse},
+};
+use gilliam_serve::{DrainTrigger, ServeConfig, drain};
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, service::service_fn};
+use sha2::Digest as _;
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::wait;
+
+const TOKEN: &str = "gil_test";
+
+/// Slots of one process type.
+#[derive(Debug, Clone)]
+pub struct Slots {
+    pub app: &'static str,
+    pub release: u32,
+    pub process: &'static str,
+    pub count: u32,
+    pub epoch: u64,
+    pub component: Bytes,
+    pub shape: Shape,
+    pub args: Vec<&'static str>,
+    pub limits: Limits,
+    pub config: Vec<(&'static str, String)>,
+}
+
+impl Slots {
+    pub fn new(app: &'static str, process: &'static str, component: Vec<u8>, shape: Shape) -> Self {
+        Self {
+            app,
+            release: 1,
+            process,
+            count: 1,
+            epoch: 1,
+            component: component.into(),
+            shape,
+            args: vec!["guest.wasm"],
+            limits: Limits {
+                exit_ms_max: 10_000,
+                ..Limits::default()
+            },
+            config: Vec::new(),
+        }
+    }
+
+    /// Two web instances or one of the guestbook.
+    pub fn guestbook(app: &'static str, count: u32) -> Self {
+        let slots = Self::new(app, "web", super::sample("guestbook/web.wasm"), Shape::HttpP2);
+        Self { count, ..slots }
+    }
+
+    pub fn worker(app: &'static str, args: &[&'static str]) -> Self {
+        let slots = Self::new(
+            app,
+            "worker",
+            super::sample("guestbook/worker.wasm"),
+            Shape::CommandP2,
+        );
+        Self {
+            args: args.to_vec(),
+            ..slots
+        }
+    }
+
+    pub fn echo_tcp(app: &'static str) -> Self {
+        Self::new(app, "web", super::sample("echo-tcp/web.wasm"), Shape::CommandP2)
+    }
+
+    fn assigned(&self) -> AssignedProcess {
+        let range = SlotRange {
+            first: 1,
+            last: self.count,
+            epoch: Epoch(self.epoch),
+        };
+        let config = self
+            .config
+            .iter()
+            .map(|(key, value)| (key.parse().expect("key"), value.clone()));
+        AssignedProcess {
+            app: self.app.parse().expect("app"),
+            release: format!("v{}", self.release).parse().expect("release"),
+            name: self.process.parse().expect("process"),
+            ranges: vec![range],
+            process: Process {
+                component: digest(&self.component),
+                component_bytes: self.component.len() as u64,
+                shape: self.shape,
+                command: self.args.join(" "),
+                args: self.args.iter().map(ToString::to_string).collect(),
+                limits: self.limits.clone(),
+                allowed_outbound_hosts: Vec::new(),
+            },
+            config: Config(config.collect()),
+        }
+    }
+}
+
+pub fn digest(bytes: &[u8]) -> Digest {
+    Digest::from_sha256(sha2::Sha256::digest(bytes).into())
+}
+
+#[derive(Debug, Default)]
+struct State {
+    assignment: Option<Assignment>,
+    blobs: BTreeMap<String, Bytes>,
+    instances: Vec<InstanceReport>,
+    /// Reports in which each state of each instance was seen, in order.
+    generation_of_node: u64,
+    syncs: u64,
+    lines: Vec<LogLine>,
+}
+
+/// The control plane of a test; gone when it is dropped.
+#[derive(Debug)]
+pub struct Plane {
+    state: Arc<Mutex<State>>,
+    changed: watch::Sender<u64>,
+    id: String,
+    server: Option<(DrainTrigger, JoinHandle<()>)>,
+}
+
+static LIVES: AtomicU64 = AtomicU64::new(0);
+
+impl Plane {
+    /// Starts a control plane, and writes the control file of `data`.
+    pub fn start(data: &Path) -> Self {
+        let id = format!("life-{}", LIVES.fetch_add(1, Ordering::Relaxed));
+        let (changed, _) = watch::channel(0);
+        let mut plane = Self {
+            state: Arc::default(),
+            changed,
+            id,
+            server: None,
+        };
+        plane.listen(data);
+        plane
+    }
+
+    /// Starts listening, on another port than before, as another life.
+    pub fn listen(&mut self, data: &Path) -> SocketAddr {
+        self.id = format!("life-{}", LIVES.fetch_add(1, Ordering::Relaxed));
+        let config = ServeConfig::new("127.0.0.1:0".parse().expect("address"));
+        let (server, address) = gilliam_serve::bind(&config).expect("bind");
+        let (trigger, signal) = drain::channel();
+        let face = Face {
+            state: self.state.clone(),
+            changed: self.changed.subscribe(),
+            id: self.id.clone(),
+        };
+        let service = service_fn(move |request| face.clone().answer(request));
+        let task = tokio::spawn(async move {
+            server.run(service, signal).await;
+        });
+        self.server = Some((trigger, task));
+        let control = format!(r#"{{"api":"http://{address}","token":"{TOKEN}"}}"#);
+        std::fs::write(super::control_file(data), control).expect("control file");
+        address
+    }
+
+    /// Is gone from now on; what it knew of nodes is forgotten.
+    pub async fn go_away(&mut self) {
+        if let Some((trigger, task)) = self.server.take() {
+            trigger.drain(Duration::ZERO);
+            task.await.expect("server");
+        }
+        let mut state = self.state();
+        state.instances.clear();
+        state.lines.clear();
+    }
+
+    /// Assigns exactly these slots, and routes `APP.localhost` to each app that has a web process or is named in `apps`.
+    pub fn assign(&self, slots: &[Slots]) {
+        let generation = self.state().assignment.as_ref().map_or(0, |a| a.generation) + 1;
+        self.assign_as(generation, slots);
+    }
+
+    pub fn assign_as(&self, generation: u64, slots: &[Slots]) {
+        let hosts = slots.iter().map(|slots| {
+            let route = Route {
+                app: slots.app.parse().expect("app"),
+                process: "web".parse().expect("web"),
+            };
+            (format!("{}.localhost", slots.app), route)
+        });
+        let routes = RouteTable {
+            hosts: hosts.collect(),
+        };
+        let processes = slots.iter().map(Slots::assigned).collect();
+        {
+            let mut state = self.state();
+            for slots in slots {
+                state
+                    .blobs
+                    .insert(digest(&slots.component).to_string(), slots.component.clone());
+            }
+            let mut assignment = Assignment {
+                generation,
+                processes,
+                routes,
+            };
+            // Routes outlive a scale to nothing.
+            if let Some(before) = &state.assignment {
+                for (host, route) in &before.routes.hosts {
+                    assignment
+                        .routes
+                        .hosts
+                        .entry(host.clone())
+                        .or_insert_with(|| route.clone());
+                }
+            }
+            state.assignment = Some(assignment);
+        }
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Serves other bytes for a blob than its digest says.
+    pub fn corrupt(&self, slots: &Slots) {
+        let mut state = self.state();
+        let blob = state
+            .blobs
+            .get_mut(&digest(&slots.component).to_string())
+            .expect("blob");
+        let mut bytes = blob.to_vec();
+        *bytes.last_mut().expect("a byte") ^= 1;
+        *blob = bytes.into();
+    }
+
+    pub fn hold_back_blobs(&self) {
+        self.state().blobs.clear();
+    }
+
+    pub fn reports(&self) -> Vec<InstanceReport> {
+        self.state().instances.clone()
+    }
+
+    pub fn node_generation(&self) -> u64 {
+        self.state().generation_of_node
+    }
+
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
+    }
+
+    pub fn lines(&self) -> Vec<LogLine> {
+        self.state().lines.clone()
+    }
+
+    /// Waits for a log line of the app that `wanted` accepts.
+    pub async fn line(&self, what: &str, wanted: impl Fn(&LogLine) -> bool) -> LogLine {
+        wait(what, || {
+            self.state().lines.iter().find(|line| wanted(line)).cloned()
+        })
+        .await
+    }
+
+    pub async fn router_line(&self, part: &str) -> String {
+        let wanted = |line: &LogLine| line.stream == LogStream::Router && line.text.contains(part);
+        self.line(part, wanted).await.text
+    }
+
+    /// Waits until the node reports exactly these instances, all running.
+    pub async fn running(&self, ids: &[&str]) -> Vec<InstanceReport> {
+        wait(&format!("{ids:?} to run"), || {
+            let reports = self.reports();
+            let same = reports
+                .iter()
+                .map(|report| report.id.to_string())
+                .eq(ids.iter().map(ToString::to_string));
+            let running = reports
+                .iter()
+                .all(|report| report.state == InstanceState::Running);
+            (same && running).then_some(reports)
+        })
+        .await
+    }
+
+    /// Waits for a report of one instance that `wanted` accepts.
+    pub async fn report(
+        &self,
+        what: &str,
+        id: &str,
+        wanted: impl Fn(&InstanceReport) -> bool,
+    ) -> InstanceReport {
+        wait(what, || {
+            self.reports()
+                .into_iter()
+                .find(|report| report.id.to_string() == id && wanted(report))
+        })
+        .await
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("state")
+    }
+}
+
+#[derive(Clone)]
+struct Face {
+    state: Arc<Mutex<State>>,
+    changed: watch::Receiver<u64>,
+    id: String,
+}
+
+impl Face {
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+        let path = request.uri().path().to_owned();
+        let token = request.headers().get("authorization").cloned();
+        assert_eq!(token.expect("a token"), format!("Bearer {TOKEN}"), "{path}");
+        let method = request.method().clone();
+        let body = request.into_body().collect().await?.to_bytes();
+        Ok(match (&method, path.as_str()) {
+            (&Method::POST, "/v1/nodes/n1/sync") => {
+                self.sync(serde_json::from_slice(&body).expect("sync")).await
+            }
+            (&Method::POST, "/v1/nodes/n1/logs") => {
+                let batch: LogBatch = serde_json::from_slice(&body).expect("batch");
+                self.state.lock().expect("state").lines.extend(batch.lines);
+                status(204)
+            }
+            (&Method::GET, path) if path.starts_with("/v1/blobs/") => {
+                let blob = self
+                    .state
+                    .lock()
+                    .expect("state")
+                    .blobs
+                    .get(&path["/v1/blobs/".len()..])
+                    .cloned();
+                blob.map_or_else(|| status(503), |blob| Response::new(Full::new(blob)))
+            }
+            _ => status(404),
+        })
+    }
+
+    async fn sync(mut self, request: SyncRequest) -> Response<Full<Bytes>> {
+        {
+            let mut state = self.state.lock().expect("state");
+            state.instances.clone_from(&request.instances);
+            state.generation_of_node = request.generation;
+            state.syncs += 1;
+        }
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(request.wait_ms.into());
+        loop {
+            self.changed.borrow_and_update();
+            let assignment = self.state.lock().expect("state").assignment.clone();
+            let assignment = assignment.filter(|assignment| assignment.generation != request.generation);
+            let is_new_to_node = request.control != self.id;
+            let is_late = tokio::time::Instant::now() >= deadline;
+            if assignment.is_some() || is_new_to_node || is_late {
+                let answer = SyncResponse {
+                    control: self.id.clone(),
+                    assignment,
+                };
+                return Response::new(Full::new(serde_json::to_vec(&answer).expect("json").into()));
+            }
+            let _ = tokio::time::timeout_at(deadline, self.changed.changed()).await;
+        }
+    }
+}
+
+fn status(status: u16) -> Response<Full<Bytes>> {
+    Response::builder()
+        .status(status)
+        .body(Full::default())
+        .expect("response")
+}
