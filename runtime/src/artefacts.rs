@@ -1,4 +1,5 @@
-//! From a process of an assignment to its loaded component: fetched, compiled once, mapped once, shared by all instances.
+//! From a process of an assignment to its loaded component: fetched, compiled once, mapped once, shared by
+//! all instances.
 //!
 //! Invariant: a component is compiled in a child process with limits, never here.
 //! Invariant: callers that want the same component at once share one attempt, its failure included.
@@ -24,7 +25,8 @@ use crate::{
 };
 use compile::Compiler;
 
-/// Files of components and compiled code that are kept for rollbacks beyond what runs: a large one has some 40 MiB.
+/// Files of components and compiled code that are kept for rollbacks beyond what runs: a large one has some
+/// 40 MiB.
 const UNUSED_FILES_MAX: usize = 64;
 
 /// Why a component cannot be run.

@@ -1,6 +1,7 @@
 //! Components by digest, fetched from the control plane and kept on disk.
 //!
-//! Invariant: [`Blobs::verified`] gives only files whose content has just been hashed to the digest asked for.
+//! Invariant: [`Blobs::verified`] gives only files whose content has just been hashed to the digest asked
+//! for.
 
 use std::{
     fs, io,
@@ -60,7 +61,8 @@ impl Blobs {
         Self { folder, control }
     }
 
-    /// A file with the content of `digest`, of `bytes` bytes. Waits for the control plane for as long as it is gone.
+    /// A file with the content of `digest`, of `bytes` bytes. Waits for the control plane for as long as it
+    /// is gone.
     ///
     /// One caller at a time for a digest.
     pub(crate) async fn verified(&self, digest: &Digest, bytes: u64) -> Result<PathBuf, BlobError> {

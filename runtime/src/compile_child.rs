@@ -1,8 +1,8 @@
-//! The child process that compiles one component: a crafted one can cost any amount of time and memory, and may bring
-//! the compiler down.
+//! The child process that compiles one component: a crafted one can cost any amount of time and memory, and
+//! may bring the compiler down.
 //!
-//! In flow its arguments, `--shape S --component FILE --digest D --key FILE --out FILE`; out flows a sealed file, or a
-//! message on standard error and an exit code that says whose fault it is.
+//! In flow its arguments, `--shape S --component FILE --digest D --key FILE --out FILE`; out flows a sealed
+//! file, or a message on standard error and an exit code that says whose fault it is.
 
 use std::{
     ffi::OsString,

@@ -11,8 +11,8 @@ pub(crate) const PORT_BASE: u16 = 10_000;
 /// Where the control plane is.
 #[derive(Clone)]
 pub enum ControlAddress {
-    /// A JSON file `{"api":"http://127.0.0.1:7788","token":"…"}`, read again whenever a call fails, so that a control
-    /// plane that comes back elsewhere is found.
+    /// A JSON file `{"api":"http://127.0.0.1:7788","token":"…"}`, read again whenever a call fails, so that a
+    /// control plane that comes back elsewhere is found.
     File(PathBuf),
     /// A fixed address.
     Url {
@@ -49,7 +49,8 @@ pub struct NodeConfig {
     pub http: SocketAddr,
     /// The control plane.
     pub control: ControlAddress,
-    /// The program, and its first arguments, that runs [`crate::compile_child::main`] with the arguments that follow.
+    /// The program, and its first arguments, that runs [`crate::compile_child::main`] with the arguments that
+    /// follow.
     pub compile_command: Vec<OsString>,
     /// First port given to web instances; 0 lets the system choose each.
     pub port_base: u16,

@@ -1,6 +1,7 @@
 //! What a node should do next: the assignment against what is alive here. Pure.
 //!
-//! The supervisor calls [`decide`] whenever either side changed and carries the actions out; it keeps no plan of its own.
+//! The supervisor calls [`decide`] whenever either side changed and carries the actions out; it keeps no plan
+//! of its own.
 //!
 //! Invariant: no clock, no randomness, no IO; the same input gives the same actions in the same order.
 
@@ -52,8 +53,9 @@ pub(crate) fn wanted(assignment: &Assignment) -> BTreeMap<InstanceId, usize> {
 
 /// The steps to take now, stops first.
 ///
-/// When a slot got a new epoch, a web instance is replaced make-before-break: the old one serves until the new one runs.
-/// Every other process is replaced break-before-make: two workers of one slot never run at once.
+/// When a slot got a new epoch, a web instance is replaced make-before-break: the old one serves until the
+/// new one runs. Every other process is replaced break-before-make: two workers of one slot never run at
+/// once.
 pub(crate) fn decide<V>(
     wanted: &BTreeMap<InstanceId, V>,
     alive: &BTreeMap<InstanceId, InstanceState>,
@@ -213,8 +215,8 @@ mod tests {
     }
 
     proptest! {
-        /// Carried out by a perfect node, the decisions lead to exactly what is wanted; on the way no slot that serves
-        /// stops serving while it is wanted, and no worker's slot is doubled.
+        /// Carried out by a perfect node, the decisions lead to exactly what is wanted; on the way no slot
+        /// that serves stops serving while it is wanted, and no worker's slot is doubled.
         #[test]
         fn decisions_reach_the_assignment_without_a_gap(wanted in any_wanted(), mut alive in any_alive()) {
             for _ in 0..8 {

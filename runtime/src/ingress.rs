@@ -1,10 +1,11 @@
 //! The ingress: from a request to an instance of the app its host names, and back.
 //!
-//! `table` finds the app's group of instances, `group` picks one (by `balance`), `backend` calls it, `request` and
-//! `headers` decide what passes, `refuse` makes the answers of the platform, `access` writes the log line.
+//! `table` finds the app's group of instances, `group` picks one (by `balance`), `backend` calls it,
+//! `request` and `headers` decide what passes, `refuse` makes the answers of the platform, `access` writes
+//! the log line.
 //!
-//! Invariant: a failure is one code of the catalogue, the same in status, header, body and log; no answer tells anything
-//! of the platform's inside.
+//! Invariant: a failure is one code of the catalogue, the same in status, header, body and log; no answer
+//! tells anything of the platform's inside.
 
 mod access;
 mod backend;

@@ -1,7 +1,7 @@
 //! The node: it runs what its control plane assigns, and takes the cluster's HTTP.
 //!
-//! In flow assignments (from [`agent`]) and requests (from the ingress), out flow reports, log lines and responses.
-//! Long-lived tasks, and what passes between them:
+//! In flow assignments (from [`agent`]) and requests (from the ingress), out flow reports, log lines and
+//! responses. Long-lived tasks, and what passes between them:
 //!
 //! | task | wakes on | reads | writes |
 //! |---|---|---|---|
@@ -12,10 +12,10 @@
 //! | shipper | new log lines | the apps' rings | log batches to the control plane |
 //! | ingress, and a door per web instance | requests | the table | router lines of the log |
 //!
-//! Invariant: a node serves with the last assignment it got, over its own restarts too, however long the control plane
-//! is gone.
-//! Invariant: no request is given to an instance that is not running, and none is cut short by a planned stop within
-//! the instance's exit time.
+//! Invariant: a node serves with the last assignment it got, over its own restarts too, however long the
+//! control plane is gone.
+//! Invariant: no request is given to an instance that is not running, and none is cut short by a planned stop
+//! within the instance's exit time.
 //! Invariant: guests run on the engine's threads; nothing here waits for them on a thread of the ingress.
 
 mod agent;

@@ -1,8 +1,10 @@
 //! The logs of the apps that run here: kept in rings, shipped to the control plane in batches.
 //!
-//! Lines flow in from instances, the ingress and the supervisor, without ever waiting; the shipper takes them out.
+//! Lines flow in from instances, the ingress and the supervisor, without ever waiting; the shipper takes them
+//! out.
 //!
-//! Invariant: an app's lines cost at most [`ring::LINES_MAX`] lines and [`ring::BYTES_MAX`] bytes, whatever it writes.
+//! Invariant: an app's lines cost at most [`ring::LINES_MAX`] lines and [`ring::BYTES_MAX`] bytes, whatever
+//! it writes.
 
 mod ring;
 mod ship;

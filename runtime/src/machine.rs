@@ -23,7 +23,8 @@ pub(crate) fn cpus() -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Lets this process open as many files as it may: a connection to a command takes two, and the usual soft limit is 1,024.
+/// Lets this process open as many files as it may: a connection to a command takes two, and the usual soft
+/// limit is 1,024.
 pub(crate) fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {

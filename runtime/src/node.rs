@@ -188,7 +188,8 @@ fn assemble(
 }
 
 impl Node {
-    /// Runs until `drain` is asked for: then the ingress finishes its requests, and all instances end, within the grace.
+    /// Runs until `drain` is asked for: then the ingress finishes its requests, and all instances end, within
+    /// the grace.
     pub async fn run(self, mut drain: DrainSignal) -> DrainOutcome {
         let Node {
             server,
@@ -219,7 +220,8 @@ impl Node {
                 () = supervisor.supervise() => "the supervisor",
                 Some(_) = beside.join_next() => "a task beside it",
             };
-            // Both end by a defect alone. A node without them is of no use; whoever started it starts another.
+            // Both end by a defect alone. A node without them is of no use; whoever started it starts
+            // another.
             tracing::error!("{failed} ended; the node ends");
             break DrainOutcome::TimedOut { connections: 0 };
         };

@@ -68,7 +68,8 @@ impl Supervisor {
             if let Some(assignment) = assignment {
                 self.turn(&assignment);
             }
-            // Each of these only wakes the loop: a wake-up that is lost with this future finds its change in the state.
+            // Each of these only wakes the loop: a wake-up that is lost with this future finds its change in
+            // the state.
             tokio::select! {
                 changed = self.assignment.changed() => if changed.is_err() { return },
                 _ = states.changed() => {}

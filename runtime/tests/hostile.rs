@@ -1,4 +1,5 @@
-//! Requests that are malformed on purpose, as bytes: none is read in two ways, and none reaches an app it should not.
+//! Requests that are malformed on purpose, as bytes: none is read in two ways, and none reaches an app it
+//! should not.
 //!
 //! The ids are those of the threat model: I01 to I06.
 
@@ -58,7 +59,8 @@ async fn i01_ambiguous_frames_smuggle_nothing() {
     let cases: Vec<_> = cases.iter().map(|case| (*case, post(case, chunked))).collect();
     refused(node.http, &cases).await;
 
-    // RFC 9112 section 6.1 lets a server take the chunks for the frame if it closes the connection afterwards.
+    // RFC 9112 section 6.1 lets a server take the chunks for the frame if it closes the connection
+    // afterwards.
     for headers in [
         "Content-Length: 5\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: chunked\r\nContent-Length: 5",
@@ -210,7 +212,8 @@ async fn i05_tunnels_and_upgrades_are_not_made() {
     refused(node.http, &cases).await;
     for upgrade in ["websocket", "h2c"] {
         let headers = format!(
-            "GET /headers HTTP/1.1\r\nHost: a.localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {upgrade}\r\n\
+            "GET /headers HTTP/1.1\r\nHost: a.localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+             Upgrade: {upgrade}\r\n\
              HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
         );
         let answer = raw(node.http, headers.as_bytes()).await;

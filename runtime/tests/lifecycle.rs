@@ -190,7 +190,7 @@ async fn no_request_to_a_command_fails_while_it_is_replaced() {
     let plane = Plane::start(data.path());
     let node = Node::start(data.path());
     let echo = Slots::echo_tcp("echo");
-    plane.assign(&[echo.clone()]);
+    plane.assign(std::slice::from_ref(&echo));
     plane.running(&["echo/v1/web.1@1"]).await;
     let load = Load::start(&node, "echo");
     for epoch in 2..=5 {

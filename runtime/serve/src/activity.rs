@@ -1,6 +1,7 @@
 //! What a connection is waiting for, and since when.
 //!
-//! Written by the connection's socket and its service, read by its watch: atomics, for all three run on every request.
+//! Written by the connection's socket and its service, read by its watch: atomics, for all three run on every
+//! request.
 
 use std::{
     sync::{
@@ -20,7 +21,8 @@ pub(crate) struct Activity {
     busy: AtomicU32,
     /// Milliseconds after `opened` at which the last request ended or the next head began.
     since_ms: AtomicU64,
-    /// Bytes of the next head have arrived. Only kept for HTTP/1: in HTTP/2 frames of any kind arrive at any time.
+    /// Bytes of the next head have arrived. Only kept for HTTP/1: in HTTP/2 frames of any kind arrive at any
+    /// time.
     in_head: AtomicBool,
     /// Milliseconds after `opened`, plus one, since when the client has not read; 0 when it does.
     stalled_ms: AtomicU64,

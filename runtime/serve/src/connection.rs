@@ -31,7 +31,8 @@ use crate::{
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113 section 3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// HTTP/1 read and write buffers grow to this: twice the largest head, and 64 KiB is where larger reads stop paying.
+/// HTTP/1 read and write buffers grow to this: twice the largest head, and 64 KiB is where larger reads stop
+/// paying.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// HTTP/2 streams at once on a connection.
 const H2_STREAMS_MAX: u32 = 100;

@@ -1,10 +1,12 @@
-//! One accept loop for every server of gilliam: HTTP/1.1 and HTTP/2 without TLS (h2c, by prior knowledge) on one port.
+//! One accept loop for every server of gilliam: HTTP/1.1 and HTTP/2 without TLS (h2c, by prior knowledge) on
+//! one port.
 //!
-//! In flow a service (hyper's, or tower's through [`Server::run_tower`]) and a [`drain::DrainSignal`]; out flows a
-//! [`DrainOutcome`], which says whether everything in flight was finished. The service finds a [`Peer`] in the
-//! extensions of each request.
+//! In flow a service (hyper's, or tower's through [`Server::run_tower`]) and a [`drain::DrainSignal`]; out
+//! flows a [`DrainOutcome`], which says whether everything in flight was finished. The service finds a
+//! [`Peer`] in the extensions of each request.
 //!
-//! Invariant: every wait on a client has a limit (see [`ServeConfig`]): head, idleness, a peer that does not read.
+//! Invariant: every wait on a client has a limit (see [`ServeConfig`]): head, idleness, a peer that does not
+//! read.
 //! Invariant: a connection is accepted only when a place for it is free, so descriptors cannot run out here.
 //! Invariant: nothing here looks at hosts, paths or bodies.
 

@@ -121,8 +121,9 @@ impl Record {
         self.place.insert(place)
     }
 
-    pub(super) fn place(&self) -> Option<&InFlight> {
-        self.place.as_ref()
+    /// The request gives its place back: the instance could not be reached.
+    pub(super) fn left(&mut self) {
+        self.place = None;
     }
 
     pub(super) fn answered(&mut self, status: StatusCode, usage: Option<RequestUsage>) {

@@ -30,7 +30,7 @@ const ENGINE_SLACK: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum Target {
     Http(Arc<HttpInstance>),
-    Tcp(TcpTarget),
+    Tcp(Box<TcpTarget>),
 }
 
 /// One life of one instance.
@@ -53,7 +53,7 @@ pub(crate) struct Failure {
     /// What lies behind it, when the guest is at fault: R20, R23 …
     pub(crate) cause: Option<Code>,
     /// The request, when nothing of it was sent: another instance may take it.
-    pub(crate) unsent: Option<Request<ClientBody>>,
+    pub(crate) unsent: Option<Box<Request<ClientBody>>>,
 }
 
 impl Failure {
@@ -79,7 +79,7 @@ impl Backend {
 
     /// A command that listens on `port` of the loopback address.
     pub(crate) fn tcp(id: InstanceId, port: u16, limits: &Limits) -> Arc<Self> {
-        let target = Target::Tcp(TcpTarget::new(port, limits));
+        let target = Target::Tcp(Box::new(TcpTarget::new(port, limits)));
         Self::new(id, target, Duration::from_millis(limits.request_ms_max))
     }
 
@@ -171,7 +171,7 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    pub(crate) fn backend(&self) -> &Backend {
+    pub(crate) fn backend(&self) -> &Arc<Backend> {
         &self.backend
     }
 }

@@ -1,6 +1,7 @@
 //! Which instance takes a request. Pure.
 
-/// The index of the least loaded of `loads`; among equals the first at or after `turn`, so that equals take turns.
+/// The index of the least loaded of `loads`; among equals the first at or after `turn`, so that equals take
+/// turns.
 pub(crate) fn pick(loads: impl ExactSizeIterator<Item = usize>, turn: usize) -> Option<usize> {
     let count = loads.len();
     let turn = turn.checked_rem(count)?;

@@ -147,8 +147,8 @@ pub(crate) struct Outgoing {
     record: Record,
     silence: Silence,
     ended: bool,
-    /// Bytes still to come, where the head says how many there are: after the last of them hyper drops the body
-    /// without asking for its end.
+    /// Bytes still to come, where the head says how many there are: after the last of them hyper drops the
+    /// body without asking for its end.
     rest: Option<u64>,
 }
 

@@ -1,7 +1,7 @@
 //! The instances of one process type that take HTTP.
 //!
-//! Invariant: an instance is picked only together with a place in its count of requests in flight, so whoever drains it
-//! waits for the request; one that is draining gives no place, and another is picked.
+//! Invariant: an instance is picked only together with a place in its count of requests in flight, so whoever
+//! drains it waits for the request; one that is draining gives no place, and another is picked.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,8 @@ use super::{
 };
 use crate::logs::AppLog;
 
-/// How long a request waits for an instance that is starting: the first start after a crash takes less than a second.
+/// How long a request waits for an instance that is starting: the first start after a crash takes less than a
+/// second.
 const START_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Requests that may wait so, for one process type.
 const WAITING_MAX: usize = 1_000;
@@ -62,21 +63,47 @@ impl Group {
         }
     }
 
-    /// A place at the least loaded instance; waits a little for one that starts. Fails with H10, H11, H14 or H20.
+    /// A place at the least loaded instance; waits a little for one that starts. Fails with H10, H11, H14 or
+    /// H20.
     pub(crate) async fn acquire(&self) -> Result<InFlight, Code> {
-        if let Some(place) = self.try_acquire() {
-            return Ok(place);
+        match self.try_acquire() {
+            Some(place) => Ok(place),
+            None => self.wait_for(|| self.try_acquire(), |_| false).await,
         }
+    }
+
+    /// A place elsewhere than at `tried`, which could not be reached: at another instance, or in its next
+    /// life.
+    pub(crate) async fn acquire_other(&self, tried: &Arc<Backend>) -> Result<InFlight, Code> {
+        let is_tried = |backend: &Arc<Backend>| Arc::ptr_eq(backend, tried);
+        let other = || {
+            self.backends()
+                .iter()
+                .filter(|backend| !is_tried(backend))
+                .find_map(Backend::enter)
+        };
+        // As long as it is listed its end was not noticed yet: what comes then is worth the wait.
+        self.wait_for(other, |backends| backends.iter().any(is_tried))
+            .await
+    }
+
+    /// Waits for a place while an instance is starting, or `also` holds.
+    async fn wait_for(
+        &self,
+        place: impl Fn() -> Option<InFlight>,
+        also: impl Fn(&[Arc<Backend>]) -> bool,
+    ) -> Result<InFlight, Code> {
         let mut changed = self.changed.subscribe();
         let mut waiting = None;
         let deadline = Instant::now() + START_WAIT_MAX;
         loop {
             changed.borrow_and_update();
-            if let Some(place) = self.try_acquire() {
+            if let Some(place) = place() {
                 return Ok(place);
             }
             let phases: Vec<Phase> = self.phases().values().copied().collect();
-            if !phases.contains(&Phase::Starting) {
+            let starts = phases.contains(&Phase::Starting);
+            if !starts && !also(&self.backends()) {
                 let crashed = phases.contains(&Phase::Crashed);
                 return Err(if crashed { Code::H10 } else { Code::H14 });
             }
@@ -87,7 +114,7 @@ impl Group {
                 .await
                 .is_err()
             {
-                return Err(Code::H20);
+                return Err(if starts { Code::H20 } else { Code::H10 });
             }
         }
     }
@@ -105,19 +132,6 @@ impl Group {
         others.into_iter().find_map(Backend::enter)
     }
 
-    /// A place at any instance but `tried`.
-    pub(crate) fn try_other(&self, tried: &InstanceId) -> Option<InFlight> {
-        let backends = self
-            .backends
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        backends
-            .iter()
-            .filter(|backend| backend.id != *tried)
-            .find_map(Backend::enter)
-    }
-
     /// Takes note of what an instance without a backend is doing.
     pub(crate) fn set_phase(&self, id: &InstanceId, phase: Phase) {
         self.phases().insert(id.clone(), phase);
@@ -133,10 +147,12 @@ impl Group {
         self.set_phase(&backend.id, Phase::Running);
     }
 
-    /// Takes an instance out until it joins again; the phase comes first, so that requests wait rather than fail.
+    /// Takes an instance out until it joins again; the phase comes first, so that requests wait rather than
+    /// fail.
     pub(crate) fn suspend(&self, id: &InstanceId, phase: Phase) {
         self.set_phase(id, phase);
         self.edit(|backends| backends.retain(|backend| backend.id != *id));
+        self.changed.send_modify(|version| *version += 1);
     }
 
     /// Takes an instance out: it gets no further request.
@@ -152,6 +168,13 @@ impl Group {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.phases().is_empty()
+    }
+
+    fn backends(&self) -> Arc<[Arc<Backend>]> {
+        self.backends
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn edit(&self, edit: impl FnOnce(&mut Vec<Arc<Backend>>)) {

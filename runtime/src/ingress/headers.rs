@@ -1,7 +1,7 @@
 //! Which headers pass the ingress, and which it makes itself. Pure.
 //!
-//! Invariant: nothing a client says about where it comes from reaches an app; nothing that speaks of one connection
-//! passes to another, in either direction.
+//! Invariant: nothing a client says about where it comes from reaches an app; nothing that speaks of one
+//! connection passes to another, in either direction.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 

@@ -1,6 +1,8 @@
-//! What a request must be to be let in: strict, for whatever is ambiguous here may be read differently behind. Pure.
+//! What a request must be to be let in: strict, for whatever is ambiguous here may be read differently
+//! behind. Pure.
 //!
-//! The HTTP parser has already refused what breaks the message's frame. Here the rest: who is meant, and by what method.
+//! The HTTP parser has already refused what breaks the message's frame. Here the rest: who is meant, and by
+//! what method.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
 

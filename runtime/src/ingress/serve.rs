@@ -14,7 +14,6 @@ use super::{
     backend::{Failure, InFlight, usage_of},
     body::{AppBody, ClientBody, Outgoing},
     door::Door,
-    group::Group,
     headers::{self, Origin},
     refuse::{Asker, Reason, refuse},
     request::{self, Host},
@@ -128,7 +127,9 @@ impl Site {
         place: InFlight,
         record: &mut Record,
     ) -> Result<Response<AppBody>, Failure> {
-        let failure = match record.at(place).backend().call(request).await {
+        let tried = place.backend().clone();
+        record.at(place);
+        let failure = match tried.call(request).await {
             Ok(response) => return Ok(response),
             Err(failure) => failure,
         };
@@ -136,28 +137,16 @@ impl Site {
             return Err(failure);
         };
         let Failure {
-            code,
-            cause,
             unsent: Some(request),
+            ..
         } = failure
         else {
             return Err(failure);
         };
-        let failure = Failure {
-            code,
-            cause,
-            unsent: None,
-        };
-        match other_place(&group, record.place()) {
-            Some(place) => record.at(place).backend().call(request).await,
-            None => Err(failure),
-        }
+        record.left();
+        let place = group.acquire_other(&tried).await.map_err(Failure::new)?;
+        record.at(place).backend().call(*request).await
     }
-}
-
-/// A place at another instance than the one that could not be reached.
-fn other_place(group: &Group, tried: Option<&InFlight>) -> Option<InFlight> {
-    group.try_other(tried.map(|place| &place.backend().id)?)
 }
 
 fn forward_head(parts: &mut http::request::Parts, host: &Host, record: &Record) {

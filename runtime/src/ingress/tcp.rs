@@ -1,7 +1,7 @@
 //! Calls of commands that listen on a port of the loopback address.
 //!
-//! The connection is ours at both ends of the frame: hyper writes the request anew, so what a client framed oddly cannot
-//! reach the guest.
+//! The connection is ours at both ends of the frame: hyper writes the request anew, so what a client framed
+//! oddly cannot reach the guest.
 
 use std::{
     sync::{
@@ -26,7 +26,8 @@ use super::{
     body::{AppBody, BodyError, ClientBody},
 };
 
-/// Idle connections are let go before most servers would do it, for a request on one that is just being closed is lost.
+/// Idle connections are let go before most servers would do it, for a request on one that is just being
+/// closed is lost.
 const POOL_IDLE_MAX: Duration = Duration::from_secs(4);
 /// Idle connections kept for one instance.
 const POOL_COUNT_MAX: usize = 64;
@@ -70,8 +71,8 @@ impl TcpTarget {
         let (body, loan) = Lent::new(body);
         let mut result = self.client.request(self.outgoing(parts, body)?).await;
         if repeatable && result.as_ref().is_err_and(was_closed_early) {
-            // The guest closed a connection of the pool just when we used it. RFC 9110 section 9.2.2 allows to repeat
-            // what is idempotent, and there is no body that would be missing.
+            // The guest closed a connection of the pool just when we used it. RFC 9110 section 9.2.2 allows
+            // to repeat what is idempotent, and there is no body that would be missing.
             let (body, _) = Lent::new(loan.take().unwrap_or_else(ClientBody::empty));
             result = self.client.request(self.outgoing(kept.clone(), body)?).await;
         }
@@ -83,7 +84,7 @@ impl TcpTarget {
             Err(error) => {
                 tracing::debug!(%error, "a command gave no response");
                 let unsent = match error.is_connect() {
-                    true => loan.take().map(|body| Request::from_parts(kept, body)),
+                    true => loan.take().map(|body| Box::new(Request::from_parts(kept, body))),
                     false => None,
                 };
                 Err(Failure {

@@ -1,7 +1,7 @@
 //! The life of one instance: booted, serving, crashed and booted again, until it is told to stop.
 //!
-//! Invariant: a request finds the instance only between `join` and `leave`; a stop leaves first, then waits for requests
-//! in flight, then ends the guest.
+//! Invariant: a request finds the instance only between `join` and `leave`; a stop leaves first, then waits
+//! for requests in flight, then ends the guest.
 
 use std::{sync::Arc, time::Duration};
 

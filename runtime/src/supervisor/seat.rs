@@ -1,4 +1,5 @@
-//! What an instance that takes HTTP has at the ingress: its place in the app's group, its port, and the door behind it.
+//! What an instance that takes HTTP has at the ingress: its place in the app's group, its port, and the door
+//! behind it.
 
 use std::{sync::Arc, time::Duration};
 

@@ -194,7 +194,8 @@ impl Plane {
         state.lines.clear();
     }
 
-    /// Assigns exactly these slots, and routes `APP.localhost` to each app that has a web process or is named in `apps`.
+    /// Assigns exactly these slots, and routes `APP.localhost` to each app that has a web process or is named
+    /// in `apps`.
     pub fn assign(&self, slots: &[Slots]) {
         let generation = self.state().assignment.as_ref().map_or(0, |a| a.generation) + 1;
         self.assign_as(generation, slots);
