@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::{excerpt, wire_text};
+
 /// The sha256 digest of a blob, as `sha256:` and 64 lower-case hex digits (OCI image-spec, descriptors).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -55,7 +57,7 @@ impl FromStr for Digest {
     type Err = DigestError;
     fn from_str(value: &str) -> Result<Self, DigestError> {
         let error = || DigestError {
-            value: value.chars().take(80).collect(),
+            value: excerpt(value),
         };
         let hex = value.strip_prefix("sha256:").ok_or_else(error)?.as_bytes();
         if hex.len() != 64 {
@@ -74,18 +76,7 @@ impl FromStr for Digest {
     }
 }
 
-impl TryFrom<String> for Digest {
-    type Error = DigestError;
-    fn try_from(value: String) -> Result<Self, DigestError> {
-        value.parse()
-    }
-}
-
-impl From<Digest> for String {
-    fn from(digest: Digest) -> String {
-        digest.to_string()
-    }
-}
+wire_text!(Digest);
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ use crate::{
     code::Code,
     name::{AppName, ProcessName},
     release::ReleaseId,
+    text::{excerpt, wire_text},
 };
 
 /// The epoch of the plan that made a placement: it tells two lives of one slot apart.
@@ -98,23 +99,12 @@ impl FromStr for InstanceId {
             })
         }
         parse(value).ok_or_else(|| InstanceIdError {
-            value: value.chars().take(120).collect(),
+            value: excerpt(value),
         })
     }
 }
 
-impl TryFrom<String> for InstanceId {
-    type Error = InstanceIdError;
-    fn try_from(value: String) -> Result<Self, InstanceIdError> {
-        value.parse()
-    }
-}
-
-impl From<InstanceId> for String {
-    fn from(id: InstanceId) -> String {
-        id.to_string()
-    }
-}
+wire_text!(InstanceId);
 
 /// What an instance is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -22,6 +22,7 @@ pub mod release;
 pub mod route;
 pub mod scale;
 pub mod sync;
+pub mod text;
 pub mod token;
 
 /// An instant, in JSON as RFC 3339 (`2026-11-21T09:00:00Z`).

@@ -4,6 +4,8 @@ use std::{borrow::Borrow, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::excerpt;
+
 /// Longest app name: one DNS label (RFC 1035 section 2.3.4), since `APP.localhost` is where it answers.
 pub const APP_NAME_BYTES_MAX: usize = 63;
 /// Longest process name; with the slot number it stays short in `ps`.
@@ -27,14 +29,9 @@ pub struct NameError {
 
 impl NameError {
     fn new(kind: &'static str, value: &str, reason: &'static str) -> Self {
-        const SHOWN_CHARS_MAX: usize = 80;
-        let mut shown: String = value.chars().take(SHOWN_CHARS_MAX).collect();
-        if shown.len() < value.len() {
-            shown.push('…');
-        }
         Self {
             kind,
-            value: shown,
+            value: excerpt(value),
             reason,
         }
     }

@@ -4,7 +4,13 @@ use std::{fmt, num::NonZeroU32, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Timestamp, config::Config, digest::Digest, name::AppName};
+use crate::{
+    Timestamp,
+    config::Config,
+    digest::Digest,
+    name::AppName,
+    text::{excerpt, wire_text},
+};
 
 /// Longest message of a release.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 10;
@@ -59,7 +65,7 @@ impl FromStr for ReleaseId {
     type Err = ReleaseIdError;
     fn from_str(value: &str) -> Result<Self, ReleaseIdError> {
         let error = || ReleaseIdError {
-            value: value.chars().take(40).collect(),
+            value: excerpt(value),
         };
         let digits = value.strip_prefix('v').ok_or_else(error)?;
         if digits.starts_with('0') || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -69,18 +75,7 @@ impl FromStr for ReleaseId {
     }
 }
 
-impl TryFrom<String> for ReleaseId {
-    type Error = ReleaseIdError;
-    fn try_from(value: String) -> Result<Self, ReleaseIdError> {
-        value.parse()
-    }
-}
-
-impl From<ReleaseId> for String {
-    fn from(id: ReleaseId) -> String {
-        id.to_string()
-    }
-}
+wire_text!(ReleaseId);
 
 /// Image + config of an app, with who made it, when and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
