@@ -26,7 +26,6 @@ mod adapt;
 mod build;
 mod error;
 mod interface;
-mod outbound;
 mod outline;
 mod proposals;
 mod quantity;

@@ -6,12 +6,11 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use gilliam_model::{limits::Limits, name::ProcessName};
+use gilliam_model::{limits::Limits, name::ProcessName, outbound::OutboundHost};
 use serde::Deserialize;
 use toml::Spanned;
 
 use crate::{
-    outbound,
     procfile::Entry,
     quantity::{Bytes, Count, CpuShare, Fuel, Millis, Quantity, show},
 };
@@ -29,7 +28,7 @@ pub struct Settings {
     /// Its limits, in range.
     pub limits: Limits,
     /// Hosts it may call.
-    pub allowed_outbound_hosts: Vec<String>,
+    pub allowed_outbound_hosts: Vec<OutboundHost>,
 }
 
 /// A `gilliam.toml` that cannot be used.
@@ -184,27 +183,19 @@ fn section_limits(text: &str, section: &Section) -> Result<Limits, ManifestError
     Ok(limits)
 }
 
-fn hosts(text: &str, entries: &[Spanned<String>]) -> Result<Vec<String>, ManifestError> {
+fn hosts(text: &str, entries: &[Spanned<String>]) -> Result<Vec<OutboundHost>, ManifestError> {
     if let Some(one_too_many) = entries.get(OUTBOUND_HOSTS_MAX) {
         let message = format!("{OUTBOUND_HOSTS_MAX} outbound hosts are the most that a process can have");
         return Err(content(text, one_too_many.span().start, message, None));
     }
     let mut hosts = Vec::with_capacity(entries.len());
     for entry in entries {
-        let host = entry.get_ref();
-        outbound::check(host).map_err(|reason| {
-            let hint =
-                "write SCHEME://HOST:PORT, such as https://api.example.com or https://*.example.com:8443";
-            let shown = crate::procfile::shown(host);
-            content(
-                text,
-                entry.span().start,
-                format!("outbound host {shown:?} {reason}"),
-                Some(hint.to_string()),
-            )
+        let host = entry.get_ref().parse::<OutboundHost>().map_err(|error| {
+            let hint = error.hint().to_string();
+            content(text, entry.span().start, error.to_string(), Some(hint))
         })?;
-        if !hosts.contains(host) {
-            hosts.push(host.clone());
+        if !hosts.contains(&host) {
+            hosts.push(host);
         }
     }
     Ok(hosts)
@@ -275,7 +266,8 @@ mod tests {
             log_lines_per_s_max: 10,
             outbound_max: 3,
         };
-        let hosts = vec!["http://*.example.com:8080".to_string()];
+        let host = |text: &str| text.parse::<OutboundHost>().expect(text);
+        let hosts = vec![host("http://*.example.com:8080")];
         assert_eq!(
             settings["web"],
             Settings {
@@ -286,7 +278,7 @@ mod tests {
         assert_eq!(settings["worker"].limits, Limits::default());
         assert_eq!(
             settings["worker"].allowed_outbound_hosts,
-            ["https://api.example.com"]
+            [host("https://api.example.com")]
         );
     }
 

@@ -168,7 +168,10 @@ fn a_project_becomes_an_image_in_an_oci_layout() {
         (worker.limits.memory_bytes_max, worker.shape),
         (64 << 20, Shape::CommandP2)
     );
-    assert_eq!(worker.allowed_outbound_hosts, ["https://a.example"]);
+    assert_eq!(
+        worker.allowed_outbound_hosts,
+        ["https://a.example".parse().expect("a host")]
+    );
     assert_eq!(image.processes["web"].component, digest_of(&command));
     assert_eq!(
         image.processes["web"].component,

@@ -33,7 +33,7 @@ fn the_examples_are_read() {
         manifest::parse(block(&text, "gilliam.toml").as_bytes(), &entries).expect("the file shown");
     assert_eq!(
         settings["web"].allowed_outbound_hosts,
-        ["https://api.example.com"]
+        ["https://api.example.com".parse().expect("a host")]
     );
     assert_eq!(settings["worker"].allowed_outbound_hosts.len(), 2);
     assert_eq!(settings["clock"].limits, Settings::default().limits);

@@ -1,9 +1,14 @@
-//! Which addresses are public: what a guest may reach without a grant that names the address itself.
+//! Vetting of addresses: which are public, and which ones a grant reaches.
 //!
-//! Pure: an address in, a verdict out. An address that is not known to be public is not.
+//! Pure: a grant and an address in, a verdict out. An address that is not known to be public is not.
+//!
+//! Invariant: an address that is not public is allowed only by a grant that names that very address (or
+//! `localhost`, for loopback), never by a name or wildcard: whoever controls a name controls what it
+//! resolves to.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use gilliam_model::outbound::OutboundHost;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 /// Special-purpose IPv4 blocks (IANA registry, RFC 6890): this network, private, shared (CGNAT), loopback,
@@ -51,8 +56,19 @@ const fn v6(s: [u16; 8], bits: u8) -> Ipv6Net {
     )
 }
 
+/// Whether a grant that covers a request lets it go to `address`.
+pub(crate) fn reaches(grant: &OutboundHost, address: IpAddr) -> bool {
+    is_public(address) || grant.names_address(address)
+}
+
+/// Whether a plain connection to `address` is granted. A name says nothing here: no resolution is known.
+pub(crate) fn allows_socket(grant: &OutboundHost, address: SocketAddr) -> bool {
+    let ip = address.ip();
+    grant.covers_port(address.port()) && (grant.names_address(ip) || (grant.is_any_host() && is_public(ip)))
+}
+
 /// Whether `address` is on the public internet. IPv4 in IPv6's mapped form is judged as IPv4.
-pub(crate) fn is_public(address: IpAddr) -> bool {
+fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => !SPECIAL_V4.iter().any(|block| block.contains(&address)),
         IpAddr::V6(address) => {
@@ -64,6 +80,50 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn grant(text: &str) -> OutboundHost {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn private_addresses_need_their_own_grant() {
+        let (loopback, metadata) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([169, 254, 169, 254]));
+        for any in [
+            "*://*:*",
+            "https://*.example.com",
+            "https://api.example.com",
+            "http://10.0.0.1",
+        ] {
+            assert!(!reaches(&grant(any), loopback), "{any}");
+            assert!(!reaches(&grant(any), metadata), "{any}");
+        }
+        let mapped = "::ffff:127.0.0.1".parse().expect("address");
+        assert!(reaches(&grant("http://127.0.0.1:9000"), mapped));
+        assert!(reaches(&grant("http://localhost:9000"), loopback));
+        assert!(!reaches(&grant("http://localhost:9000"), metadata));
+        assert!(reaches(
+            &grant("https://api.example.com"),
+            IpAddr::from([1, 1, 1, 1])
+        ));
+    }
+
+    #[test]
+    fn plain_connections_need_an_address_or_any_host() {
+        for (text, address, allowed) in [
+            ("*://*:*", "1.1.1.1:53", true),
+            ("*://*:*", "10.0.0.5:53", false),
+            ("*://*:80", "1.1.1.1:53", false),
+            ("tcp://10.0.0.5:53", "10.0.0.5:53", true),
+            ("tcp://10.0.0.5:53", "10.0.0.5:54", false),
+            ("tcp://10.0.0.5:53", "[::ffff:10.0.0.5]:53", true),
+            ("http://localhost:9000", "127.0.0.1:9000", true),
+            ("https://api.example.com", "1.1.1.1:443", false),
+            ("https://*.example.com", "1.1.1.1:443", false),
+        ] {
+            let verdict = allows_socket(&grant(text), address.parse().expect(address));
+            assert_eq!(verdict, allowed, "{text} {address}");
+        }
+    }
 
     #[test]
     fn special_addresses_are_not_public() {

@@ -1,6 +1,6 @@
 //! What the caller states about one instance.
 
-use gilliam_model::limits::Limits;
+use gilliam_model::{limits::Limits, outbound::OutboundHost};
 use tokio::sync::mpsc;
 
 use crate::log::LogEntry;
@@ -16,8 +16,8 @@ pub struct InstanceConfig {
     pub env: Vec<(String, String)>,
     /// Its limits, each enforced here.
     pub limits: Limits,
-    /// Hosts it may call, in Spin's spelling (`https://*.example.com:8443`); see [`crate::Grant`].
-    pub outbound: Vec<String>,
+    /// Hosts it may call.
+    pub outbound: Vec<OutboundHost>,
     /// The one TCP port it may listen on, for commands that serve.
     pub listen_port: Option<u16>,
     /// Where its lines go. Lines that find the channel full are counted and dropped: a guest never waits

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use gilliam_model::{code::Code, limits::Limits};
+use gilliam_model::{code::Code, limits::Limits, outbound::OutboundHost};
 use wasmtime::{
     Engine, Store, StoreContextMut,
     component::{Linker, Resource, ResourceTable},
@@ -23,7 +23,6 @@ use crate::{
     config::InstanceConfig,
     engines::{Engines, Kind},
     failure::Failure,
-    grants::Grant,
     held::{self, Held, Lines},
     log::{EntryStream, LogGate},
     memory::{MemoryMeter, MemoryTally},
@@ -76,14 +75,9 @@ impl Shared {
         limits
             .validate()
             .map_err(|error| Failure::new(Code::A422, error.to_string()))?;
-        let grants = outbound
-            .iter()
-            .map(|text| text.parse::<Grant>())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Failure::new(Code::A422, error.to_string()))?;
         let now = Instant::now();
         let log = Arc::new(LogGate::new(log, limits.log_lines_per_s_max, now));
-        let outbound = Outbound::new(grants, limits.outbound_max, log.clone(), engines.tls().clone());
+        let outbound = Outbound::new(outbound, limits.outbound_max, log.clone(), engines.tls().clone());
         Ok(Arc::new(Self {
             label,
             args,
@@ -133,7 +127,7 @@ impl Shared {
         wasi.allow_tcp(self.listen_port.is_some() || !grants.is_empty());
         // Names are looked up by the host's resolver, which knows internal names too: only where any host
         // is granted.
-        wasi.allow_ip_name_lookup(grants.iter().any(Grant::is_any_host));
+        wasi.allow_ip_name_lookup(grants.iter().any(OutboundHost::is_any_host));
         let shared = self.clone();
         wasi.socket_addr_check(move |address, reason| {
             let allowed = sockets::allows(shared.listen_port, &shared.outbound, address, reason);

@@ -24,7 +24,6 @@ mod compile;
 mod config;
 mod engines;
 mod failure;
-mod grants;
 mod guest;
 mod held;
 mod http;
@@ -47,7 +46,6 @@ pub use compile::{Artefact, CompileError, CompileKey, SealError, compile, seal, 
 pub use config::InstanceConfig;
 pub use engines::{Engines, EnginesConfig, EnginesError};
 pub use failure::{CallError, StartError};
-pub use grants::{Grant, GrantError};
 pub use http::HttpInstance;
 pub use inspect::{ComponentFacts, Import, InspectError, inspect};
 pub use load::{LoadError, Loaded, load};

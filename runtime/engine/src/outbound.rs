@@ -18,7 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use gilliam_model::code::Code;
+use gilliam_model::{code::Code, outbound::OutboundHost};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
@@ -33,7 +33,7 @@ use tokio_rustls::TlsConnector;
 use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use crate::{grants::Grant, log::LogGate};
+use crate::{address, log::LogGate};
 
 /// Longest time to resolve, connect and shake hands.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -69,7 +69,7 @@ impl Tls {
 
 /// The way out of one instance, shared by its lanes.
 pub(crate) struct Outbound {
-    grants: Vec<Grant>,
+    grants: Vec<OutboundHost>,
     permits: Arc<Semaphore>,
     permits_max: u32,
     log: Arc<LogGate>,
@@ -133,7 +133,7 @@ impl Target {
 }
 
 impl Outbound {
-    pub(crate) fn new(grants: Vec<Grant>, outbound_max: u32, log: Arc<LogGate>, tls: Tls) -> Self {
+    pub(crate) fn new(grants: Vec<OutboundHost>, outbound_max: u32, log: Arc<LogGate>, tls: Tls) -> Self {
         let permits = Arc::new(Semaphore::new(outbound_max as usize));
         Self {
             grants,
@@ -144,7 +144,7 @@ impl Outbound {
         }
     }
 
-    pub(crate) fn grants(&self) -> &[Grant] {
+    pub(crate) fn grants(&self) -> &[OutboundHost] {
         &self.grants
     }
 
@@ -153,7 +153,7 @@ impl Outbound {
         let allowed = self
             .grants
             .iter()
-            .any(|grant| grant.allows_socket(address.ip(), address.port()));
+            .any(|grant| address::allows_socket(grant, address));
         if !allowed {
             self.denied(format_args!("a connection to {address}"));
         }
@@ -174,10 +174,10 @@ impl Outbound {
         options: Option<RequestOptions>,
     ) -> Result<http::Response<WasiBody>, Error> {
         let target = Target::of(request.uri())?;
-        let grants: Vec<&Grant> = self
+        let grants: Vec<&OutboundHost> = self
             .grants
             .iter()
-            .filter(|grant| grant.allows(target.scheme, &target.host, target.port))
+            .filter(|grant| grant.covers(target.scheme, &target.host, target.port))
             .collect();
         if grants.is_empty() {
             self.denied(format_args!("{target}"));
@@ -218,7 +218,11 @@ impl Outbound {
     }
 
     /// Resolves, vets, connects, and shakes hands.
-    async fn connect(&self, target: &Target, grants: &[&Grant]) -> Result<(Sender, Connection), Error> {
+    async fn connect(
+        &self,
+        target: &Target,
+        grants: &[&OutboundHost],
+    ) -> Result<(Sender, Connection), Error> {
         let addresses = self.resolve(target, grants).await?;
         let mut last = Error::DestinationNotFound;
         let mut stream = None;
@@ -259,7 +263,7 @@ impl Outbound {
         Ok((sender, connection))
     }
 
-    async fn resolve(&self, target: &Target, grants: &[&Grant]) -> Result<Vec<SocketAddr>, Error> {
+    async fn resolve(&self, target: &Target, grants: &[&OutboundHost]) -> Result<Vec<SocketAddr>, Error> {
         let found = tokio::net::lookup_host((target.bare_host(), target.port))
             .await
             .map_err(|error| {
@@ -272,7 +276,7 @@ impl Outbound {
             })?;
         let (mut vetted, mut refused) = (Vec::new(), None);
         for address in found {
-            if grants.iter().any(|grant| grant.reaches(address.ip())) {
+            if grants.iter().any(|grant| address::reaches(grant, address.ip())) {
                 vetted.push(address);
             } else {
                 refused = Some(address);

@@ -220,21 +220,13 @@ async fn a_port_that_was_not_given_cannot_be_had() {
 #[tokio::test]
 async fn a_bad_configuration_is_named() {
     let echo = loaded(&command_guest("", "(i32.const 0)"));
-    let (mut bad, _log) = config(Limits::default());
-    bad.outbound.push("example.com".to_owned());
-    let error = CommandInstance::start(&echo, bad).expect_err("refused");
-    assert_eq!(error.code, Code::A422);
-    assert!(error.message.contains("example.com"), "{error}");
     let (bad, _log) = config(Limits {
         cpu_millis: 0,
         ..Limits::default()
     });
-    assert!(
-        CommandInstance::start(&echo, bad)
-            .expect_err("refused")
-            .message
-            .contains("cpu_millis")
-    );
+    let error = CommandInstance::start(&echo, bad).expect_err("refused");
+    assert_eq!(error.code, Code::A422);
+    assert!(error.message.contains("cpu_millis"), "{error}");
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ async fn start(outbound: &[&str], outbound_max: u32) -> (HttpInstance, Log) {
         outbound_max,
         ..Limits::default()
     });
-    config.outbound = outbound.iter().map(|grant| (*grant).to_owned()).collect();
+    config.outbound = outbound.iter().map(|grant| grant.parse().expect(grant)).collect();
     (
         HttpInstance::start(&guestbook(), config).await.expect("starts"),
         log,

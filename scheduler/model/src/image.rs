@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Digest, limits::Limits, name::ProcessName};
+use crate::{digest::Digest, limits::Limits, name::ProcessName, outbound::OutboundHost};
 
 /// Most process types in one image; a Procfile with more is refused.
 pub const PROCESSES_MAX: usize = 64;
@@ -71,7 +71,8 @@ pub struct Process {
     pub limits: Limits,
     /// Hosts it may call, in Spin's spelling (`https://api.example.com`, `https://*.example.com:8443`).
     #[serde(default)]
-    pub allowed_outbound_hosts: Vec<String>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub allowed_outbound_hosts: Vec<OutboundHost>,
 }
 
 /// Components, process types and limits, sealed: the config blob of an OCI artifact.

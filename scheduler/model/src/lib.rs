@@ -17,6 +17,7 @@ pub mod instance;
 pub mod limits;
 pub mod log;
 pub mod name;
+pub mod outbound;
 pub mod placement;
 pub mod release;
 pub mod route;
