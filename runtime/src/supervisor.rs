@@ -23,6 +23,9 @@ use crate::{
 };
 use instance::Spec;
 
+/// Least time between two turns: a thousand instances that change together cost a few turns, not a thousand.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// What instances need of their node.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
@@ -42,6 +45,8 @@ pub(crate) struct Supervisor {
     tasks: JoinSet<()>,
     ids: BTreeMap<Id, InstanceId>,
     stops: BTreeMap<InstanceId, CancellationToken>,
+    /// What the assignment that was last looked at asks for.
+    wanted: Option<(Arc<Assignment>, Arc<BTreeMap<InstanceId, usize>>)>,
 }
 
 impl Supervisor {
@@ -56,6 +61,7 @@ impl Supervisor {
             tasks: JoinSet::new(),
             ids,
             stops,
+            wanted: None,
         }
     }
 
@@ -68,6 +74,7 @@ impl Supervisor {
             if let Some(assignment) = assignment {
                 self.turn(&assignment);
             }
+            tokio::time::sleep(GATHER).await;
             // Each of these only wakes the loop: a wake-up that is lost with this future finds its change in
             // the state.
             tokio::select! {
@@ -98,7 +105,7 @@ impl Supervisor {
     }
 
     fn turn(&mut self, assignment: &Arc<Assignment>) {
-        let wanted = wanted(assignment);
+        let wanted = self.wanted(assignment);
         for action in decide(&wanted, &self.surroundings.board.states()) {
             match action {
                 Action::Stop(id) => {
@@ -111,6 +118,17 @@ impl Supervisor {
                     let assigned = &assignment.processes[wanted[&id]];
                     self.start(Spec::new(id, assigned, &self.surroundings.node));
                 }
+            }
+        }
+    }
+
+    fn wanted(&mut self, assignment: &Arc<Assignment>) -> Arc<BTreeMap<InstanceId, usize>> {
+        match &self.wanted {
+            Some((known, wanted)) if Arc::ptr_eq(known, assignment) => wanted.clone(),
+            _ => {
+                let wanted = Arc::new(wanted(assignment));
+                self.wanted = Some((assignment.clone(), wanted.clone()));
+                wanted
             }
         }
     }

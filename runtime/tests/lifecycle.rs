@@ -277,7 +277,7 @@ async fn a_command_that_ends_is_started_again_at_once_and_then_ever_later() {
     println!("after {:?}", begun.elapsed());
     plane
         .line("its end", |line| {
-            line.source == "worker.1" && line.text.contains("crashed: exited with code 1")
+            line.source == "worker.1" && line.text.contains("v1 crashed: exited with code 1")
         })
         .await;
 }

@@ -10,6 +10,7 @@ use support::{
     http::{collect, get, h2c_client, send, send_with},
     sample,
 };
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_reach_every_instance_of_the_app_their_host_names() {
@@ -82,7 +83,7 @@ async fn the_port_of_an_instance_serves_it_alone_whatever_host_is_named() {
     plane.running(&[]).await;
     let port = reports[0].port.expect("a port");
     assert!(
-        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err(),
+        TcpStream::connect(("127.0.0.1", port)).await.is_err(),
         "the port is given back"
     );
 }
@@ -175,7 +176,7 @@ async fn http2_bodies_and_trailers_pass_as_they_come() {
     let answer = collect(h2c_client().request(request).await.expect("answer")).await;
     assert_eq!((answer.status, answer.code()), (400, Some("H26")));
 
-    let stream = tokio::net::TcpStream::connect(node.http).await.expect("connect");
+    let stream = TcpStream::connect(node.http).await.expect("connect");
     let io = hyper_util::rt::TokioIo::new(stream);
     let executor = hyper_util::rt::TokioExecutor::new();
     let (mut sender, connection) =
@@ -267,4 +268,66 @@ async fn what_cannot_be_served_is_answered_with_one_code() {
     ] {
         assert!(line.contains(field), "{field} in {line}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_instances_slow_starts_and_clients_that_leave_have_codes_too() {
+    let data = tempfile::tempdir().expect("folder");
+    let plane = Plane::start(data.path());
+    let node = Node::start(data.path());
+    let mut narrow = Slots::guestbook("narrow", 1);
+    narrow.limits = Limits {
+        concurrency_max: 1,
+        backlog_max: 0,
+        ..narrow.limits
+    };
+    let mut narrow_tcp = Slots::echo_tcp("tcp");
+    narrow_tcp.limits = Limits {
+        concurrency_max: 1,
+        backlog_max: 0,
+        ..narrow_tcp.limits
+    };
+    let deaf = Slots {
+        process: "web",
+        ..Slots::worker("deaf", &["w", "--interval", "60"])
+    };
+    plane.assign(&[narrow, narrow_tcp, deaf]);
+    let is_running = |report: &gilliam_model::instance::InstanceReport| {
+        report.state == gilliam_model::instance::InstanceState::Running
+    };
+    plane.report("narrow", "narrow/v1/web.1@1", is_running).await;
+    plane.report("tcp", "tcp/v1/web.1@1", is_running).await;
+
+    // A client that holds the only place of an instance, and leaves.
+    let hold = |path: &'static str, app: &'static str, body: &'static str| async move {
+        let mut stream = TcpStream::connect(node.http).await.expect("connect");
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: {app}.localhost\r\nContent-Length: 10\r\n\r\n{body}");
+        stream.write_all(head.as_bytes()).await.expect("send");
+        stream
+    };
+    for (app, path) in [("narrow", "/sink"), ("tcp", "/echo")] {
+        let holder = hold(path, app, "half").await;
+        let full = async {
+            loop {
+                let answer = get(node.http, app, "/").await;
+                if answer.status != 200 {
+                    return answer;
+                }
+            }
+        };
+        let answer = tokio::time::timeout(support::DEADLINE, full)
+            .await
+            .expect("it is full");
+        assert_eq!((answer.status, answer.code()), (503, Some("H11")), "{answer:?}");
+        drop(holder);
+        let line = plane.router_line(&format!("path={path} host={app}")).await;
+        assert!(line.contains("status=499") && line.contains("code=H27"), "{line}");
+        let free = async { while get(node.http, app, "/").await.status != 200 {} };
+        tokio::time::timeout(support::DEADLINE, free)
+            .await
+            .expect("it is free again");
+    }
+    let answer = get(node.http, "deaf", "/").await;
+    assert_eq!((answer.status, answer.code()), (503, Some("H20")), "{answer:?}");
 }

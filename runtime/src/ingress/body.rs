@@ -3,6 +3,10 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -63,21 +67,45 @@ impl Silence {
 pub(crate) struct ClientBody {
     inner: Option<Incoming>,
     silence: Silence,
+    broken_off: Option<BrokenOff>,
+}
+
+/// Tells, after the body has gone its way, whether the client broke it off.
+#[derive(Debug, Clone, Default)]
+pub(super) struct BrokenOff(Arc<AtomicBool>);
+
+impl BrokenOff {
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 impl ClientBody {
-    pub(super) fn new(inner: Incoming) -> Self {
-        Self {
+    /// The body, and its witness when there is more of it to come.
+    pub(super) fn new(inner: Incoming) -> (Self, Option<BrokenOff>) {
+        let broken_off = (!inner.is_end_stream()).then(BrokenOff::default);
+        let body = Self {
             inner: Some(inner),
             silence: Silence::default(),
-        }
+            broken_off: broken_off.clone(),
+        };
+        (body, broken_off)
     }
 
     pub(super) fn empty() -> Self {
         Self {
             inner: None,
             silence: Silence::default(),
+            broken_off: None,
         }
+    }
+
+    fn broke_off(&mut self, why: &'static str) -> BodyError {
+        self.inner = None;
+        if let Some(broken_off) = &self.broken_off {
+            broken_off.0.store(true, Relaxed);
+        }
+        BodyError(why)
     }
 }
 
@@ -93,17 +121,15 @@ impl Body for ClientBody {
         let Some(inner) = &mut this.inner else {
             return Poll::Ready(None);
         };
-        match Pin::new(inner).poll_frame(cx) {
-            Poll::Ready(frame) => {
-                this.silence.broken();
-                Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError("the client's body broke off"))))
-            }
+        let frame = match Pin::new(inner).poll_frame(cx) {
+            Poll::Ready(frame) => frame.map(|frame| frame.map_err(|_| this.broke_off("the body broke off"))),
             Poll::Pending if this.silence.is_over(cx) => {
-                this.inner = None;
-                Poll::Ready(Some(Err(BodyError("the client sends no more of its body"))))
+                Some(Err(this.broke_off("the client sends no more of its body")))
             }
-            Poll::Pending => Poll::Pending,
-        }
+            Poll::Pending => return Poll::Pending,
+        };
+        this.silence.broken();
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

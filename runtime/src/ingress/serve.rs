@@ -95,17 +95,24 @@ impl Site {
             Err(code) => return refuse(Reason::of(code), asker, record),
         };
         forward_head(&mut parts, &host, &record);
-        let request = Request::from_parts(parts, ClientBody::new(body));
+        let (body, broken_off) = ClientBody::new(body);
+        let request = Request::from_parts(parts, body);
         match self.forward(request, place, &mut record).await {
             Ok(response) => respond(response, asker, record),
-            Err(failure) => refuse(
-                Reason {
-                    cause: failure.cause,
-                    ..Reason::of(failure.code)
-                },
-                asker,
-                record,
-            ),
+            Err(failure) => {
+                // An app that fails for want of the client's body is not at fault.
+                let is_clients = broken_off.is_some_and(|broken_off| broken_off.is_so());
+                let code = if is_clients { Code::H27 } else { failure.code };
+                let cause = failure.cause;
+                refuse(
+                    Reason {
+                        cause,
+                        ..Reason::of(code)
+                    },
+                    asker,
+                    record,
+                )
+            }
         }
     }
 

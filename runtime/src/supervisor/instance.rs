@@ -104,10 +104,11 @@ pub(super) async fn run(around: Arc<Surroundings>, spec: Spec, stop: Cancellatio
     };
     life.live().await;
     if let Some(seat) = life.seat.take() {
+        seat.leave(&life.spec.id);
         seat.close(Duration::from_millis(life.spec.process.limits.exit_ms_max))
             .await;
     }
-    life.say("stopped");
+    life.say(&format!("{} stopped", life.spec.id.release));
 }
 
 struct Life {
@@ -255,7 +256,7 @@ impl Life {
             backend
         });
         self.around.board.change(id, Change::Running(guest.clone()));
-        self.say("running");
+        self.say(&format!("{} is running", id.release));
         let crash = tokio::select! {
             biased;
             () = self.stop.cancelled() => None,
@@ -322,8 +323,12 @@ impl Life {
             .code
             .map(|code| format!("{code} {}: ", code.title()))
             .unwrap_or_default();
-        self.say(&format!("crashed: {code}{}", crash.message));
-        self.say(&format!("starts again in {:.1} s", wait.as_secs_f64()));
+        self.say(&format!("{} crashed: {code}{}", id.release, crash.message));
+        self.say(&format!(
+            "{} starts again in {:.1} s",
+            id.release,
+            wait.as_secs_f64()
+        ));
         let now = Timestamp::now();
         let failure = Failure {
             code: crash.code,

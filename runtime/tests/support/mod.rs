@@ -24,7 +24,10 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Not a test of its own: nodes under test start this binary again, as the child that compiles components.
 #[test]
-#[expect(clippy::exit, reason = "the harness would print its own verdict and end with its own code")]
+#[expect(
+    clippy::exit,
+    reason = "the harness would print its own verdict and end with its own code"
+)]
 fn compile_child_entry() {
     let args: Vec<OsString> = std::env::args_os()
         .skip_while(|arg| arg != "--")
