@@ -14,6 +14,7 @@ mod home;
 mod node_process;
 mod platform_failure;
 mod printable;
+mod program;
 mod progress;
 mod project;
 mod server_log;
@@ -32,6 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn main() -> ExitCode {
+    program::name_process();
     let arguments = args::expand_colons(std::env::args_os().collect());
     let cli = match args::Cli::try_parse_from(arguments) {
         Ok(cli) => cli,

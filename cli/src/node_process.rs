@@ -26,6 +26,8 @@ use rustix::{
 };
 use tokio::sync::watch;
 
+use crate::program;
+
 /// Longest wait for a node to listen: a cold machine loads the binary first.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 /// Longest wait for a node to end after it was told to: its grace for requests in flight, and a margin.
@@ -146,9 +148,9 @@ impl NodeProcess {
         let folder = command.data.join("node");
         let log = open_log(&folder).map_err(NodeProcessError::Start)?;
         let log_start = log.metadata().map(|m| m.len()).unwrap_or(0);
-        let program = std::env::current_exe().map_err(NodeProcessError::Start)?;
-        let mut child = tokio::process::Command::new(program);
+        let mut child = tokio::process::Command::new(program::path());
         child
+            .arg0("gilliam")
             .args(arguments(command))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -233,7 +235,8 @@ pub(crate) async fn keep_running(command: &NodeCommand, node: &mut NodeProcess) 
                 }
                 Err(error) => {
                     delay = next_delay(delay);
-                    tracing::error!(%error, "the node does not start");
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(error, "the node does not start");
                 }
             }
         }

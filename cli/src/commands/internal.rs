@@ -4,6 +4,8 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
+use rustix::process::{Signal, set_parent_process_death_signal};
+
 /// Runs a child process of the platform.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -28,6 +30,9 @@ struct RoleArgs {
 
 /// Runs the role to its end; its exit code is the process's.
 pub(crate) fn run(args: Args) -> ExitCode {
+    // A killed parent cannot end its children, and nobody reads their result then. Without this they end at their
+    // limits.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     match args.role {
         Role::Build(role) => gilliam_builder::child::main(role.args),
         Role::Compile(role) => gilliam_runtime::compile_child::main(role.args),

@@ -4,11 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use gilliam_runtime::{ControlAddress, NodeConfig};
 
-use crate::{
-    context::Context,
-    failure::{CommandError, CommandResult},
-    server_log, shutdown,
-};
+use crate::{context::Context, failure::CommandResult, program, server_log, shutdown};
 
 /// Runs a node: an executor of instances and an ingress. `gilliam up` starts one itself.
 #[derive(Debug, clap::Args)]
@@ -33,10 +29,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     server_log::start(context.environment.log.as_deref())?;
     let host = host_name();
-    let program = std::env::current_exe()
-        .map_err(|e| CommandError::failed(format!("cannot find this program: {e}")))?;
     let name = args.name.unwrap_or_else(|| host.clone()).parse()?;
-    let compile = vec![program.into(), "internal".into(), "compile".into()];
+    let compile = vec![program::path().into(), "internal".into(), "compile".into()];
     let config = NodeConfig {
         host,
         version: crate::VERSION.to_string(),

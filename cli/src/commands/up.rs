@@ -16,7 +16,7 @@ use crate::{
     failure::{CommandError, CommandResult},
     home::{Cluster, Home},
     node_process::{NodeCommand, NodeProcess, keep_running},
-    server_log, shutdown,
+    program, server_log, shutdown,
 };
 
 /// The cluster that `up` writes into the user's home.
@@ -51,9 +51,7 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     server_log::start(context.environment.log.as_deref())?;
     let home = context.home()?;
     let data = data_folder(args.data.or_else(|| context.environment.data.clone()))?;
-    let program = std::env::current_exe()
-        .map_err(|e| CommandError::failed(format!("cannot find this program: {e}")))?;
-    let build = vec![program.into(), "internal".into(), "build".into()];
+    let build = vec![program::path().into(), "internal".into(), "build".into()];
     let (control, api) =
         gilliam_scheduler::bind(gilliam_scheduler::Config::new(data.clone(), args.api, build))?;
     let handle = control.handle();

@@ -6,6 +6,7 @@ mod conformance;
 mod durable;
 mod healing;
 mod limits;
+mod operator;
 mod platform;
 mod story;
 mod zero_loss;

@@ -34,6 +34,7 @@ pub(crate) fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// A running `gilliam up`, ended with the test, its node with it.
 pub(crate) struct Platform {
     folder: tempfile::TempDir,
+    program: PathBuf,
     up: Mutex<Option<Child>>,
     addresses: Mutex<Addresses>,
 }
@@ -78,8 +79,23 @@ impl Ran {
 impl Platform {
     /// Starts a platform on free ports in a new folder.
     pub(crate) fn start() -> Self {
+        Self::start_program(|_| PathBuf::from(env!("CARGO_BIN_EXE_gilliam")))
+    }
+
+    /// The same from a copy of the program in the test's folder, for tests that replace it.
+    pub(crate) fn start_copy() -> Self {
+        Self::start_program(|root| {
+            let copy = root.join("gilliam");
+            std::fs::copy(env!("CARGO_BIN_EXE_gilliam"), &copy).expect("a copy of the program");
+            copy
+        })
+    }
+
+    fn start_program(program: impl Fn(&Path) -> PathBuf) -> Self {
+        let folder = tempfile::tempdir().expect("temporary folder");
         let platform = Self {
-            folder: tempfile::tempdir().expect("temporary folder"),
+            program: program(folder.path()),
+            folder,
             up: Mutex::new(None),
             addresses: Mutex::default(),
         };
@@ -120,6 +136,11 @@ impl Platform {
         *self.up.lock().expect("lock") = Some(child);
     }
 
+    /// The program it was started from.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().to_path_buf()
     }
@@ -147,7 +168,7 @@ impl Platform {
     }
 
     fn command(&self, cwd: &Path, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gilliam"));
+        let mut command = Command::new(&self.program);
         command
             .current_dir(cwd)
             .args(args)
