@@ -63,7 +63,7 @@ impl Load {
             for _ in 0..self.connections {
                 clients.spawn(client(address, request.clone(), end));
             }
-            let mut all = Histogram::new(3)?;
+            let mut all = histogram()?;
             while let Some(histogram) = clients.join_next().await {
                 all.add(histogram??)?;
             }
@@ -81,7 +81,7 @@ async fn client(address: SocketAddr, request: String, end: Instant) -> anyhow::R
         .await
         .with_context(|| format!("cannot connect to {address}"))?;
     stream.set_nodelay(true)?;
-    let mut histogram = Histogram::new(3)?;
+    let mut histogram = histogram()?;
     let mut buffer = Vec::with_capacity(16 << 10);
     loop {
         let sent = Instant::now();
@@ -93,6 +93,11 @@ async fn client(address: SocketAddr, request: String, end: Instant) -> anyhow::R
         let elapsed = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
         histogram.saturating_record(elapsed);
     }
+}
+
+/// Room for latencies of 1 µs to a minute, three digits of each.
+fn histogram() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
 }
 
 /// Reads one whole answer.
