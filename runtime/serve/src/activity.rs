@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::config::ServeConfig;
+use crate::{
+    config::ServeConfig,
+    head::{HeadBytes, Look},
+};
 
 /// Shared between a connection's socket, service and watch.
 #[derive(Debug)]
@@ -26,6 +29,7 @@ pub(crate) struct Activity {
     in_head: AtomicBool,
     /// Milliseconds after `opened`, plus one, since when the client has not read; 0 when it does.
     stalled_ms: AtomicU64,
+    head: HeadBytes,
 }
 
 /// What the watch should do.
@@ -46,6 +50,7 @@ impl Activity {
             since_ms: AtomicU64::new(0),
             in_head: AtomicBool::new(false),
             stalled_ms: AtomicU64::new(0),
+            head: HeadBytes::default(),
         })
     }
 
@@ -54,11 +59,15 @@ impl Activity {
     }
 
     /// Bytes arrived.
-    pub(crate) fn read(&self) {
-        if self.busy.load(Relaxed) == 0 && !self.in_head.load(Relaxed) {
+    pub(crate) fn read(&self, bytes: &[u8]) {
+        if self.busy.load(Relaxed) > 0 {
+            return;
+        }
+        if !self.in_head.load(Relaxed) {
             self.since_ms.store(self.now_ms(), Relaxed);
             self.in_head.store(true, Relaxed);
         }
+        self.head.record(bytes);
     }
 
     /// A write went through.
@@ -73,6 +82,11 @@ impl Activity {
         if self.stalled_ms.load(Relaxed) == 0 {
             self.stalled_ms.store(self.now_ms() + 1, Relaxed);
         }
+    }
+
+    /// Whether the head that has just been read had a Content-Length, if that is asked for.
+    pub(crate) fn head_had_length(&self, look: Look) -> bool {
+        self.head.had_length(look)
     }
 
     /// A request begins; it lasts until the guard is dropped.

@@ -151,7 +151,6 @@ async fn sniff(socket: &mut Socket, head_timeout: Duration) -> io::Result<Protoc
     if limited.read_buf(&mut first).await? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    socket.activity.read();
     let deadline = Instant::now() + head_timeout;
     while first.len() < H2_PREFACE.len() && H2_PREFACE.starts_with(&first) {
         let read = tokio::time::timeout_at(deadline, limited.read_buf(&mut first)).await;
@@ -159,6 +158,7 @@ async fn sniff(socket: &mut Socket, head_timeout: Duration) -> io::Result<Protoc
             break;
         }
     }
+    socket.activity.read(&first);
     let protocol = if first == H2_PREFACE {
         Protocol::Http2
     } else {
@@ -233,7 +233,7 @@ impl AsyncRead for Socket {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            this.activity.read();
+            this.activity.read(&buf.filled()[before..]);
         }
         Poll::Ready(Ok(()))
     }

@@ -14,12 +14,14 @@ mod activity;
 mod config;
 mod connection;
 pub mod drain;
+mod head;
 mod listen;
 mod server;
 mod service;
 
 pub use config::ServeConfig;
 pub use drain::{DrainOutcome, DrainSignal, DrainTrigger};
+pub use head::AmbiguousLength;
 pub use hyper_util::service::TowerToHyperService;
 pub use listen::BindError;
 pub use server::{Server, bind};

@@ -12,7 +12,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, service::Service};
 use pin_project_lite::pin_project;
 
-use crate::activity::{Activity, Busy};
+use crate::{
+    activity::{Activity, Busy},
+    head::{AmbiguousLength, Look},
+};
 
 /// Both ends of a request's connection; in the extensions of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,13 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let busy = self.activity.begin();
+        let look = match request.headers().contains_key(http::header::TRANSFER_ENCODING) {
+            true => Look::Needed,
+            false => Look::Unneeded,
+        };
+        if self.activity.head_had_length(look) {
+            request.extensions_mut().insert(AmbiguousLength);
+        }
         request.extensions_mut().insert(self.peer);
         CountedFuture {
             inner: self.inner.call(request),
