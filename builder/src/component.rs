@@ -12,7 +12,11 @@
 
 use std::fmt;
 
-use gilliam_model::{code::Code, image::Shape};
+use gilliam_model::{
+    code::Code,
+    image::{Shape, ShapeError},
+    text::excerpt,
+};
 
 use crate::{
     adapt,
@@ -131,12 +135,9 @@ pub enum Fault {
         /// What it exports.
         exports: Vec<String>,
     },
-    /// More than one of the exports that make a process.
-    #[error("exports {}, so how to run it is not clear", list(.exports))]
-    SeveralShapes {
-        /// Those exports.
-        exports: Vec<String>,
-    },
+    /// Exports that do not agree on how to run it.
+    #[error(transparent)]
+    Shape(ShapeError),
     /// The right export without the right function.
     #[error("exports {interface}, but {reason}")]
     Handler {
@@ -196,10 +197,8 @@ impl Fault {
             Fault::Adapt { .. } => {
                 "build it for wasm32-wasip2, or make it a component with your own tools".to_string()
             }
-            Fault::NoShape { .. } | Fault::Handler { .. } => format!("export {}", shape::wanted()),
-            Fault::SeveralShapes { .. } => {
-                "build one component per process, each with one of these exports".to_string()
-            }
+            Fault::NoShape { .. } | Fault::Handler { .. } => ShapeError::None.hint(),
+            Fault::Shape(error) => error.hint(),
             Fault::Imports { first, .. } => return first.hint(),
         })
     }
@@ -273,11 +272,7 @@ fn recognise(bytes: &[u8]) -> Result<Encoding, Fault> {
 /// `a, b and c`; at most a handful, for a hostile component may have a thousand.
 fn list(names: &[String]) -> impl fmt::Display {
     const SHOWN_MAX: usize = 6;
-    let shown: Vec<String> = names
-        .iter()
-        .take(SHOWN_MAX)
-        .map(|name| crate::procfile::shown(name))
-        .collect();
+    let shown: Vec<String> = names.iter().take(SHOWN_MAX).map(|name| excerpt(name)).collect();
     match (names.len(), shown.split_last()) {
         (_, None) => "nothing".to_string(),
         (count, _) if count > SHOWN_MAX => format!("{} and {} more", shown.join(", "), count - SHOWN_MAX),

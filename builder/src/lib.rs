@@ -25,7 +25,6 @@ pub mod words;
 mod adapt;
 mod build;
 mod error;
-mod interface;
 mod outline;
 mod proposals;
 mod quantity;

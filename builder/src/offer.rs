@@ -11,14 +11,14 @@ use std::{
     fmt,
 };
 
-use gilliam_model::image::Shape;
+use gilliam_model::{image::Shape, interface::InterfaceName, text::excerpt};
 use wasmparser::{
     component_types::{ComponentAnyTypeId, ComponentEntityType, ComponentInstanceTypeId},
     types::TypesRef,
 };
 use wit_parser::{Resolve, WorldItem};
 
-use crate::{component::Fault, interface::InterfaceName, shape::Found};
+use crate::{component::Fault, shape::Found};
 
 macro_rules! wit {
     ($($folder:literal)*) => {
@@ -106,7 +106,7 @@ pub enum Reason {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let import = crate::procfile::shown(&self.import);
+        let import = excerpt(&self.import);
         match &self.reason {
             Reason::Unknown { .. } | Reason::Interface { .. } => {
                 write!(f, "imports {import}, which this platform does not offer")
@@ -286,7 +286,7 @@ impl Interface {
             ComponentEntityType::Type { .. } => false,
             _ => true,
         });
-        lacking.map(|(name, _)| crate::procfile::shown(name))
+        lacking.map(|(name, _)| excerpt(name))
     }
 }
 

@@ -21,7 +21,7 @@ use std::{
 use gilliam_model::{digest::Digest, image::Shape};
 use wasmtime::Engine;
 
-use crate::engines;
+use crate::{engines, inspect::inspect};
 
 /// What the MAC covers first, so that the key's other uses and later formats cannot be confused with this
 /// one.
@@ -61,7 +61,7 @@ pub enum CompileError {
     /// The compiler could not be set up.
     #[error("cannot set the compiler up: {0}")]
     Setup(String),
-    /// The component is invalid or uses what the platform switches off.
+    /// The component is invalid, of another shape, or uses what the platform switches off.
     #[error("cannot compile the component: {0}")]
     Component(String),
 }
@@ -86,6 +86,11 @@ pub enum SealError {
 /// Compiles a component for the engine of `shape`. Takes seconds of CPU and hundreds of megabytes for large
 /// components.
 pub fn compile(shape: Shape, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+    let found = inspect(component).map_err(|error| CompileError::Component(error.to_string()))?;
+    if found != shape {
+        let message = format!("its shape is {found}, not {shape}");
+        return Err(CompileError::Component(message));
+    }
     let engine = engines::compiler(shape).map_err(|error| CompileError::Setup(format!("{error:#}")))?;
     engine
         .precompile_component(component)

@@ -47,7 +47,7 @@ pub use config::InstanceConfig;
 pub use engines::{Engines, EnginesConfig, EnginesError};
 pub use failure::{CallError, StartError};
 pub use http::HttpInstance;
-pub use inspect::{ComponentFacts, Import, InspectError, inspect};
+pub use inspect::{InspectError, inspect};
 pub use load::{LoadError, Loaded, load};
 pub use log::{EntryStream, LogEntry};
 pub use usage::{LastTrap, RequestFigures, RequestUsage, Usage};

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Digest, limits::Limits, name::ProcessName, outbound::OutboundHost};
+use crate::{
+    digest::Digest, interface::InterfaceName, limits::Limits, name::ProcessName, outbound::OutboundHost,
+    text::excerpt,
+};
 
 /// Most process types in one image; a Procfile with more is refused.
 pub const PROCESSES_MAX: usize = 64;
@@ -29,6 +32,9 @@ pub enum Shape {
 }
 
 impl Shape {
+    /// Every shape.
+    pub const ALL: [Shape; 4] = [Shape::HttpP2, Shape::HttpP3, Shape::CommandP2, Shape::CommandP3];
+
     /// The shape as printed: `http-p2`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,6 +42,42 @@ impl Shape {
             Shape::HttpP3 => "http-p3",
             Shape::CommandP2 => "command-p2",
             Shape::CommandP3 => "command-p3",
+        }
+    }
+
+    /// The interface whose export makes a component one of this shape, with the line of its versions.
+    pub fn export(self) -> &'static str {
+        match self {
+            Shape::HttpP2 => "wasi:http/incoming-handler@0.2",
+            Shape::HttpP3 => "wasi:http/handler@0.3",
+            Shape::CommandP2 => "wasi:cli/run@0.2",
+            Shape::CommandP3 => "wasi:cli/run@0.3",
+        }
+    }
+
+    fn of_export(export: &str) -> Option<Self> {
+        let name = InterfaceName::parse(export)?;
+        let known = Some((name.path, name.line()?));
+        Shape::ALL
+            .into_iter()
+            .find(|shape| shape.export().split_once('@') == known)
+    }
+
+    /// The shape of a component with these exports, and the export that makes it so.
+    ///
+    /// Invariant: exactly one export decides. To choose among several would run a process in a way that its
+    /// author may not have meant.
+    pub fn of_exports<'a>(exports: impl IntoIterator<Item = &'a str>) -> Result<(Self, &'a str), ShapeError> {
+        let mut found = exports
+            .into_iter()
+            .filter_map(|export| Some((Self::of_export(export)?, export)));
+        match (found.next(), found.next()) {
+            (Some(only), None) => Ok(only),
+            (Some((_, first)), Some((_, second))) => Err(ShapeError::Several {
+                first: excerpt(first),
+                second: excerpt(second),
+            }),
+            (None, _) => Err(ShapeError::None),
         }
     }
 
@@ -48,6 +90,37 @@ impl Shape {
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// Exports that do not say how a component is to be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ShapeError {
+    /// None of those that make a process.
+    #[error("exports nothing that the platform can run")]
+    None,
+    /// More than one of them.
+    #[error("exports {first} and {second}, so how to run it is not clear")]
+    Several {
+        /// One.
+        first: String,
+        /// The next.
+        second: String,
+    },
+}
+
+impl ShapeError {
+    /// The way out.
+    pub fn hint(&self) -> String {
+        match self {
+            ShapeError::None => {
+                let [first, second, third, last] = Shape::ALL.map(Shape::export);
+                format!("export one of {first}, {second}, {third} and {last}")
+            }
+            ShapeError::Several { .. } => {
+                "build one component per process, each with one of these exports".to_string()
+            }
+        }
     }
 }
 
@@ -90,4 +163,37 @@ pub struct Image {
 impl Image {
     /// The format this build writes.
     pub const SCHEMA_VERSION: u32 = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shape_comes_from_the_one_export_that_is_known() {
+        for (export, shape) in [
+            ("wasi:http/incoming-handler@0.2.3", Some(Shape::HttpP2)),
+            ("wasi:http/handler@0.3.0", Some(Shape::HttpP3)),
+            ("wasi:cli/run@0.2.0", Some(Shape::CommandP2)),
+            ("wasi:cli/run@0.3.1", Some(Shape::CommandP3)),
+            ("wasi:cli/run@0.2.0-rc-2023-11-10", None),
+            ("wasi:cli/run@0.4.0", None),
+            ("wasi:cli/run", None),
+            ("wasi:http/handler@0.2.0", None),
+            ("run", None),
+        ] {
+            let found = Shape::of_exports(["a:b/c@1.0.0", export, "memory"]);
+            assert_eq!(found, shape.map(|shape| (shape, export)).ok_or(ShapeError::None));
+        }
+    }
+
+    #[test]
+    fn two_known_exports_are_refused_in_any_order() {
+        let (http, run) = ("wasi:http/incoming-handler@0.2.3", "wasi:cli/run@0.2.3");
+        for [first, second] in [[http, run], [run, http], [run, "wasi:cli/run@0.3.0"]] {
+            let error = Shape::of_exports([first, second]).expect_err("two");
+            let message = format!("exports {first} and {second}, so how to run it is not clear");
+            assert_eq!(error.to_string(), message);
+        }
+    }
 }

@@ -14,6 +14,7 @@ pub mod config;
 pub mod digest;
 pub mod image;
 pub mod instance;
+pub mod interface;
 pub mod limits;
 pub mod log;
 pub mod name;

@@ -50,7 +50,7 @@ pub fn loaded(component: &[u8]) -> Loaded {
 }
 
 pub fn loaded_on(engines: &Engines, component: &[u8]) -> Loaded {
-    let shape = inspect(component).expect("a component").shape;
+    let shape = inspect(component).expect("a component");
     let artefact = Artefact {
         shape,
         digest: digest(component),

@@ -1,19 +1,19 @@
 //! Names of interfaces, `NAMESPACE:PACKAGE/INTERFACE@VERSION`, and which versions stand in for each other.
 
-/// A parsed name.
+/// A parsed name of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct InterfaceName<'a> {
+pub struct InterfaceName<'a> {
     /// `wasi:http/types`.
-    pub(crate) path: &'a str,
+    pub path: &'a str,
     /// `wasi:http`.
-    pub(crate) package: &'a str,
+    pub package: &'a str,
     /// `0.2.12`; empty when there is none.
-    pub(crate) version: &'a str,
+    pub version: &'a str,
 }
 
 impl<'a> InterfaceName<'a> {
     /// None when the name is not that of an interface.
-    pub(crate) fn parse(name: &'a str) -> Option<Self> {
+    pub fn parse(name: &'a str) -> Option<Self> {
         let (path, version) = name.split_once('@').unwrap_or((name, ""));
         let (package, _) = path.split_once('/')?;
         package.contains(':').then_some(Self {
@@ -26,7 +26,7 @@ impl<'a> InterfaceName<'a> {
     /// The versions that it is compatible with, as their common part: `0.2` for `0.2.3`. None for drafts,
     /// which differ from the release they became, and for what has no version (semver.org, items 9 and 4;
     /// wasmtime links by it).
-    pub(crate) fn line(&self) -> Option<&'a str> {
+    pub fn line(&self) -> Option<&'a str> {
         let release = self
             .version
             .split_once('+')
