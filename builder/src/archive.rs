@@ -17,6 +17,7 @@ use std::{
 };
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
+use gilliam_model::text::excerpt;
 
 use self::entries::{Entries, Entry, Kind};
 
@@ -403,10 +404,5 @@ fn write_error(path: &str, source: io::Error) -> ArchiveError {
 
 /// A name as it is printed.
 fn shown(name: &[u8]) -> String {
-    const SHOWN_CHARS_MAX: usize = 100;
-    let text = String::from_utf8_lossy(name);
-    match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.into_owned(),
-    }
+    excerpt(&String::from_utf8_lossy(name))
 }

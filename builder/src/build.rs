@@ -12,6 +12,7 @@ use gilliam_model::{
     digest::Digest,
     image::{Image, Process, Shape},
     name::ProcessName,
+    text::excerpt,
 };
 
 use crate::{
@@ -96,7 +97,7 @@ fn components(
     let mut processes = BTreeMap::new();
     for entry in entries {
         for word in entry.unexpanded() {
-            let word = procfile::shown(word);
+            let word = excerpt(word);
             output(&format!(
                 " !     Procfile line {}: {word} is passed to the process as it is; nothing is expanded",
                 entry.line

@@ -8,6 +8,8 @@
 //! Invariant: whatever a builder did, its output is bytes, and those pass [`crate::component`] before they
 //! are sealed.
 
+use gilliam_model::text::excerpt;
+
 use crate::procfile::Entry;
 
 /// Where a component comes from.
@@ -92,8 +94,8 @@ pub fn detect(entry: &Entry) -> Result<Source, DetectError> {
     }
     Err(DetectError::NoPack {
         line,
-        command: crate::procfile::shown(&entry.command),
-        word: crate::procfile::shown(word),
+        command: excerpt(&entry.command),
+        word: excerpt(word),
         process: entry.name.to_string(),
     })
 }

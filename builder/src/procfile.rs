@@ -6,6 +6,7 @@
 use gilliam_model::{
     image::PROCESSES_MAX,
     name::{NameError, ProcessName},
+    text::excerpt,
 };
 
 use crate::words::{self, WordsError};
@@ -199,12 +200,12 @@ fn parse_line(text: &str, line: usize) -> Result<Entry, ProcfileError> {
     if text.chars().any(|c| c.is_control() && c != '\t') {
         return Err(ProcfileError::Control {
             line,
-            text: shown(text),
+            text: excerpt(text),
         });
     }
     let (name, command) = text.split_once(':').ok_or_else(|| ProcfileError::NoColon {
         line,
-        text: shown(text),
+        text: excerpt(text),
     })?;
     let name = name
         .parse()
@@ -212,13 +213,13 @@ fn parse_line(text: &str, line: usize) -> Result<Entry, ProcfileError> {
     let command = command.trim();
     let words = words::split(command).map_err(|source| ProcfileError::Words {
         line,
-        text: shown(text),
+        text: excerpt(text),
         source,
     })?;
     if words.first().is_none_or(String::is_empty) {
         return Err(ProcfileError::NoCommand {
             line,
-            text: shown(text),
+            text: excerpt(text),
         });
     }
     Ok(Entry {
@@ -227,13 +228,4 @@ fn parse_line(text: &str, line: usize) -> Result<Entry, ProcfileError> {
         command: command.to_string(),
         words,
     })
-}
-
-/// A line as it is printed.
-pub(crate) fn shown(text: &str) -> String {
-    const SHOWN_CHARS_MAX: usize = 80;
-    match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_string(),
-    }
 }
