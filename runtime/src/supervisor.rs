@@ -37,6 +37,9 @@ pub(crate) struct Surroundings {
     pub(crate) logs: Arc<Logs>,
 }
 
+/// The instances of an assignment, each with the index of its process in it.
+type Wanted = BTreeMap<InstanceId, usize>;
+
 /// The one owner of all instance tasks. Dropping it ends them.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
@@ -46,7 +49,7 @@ pub(crate) struct Supervisor {
     ids: BTreeMap<Id, InstanceId>,
     stops: BTreeMap<InstanceId, CancellationToken>,
     /// What the assignment that was last looked at asks for.
-    wanted: Option<(Arc<Assignment>, Arc<BTreeMap<InstanceId, usize>>)>,
+    wanted: Option<(Arc<Assignment>, Arc<Wanted>)>,
 }
 
 impl Supervisor {
@@ -122,7 +125,7 @@ impl Supervisor {
         }
     }
 
-    fn wanted(&mut self, assignment: &Arc<Assignment>) -> Arc<BTreeMap<InstanceId, usize>> {
+    fn wanted(&mut self, assignment: &Arc<Assignment>) -> Arc<Wanted> {
         match &self.wanted {
             Some((known, wanted)) if Arc::ptr_eq(known, assignment) => wanted.clone(),
             _ => {

@@ -21,11 +21,17 @@ use support::{
 };
 use tokio::task::JoinHandle;
 
-/// A command whose `run` has this body, beside these other fields of its module.
-fn command(fields: &str, run: &str) -> Vec<u8> {
+/// A command whose `run` has this body.
+fn command(run: &str) -> Vec<u8> {
+    command_with("", run)
+}
+
+/// A command with this import.
+fn command_with(import: &str, run: &str) -> Vec<u8> {
     let text = format!(
         r#"(component
-            (core module $m {fields} (func (export "run") (result i32) {run}))
+            {import}
+            (core module $m (func (export "run") (result i32) {run}))
             (core instance $i (instantiate $m))
             (func $run (result (result)) (canon lift (core func $i "run")))
             (instance $e (export "run" (func $run)))
@@ -246,9 +252,9 @@ async fn a_command_that_ends_is_started_again_at_once_and_then_ever_later() {
     let data = tempfile::tempdir().expect("folder");
     let plane = Plane::start(data.path());
     let _node = Node::start(data.path());
-    let ends_well = Slots::new("well", "worker", command("", "i32.const 0"), Shape::CommandP2);
-    let ends_badly = Slots::new("badly", "worker", command("", "i32.const 1"), Shape::CommandP2);
-    let traps = Slots::new("traps", "worker", command("", "unreachable"), Shape::CommandP2);
+    let ends_well = Slots::new("well", "worker", command("i32.const 0"), Shape::CommandP2);
+    let ends_badly = Slots::new("badly", "worker", command("i32.const 1"), Shape::CommandP2);
+    let traps = Slots::new("traps", "worker", command("unreachable"), Shape::CommandP2);
     let begun = Instant::now();
     plane.assign(&[ends_well, ends_badly, traps]);
     for (app, message, code) in [
@@ -340,14 +346,12 @@ async fn what_never_becomes_ready_says_why() {
         component.truncate(component.len() / 2);
         Slots::new("cut", "web", component, Shape::HttpP2)
     };
-    let altered = Slots::new("altered", "worker", command("", "i32.const 0"), Shape::CommandP2);
-    let stranger = r#"(component (import "other:thing/x@1.0.0" (instance)))"#;
-    let stranger = Slots::new(
-        "stranger",
-        "worker",
-        wat::parse_str(stranger).expect("wat"),
-        Shape::CommandP2,
+    let altered = Slots::new("altered", "worker", command("i32.const 0"), Shape::CommandP2);
+    let stranger = command_with(
+        r#"(import "other:thing/x@1.0.0" (instance (export "f" (func))))"#,
+        "i32.const 0",
     );
+    let stranger = Slots::new("stranger", "worker", stranger, Shape::CommandP2);
     plane.assign(&[]);
     plane.assign(&[idle, truncated, altered.clone(), stranger]);
     plane.corrupt(&altered);

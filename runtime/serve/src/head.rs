@@ -1,9 +1,11 @@
 //! What the parser does not tell: a head with both Content-Length and Transfer-Encoding.
 //!
-//! hyper takes the chunks for the frame, drops the length and closes the connection after the answer, as RFC 9112
-//! section 6.1 allows. Whoever wants to refuse such a request finds [`AmbiguousLength`] in its extensions.
+//! hyper takes the chunks for the frame, drops the length and closes the connection after the answer, as
+//! RFC 9112 section 6.1 allows. Whoever wants to refuse such a request finds [`AmbiguousLength`] in its
+//! extensions.
 //!
-//! Known gap: the head of a request that was pipelined behind another one may not be seen whole; then hyper's rule holds.
+//! Known gap: the head of a request that was pipelined behind another one may not be seen whole; then hyper's
+//! rule holds.
 
 use std::sync::{Mutex, PoisonError};
 
