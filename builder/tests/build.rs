@@ -1,5 +1,7 @@
 //! Whole builds: a project's archive in, an image layout out.
 
+mod support;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -17,21 +19,12 @@ use gilliam_model::{
     image::{Image, MEDIA_TYPE_COMPONENT, MEDIA_TYPE_IMAGE, Shape},
 };
 use serde_json::Value;
+use support::{command, wasm, write_archive};
 
 /// The largest blob that these tests read.
 const BLOB_BYTES_MAX: u64 = 1 << 20;
 
-const COMMAND: &str = r#"(component
-    (core module $m (func (export "run") (result i32) i32.const 0))
-    (core instance $i (instantiate $m))
-    (func $run (result (result)) (canon lift (core func $i "run")))
-    (instance $e (export "run" (func $run)))
-    (export "wasi:cli/run@0.2.0" (instance $e)))"#;
 const CORE: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
-
-fn wasm(text: &str) -> Vec<u8> {
-    wat::parse_str(text).expect("wat")
-}
 
 /// A data folder as a control plane has it.
 struct Data {
@@ -83,17 +76,6 @@ impl Data {
     }
 }
 
-fn write_archive(path: &Path, files: &[(&str, &[u8])]) {
-    let mut tar = tar::Builder::new(fs::File::create(path).expect("create"));
-    for (name, data) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(data.len() as u64);
-        header.set_mode(0o644);
-        tar.append_data(&mut header, name, *data).expect("append");
-    }
-    tar.finish().expect("finish");
-}
-
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let mut names: Vec<String> = entries
@@ -131,7 +113,7 @@ fn refused(files: &[(&str, &[u8])], code: Code, message: &str, hint: &str) {
 #[test]
 fn a_project_becomes_an_image_in_an_oci_layout() {
     let data = Data::new();
-    let command = wasm(COMMAND);
+    let command = wasm(&command("0.2.0", ""));
     let procfile = b"# all\nweb: web.wasm\nworker: bin/worker.wasm --interval '1 s'\nclock: web.wasm tick\n";
     let manifest =
         b"[process.worker]\nmemory = \"64MiB\"\nallowed_outbound_hosts = [\"https://a.example\"]\n";
@@ -205,7 +187,7 @@ fn a_project_becomes_an_image_in_an_oci_layout() {
 
 #[test]
 fn the_same_tree_gives_the_same_digest_and_one_entry() {
-    let component = wasm(COMMAND);
+    let component = wasm(&command("0.2.0", ""));
     let files: [(&str, &[u8]); 2] = [
         ("Procfile", b"web: web.wasm\nworker: web.wasm"),
         ("web.wasm", &component),
@@ -224,7 +206,7 @@ fn the_same_tree_gives_the_same_digest_and_one_entry() {
 #[test]
 fn builds_at_the_same_time_lose_nothing() {
     let data = Data::new();
-    let component = wasm(COMMAND);
+    let component = wasm(&command("0.2.0", ""));
     std::thread::scope(|scope| {
         let (data, component) = (&data, &component);
         for n in 0..8 {
@@ -257,14 +239,17 @@ fn what_a_killed_build_left_is_removed_by_the_next() {
     let staging = data.images().join(".staging");
     fs::create_dir_all(&staging).expect("folder");
     fs::write(staging.join(".tmpleft"), b"half a component").expect("write");
-    data.sealed(&[("Procfile", b"web: web.wasm"), ("web.wasm", &wasm(COMMAND))]);
+    data.sealed(&[
+        ("Procfile", b"web: web.wasm"),
+        ("web.wasm", &wasm(&command("0.2.0", ""))),
+    ]);
     assert_eq!(names(&staging).len(), 0);
 }
 
 #[test]
 fn a_decayed_blob_is_noticed_and_mended_by_the_next_build() {
     let data = Data::new();
-    let component = wasm(COMMAND);
+    let component = wasm(&command("0.2.0", ""));
     let files: [(&str, &[u8]); 2] = [("Procfile", b"web: web.wasm"), ("web.wasm", &component)];
     let sealed = data.sealed(&files);
     let path = blob_path(&data.images(), &digest_of(&component));
@@ -286,7 +271,10 @@ fn a_decayed_blob_is_noticed_and_mended_by_the_next_build() {
 #[test]
 fn a_reader_takes_only_what_it_can_hold() {
     let data = Data::new();
-    let sealed = data.sealed(&[("Procfile", b"web: web.wasm"), ("web.wasm", &wasm(COMMAND))]);
+    let sealed = data.sealed(&[
+        ("Procfile", b"web: web.wasm"),
+        ("web.wasm", &wasm(&command("0.2.0", ""))),
+    ]);
     let error = read_blob(&data.images(), &sealed.digest, 10).expect_err("too large");
     assert_eq!(
         error.to_string(),
@@ -365,7 +353,7 @@ fn every_part_of_a_project_is_refused_with_a_way_out() {
 
 #[test]
 fn a_refusal_after_good_components_stores_none_of_them() {
-    let (component, truncated) = (wasm(COMMAND), &wasm(COMMAND)[..60]);
+    let (component, truncated) = (wasm(&command("0.2.0", "")), &wasm(&command("0.2.0", ""))[..60]);
     refused(
         &[
             ("Procfile", b"web: web.wasm\nworker: worker.wasm"),
@@ -380,8 +368,10 @@ fn a_refusal_after_good_components_stores_none_of_them() {
 
 #[test]
 fn words_that_a_shell_would_change_are_pointed_out() {
-    let (result, lines) =
-        Data::new().build(&[("Procfile", b"web: web.wasm $PORT"), ("web.wasm", &wasm(COMMAND))]);
+    let (result, lines) = Data::new().build(&[
+        ("Procfile", b"web: web.wasm $PORT"),
+        ("web.wasm", &wasm(&command("0.2.0", ""))),
+    ]);
     assert_eq!(
         result.expect("sealed").image.processes["web"].args,
         ["web.wasm", "$PORT"]

@@ -2,6 +2,8 @@
 //!
 //! It has a main of its own, because a test harness would write to the child's stdout.
 
+mod support;
+
 use std::{
     fs,
     path::Path,
@@ -13,13 +15,6 @@ use gilliam_model::{
     api::{ApiError, BuildOutcome},
     code::Code,
 };
-
-const COMMAND: &str = r#"(component
-    (core module $m (func (export "run") (result i32) i32.const 0))
-    (core instance $i (instantiate $m))
-    (func $run (result (result)) (canon lift (core func $i "run")))
-    (instance $e (export "run" (func $run)))
-    (export "wasi:cli/run@0.2.0" (instance $e)))"#;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -60,14 +55,7 @@ fn start(args: &[&str]) -> Output {
 
 fn build(folder: &Path, files: &[(&str, &[u8])]) -> Output {
     let (archive, blobs) = (folder.join("upload.tar"), folder.join("images"));
-    let mut tar = tar::Builder::new(fs::File::create(&archive).expect("create"));
-    for (name, data) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(data.len() as u64);
-        header.set_mode(0o644);
-        tar.append_data(&mut header, name, *data).expect("append");
-    }
-    tar.finish().expect("finish");
+    support::write_archive(&archive, files);
     let text = |path: &Path| path.to_str().expect("UTF-8").to_string();
     start(&["--blobs", &text(&blobs), "--archive", &text(&archive)])
 }
@@ -81,7 +69,7 @@ fn outcome(output: &Output) -> BuildOutcome {
 
 fn an_image_is_the_one_line_of_stdout() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let component = wat::parse_str(COMMAND).expect("wat");
+    let component = support::wasm(&support::command("0.2.0", ""));
     let output = build(
         folder.path(),
         &[("Procfile", b"web: web.wasm"), ("web.wasm", &component)],

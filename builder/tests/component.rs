@@ -1,5 +1,7 @@
 //! Which bytes are components that the platform can run, by example; each is made from text here.
 
+mod support;
+
 use std::sync::LazyLock;
 
 use gilliam_builder::{
@@ -8,16 +10,13 @@ use gilliam_builder::{
 };
 use gilliam_model::{code::Code, image::Shape};
 use proptest::prelude::*;
+use support::{command, wasm};
 
 static OFFER: LazyLock<Offer> = LazyLock::new(Offer::new);
 
-fn bytes(wat: &str) -> Vec<u8> {
-    wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}"))
-}
-
 #[track_caller]
 fn taken(wat: &str) -> Checked {
-    check("web.wasm", bytes(wat), &OFFER).unwrap_or_else(|error| panic!("{error}"))
+    check("web.wasm", wasm(wat), &OFFER).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Checks code and message, and returns the hint.
@@ -27,18 +26,6 @@ fn refused(bytes: Vec<u8>, code: Code, message: &str) -> String {
     assert_eq!(error.to_string(), message);
     assert_eq!(error.fault.code(), code);
     error.fault.hint().expect("every fault has a way out")
-}
-
-/// A command of some version, with more text in front.
-fn command(version: &str, more: &str) -> String {
-    format!(
-        r#"(component {more}
-            (core module $m (func (export "run") (result i32) i32.const 0))
-            (core instance $i (instantiate $m))
-            (func $run (result (result)) (canon lift (core func $i "run")))
-            (instance $e (export "run" (func $run)))
-            (export "wasi:cli/run@{version}" (instance $e)))"#
-    )
 }
 
 /// An http component of 0.2, importing WASI of some version.
@@ -93,7 +80,7 @@ fn the_shape_comes_from_the_export() {
     ] {
         let checked = taken(&wat);
         assert_eq!((checked.shape, checked.origin), (shape, Origin::AsGiven), "{wat}");
-        assert_eq!(checked.bytes, bytes(&wat));
+        assert_eq!(checked.bytes, wasm(&wat));
     }
 }
 
@@ -130,14 +117,14 @@ fn no_or_several_shapes_are_refused_with_what_was_found() {
         ),
     ] {
         let message = format!("web.wasm exports nothing that the platform can run; it exports {exports}");
-        assert_eq!(refused(bytes(wat), Code::B12, &message), wanted);
+        assert_eq!(refused(wasm(wat), Code::B12, &message), wanted);
     }
     let two = r#"(component (instance $i)
         (export "wasi:cli/run@0.2.3" (instance $i))
         (export "wasi:http/incoming-handler@0.2.3" (instance $i)))"#;
     let message = "web.wasm exports wasi:cli/run@0.2.3 and wasi:http/incoming-handler@0.2.3, so how to run it \
                    is not clear";
-    refused(bytes(two), Code::B12, message);
+    refused(wasm(two), Code::B12, message);
 }
 
 #[test]
@@ -148,7 +135,7 @@ fn many_exports_are_not_all_printed() {
     let message =
         "web.wasm exports nothing that the platform can run; it exports e0, e1, e2, e3, e4, e5 and 34 more";
     refused(
-        bytes(&format!("(component (instance $i) {exports})")),
+        wasm(&format!("(component (instance $i) {exports})")),
         Code::B12,
         message,
     );
@@ -158,7 +145,7 @@ fn many_exports_are_not_all_printed() {
 fn the_export_must_have_the_function_that_is_called() {
     let empty = r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#;
     refused(
-        bytes(empty),
+        wasm(empty),
         Code::B12,
         "web.wasm exports wasi:cli/run@0.2.0, but without its function run",
     );
@@ -169,7 +156,7 @@ fn the_export_must_have_the_function_that_is_called() {
         (instance $e (export "run" (func $run)))
         (export "wasi:cli/run@0.2.0" (instance $e)))"#;
     let message = "web.wasm exports wasi:cli/run@0.2.0, but its function run takes 1 parameters, not 0";
-    refused(bytes(params), Code::B12, message);
+    refused(wasm(params), Code::B12, message);
 }
 
 #[test]
@@ -179,7 +166,7 @@ fn an_interface_that_nobody_offers_is_named() {
         r#"(import "wasi:keyvalue/store@0.2.0-draft" (instance))"#,
     );
     let message = "web.wasm imports wasi:keyvalue/store@0.2.0-draft, which this platform does not offer";
-    let hint = refused(bytes(&wat), Code::B11, message);
+    let hint = refused(wasm(&wat), Code::B11, message);
     assert_eq!(
         hint,
         "leave the import out, or compose it in (wac plug); offered are wasi:cli, wasi:clocks, \
@@ -191,7 +178,7 @@ fn an_interface_that_nobody_offers_is_named() {
     );
     let message =
         "web.wasm imports gilliam:admin/nodes, which this platform does not offer (nor a:b/c@1.0.0)";
-    refused(bytes(&wat), Code::B11, message);
+    refused(wasm(&wat), Code::B11, message);
 }
 
 #[test]
@@ -205,7 +192,7 @@ fn an_interface_of_another_version_names_those_that_are_offered() {
             "web.wasm imports wasi:http/types@{version}, which this platform offers in version 0.2.12 and \
              0.3.0 only"
         );
-        let hint = refused(bytes(&wat), Code::B11, &message);
+        let hint = refused(wasm(&wat), Code::B11, &message);
         assert_eq!(hint, "build it against wasi:http@0.2.12 or wasi:http@0.3.0");
     }
 }
@@ -214,7 +201,7 @@ fn an_interface_of_another_version_names_those_that_are_offered() {
 fn an_unknown_interface_of_a_known_package_names_its_others() {
     let wat = command("0.2.0", r#"(import "wasi:random/dice@0.2.0" (instance))"#);
     let hint = refused(
-        bytes(&wat),
+        wasm(&wat),
         Code::B11,
         "web.wasm imports wasi:random/dice@0.2.0, which this platform does not offer",
     );
@@ -228,7 +215,7 @@ fn an_unknown_interface_of_a_known_package_names_its_others() {
         r#"(import "wasi:http/incoming-handler@0.2.0" (instance))"#,
     );
     let message = "web.wasm imports wasi:http/incoming-handler@0.2.0, which this platform does not offer";
-    refused(bytes(&wat), Code::B11, message);
+    refused(wasm(&wat), Code::B11, message);
 }
 
 #[test]
@@ -238,7 +225,7 @@ fn a_function_or_resource_that_an_interface_lacks_is_named() {
         r#"(import "wasi:random/random@0.2.99" (instance (export "dice" (func (result u64)))))"#,
     );
     let hint = refused(
-        bytes(&wat),
+        wasm(&wat),
         Code::B11,
         "web.wasm imports wasi:random/random@0.2.99 with dice, which the wasi:random/random@0.2.12 of this \
          platform does not have",
@@ -253,11 +240,11 @@ fn a_function_or_resource_that_an_interface_lacks_is_named() {
     );
     let message = "web.wasm imports wasi:io/error@0.2.0 with warning, which the wasi:io/error@0.2.12 of this \
                    platform does not have";
-    refused(bytes(&wat), Code::B11, message);
+    refused(wasm(&wat), Code::B11, message);
     // Unstable, so it is not linked.
     let wat = command("0.2.0", r#"(import "wasi:clocks/timezone@0.2.0" (instance))"#);
     let message = "web.wasm imports wasi:clocks/timezone@0.2.0, which this platform does not offer";
-    refused(bytes(&wat), Code::B11, message);
+    refused(wasm(&wat), Code::B11, message);
 }
 
 #[test]
@@ -269,7 +256,7 @@ fn interfaces_of_both_versions_are_for_components_of_the_newer_shape() {
     taken(&p3(clock_p2));
     taken(&command("0.2.0", clock_p2));
     let message = "web.wasm imports wasi:clocks/system-clock@0.3.0, but exports wasi:cli/run@0.2.0";
-    refused(bytes(&command("0.2.0", clock_p3)), Code::B11, message);
+    refused(wasm(&command("0.2.0", clock_p3)), Code::B11, message);
 }
 
 #[test]
@@ -284,7 +271,7 @@ fn imports_outside_of_interfaces_are_refused() {
         let message = format!(
             "web.wasm imports the {what} outside of any interface, which this platform does not offer"
         );
-        refused(bytes(&command("0.2.0", import)), Code::B11, &message);
+        refused(wasm(&command("0.2.0", import)), Code::B11, &message);
     }
 }
 
@@ -316,12 +303,12 @@ fn proposals_that_are_off_are_named() {
         ),
     ] {
         let wat = command("0.2.0", &format!("(core module {core})"));
-        let error = check("web.wasm", bytes(&wat), &OFFER).expect_err(core);
+        let error = check("web.wasm", wasm(&wat), &OFFER).expect_err(core);
         let start = format!("web.wasm uses {proposal}, which is off on this platform (");
         assert!(error.to_string().starts_with(&start), "{core}: {error}");
         assert_eq!(error.fault.code(), Code::B12);
         let module = format!("(module {core} (func (export \"_start\")))");
-        let error = check("web.wasm", bytes(&module), &OFFER).expect_err(core);
+        let error = check("web.wasm", wasm(&module), &OFFER).expect_err(core);
         assert!(error.to_string().starts_with(&start), "{core}: {error}");
     }
 }
@@ -329,7 +316,7 @@ fn proposals_that_are_off_are_named() {
 #[test]
 fn the_async_part_is_for_components_of_the_newer_shape() {
     let wat = command("0.2.0", "(type (stream u8))");
-    let error = check("web.wasm", bytes(&wat), &OFFER).expect_err("async");
+    let error = check("web.wasm", wasm(&wat), &OFFER).expect_err("async");
     let start = "web.wasm uses the component model's async part without a 0.3 export, which is off on";
     assert!(error.to_string().starts_with(start), "{error}");
 }
@@ -364,7 +351,7 @@ fn what_is_no_component_is_named_for_what_it_is() {
 
 #[test]
 fn a_cut_component_is_refused_wherever_it_is_cut() {
-    let whole = bytes(&http_p2("0.2.0"));
+    let whole = wasm(&http_p2("0.2.0"));
     let mut taken = 0;
     for cut in 0..whole.len() {
         match check("web.wasm", whole[..cut].to_vec(), &OFFER) {
@@ -388,25 +375,25 @@ fn too_much_of_anything_is_refused_before_it_is_validated() {
     let many = |count: usize, item: &str| item.repeat(count);
     let functions = format!("(core module {})", many(150_001, "(func)"));
     refused(
-        bytes(&command("0.2.0", &functions)),
+        wasm(&command("0.2.0", &functions)),
         Code::B10,
         "web.wasm has more than 150000 functions",
     );
     let modules = many(200, "(core module)");
     refused(
-        bytes(&command("0.2.0", &modules)),
+        wasm(&command("0.2.0", &modules)),
         Code::B10,
         "web.wasm has more than 200 modules",
     );
     let components = many(101, "(component)");
     refused(
-        bytes(&command("0.2.0", &components)),
+        wasm(&command("0.2.0", &components)),
         Code::B10,
         "web.wasm has more than 100 nested components",
     );
     let types = format!("(core module {})", many(200_001, "(type (func))"));
     refused(
-        bytes(&command("0.2.0", &types)),
+        wasm(&command("0.2.0", &types)),
         Code::B10,
         "web.wasm has more than 200000 types",
     );
@@ -414,7 +401,7 @@ fn too_much_of_anything_is_refused_before_it_is_validated() {
         .map(|i| format!(r#"(import "i{i}" (instance))"#))
         .collect();
     refused(
-        bytes(&command("0.2.0", &imports)),
+        wasm(&command("0.2.0", &imports)),
         Code::B10,
         "web.wasm has more than 1000 imports and exports",
     );
@@ -422,7 +409,7 @@ fn too_much_of_anything_is_refused_before_it_is_validated() {
 
 #[test]
 fn an_invalid_component_is_refused() {
-    let mut invalid = bytes(&command("0.2.0", ""));
+    let mut invalid = wasm(&command("0.2.0", ""));
     // The body of `run`: `i32.const 0` becomes `i64.const 0`.
     let at = invalid
         .windows(3)
@@ -452,7 +439,7 @@ proptest! {
     ) {
         static WHOLE: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
             let texts = [http_p2("0.2.0"), HTTP_P3.to_string(), command("0.2.0", "")];
-            texts.iter().map(|wat| bytes(wat)).collect()
+            texts.iter().map(|wat| wasm(wat)).collect()
         });
         for whole in WHOLE.iter() {
             let mut damaged = whole.clone();
