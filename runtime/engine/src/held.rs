@@ -41,9 +41,9 @@ pub(crate) struct Held {
     charged: u64,
 }
 
-fn hand_over(guest: &mut Guest, bytes: usize) -> wasmtime::Result<()> {
+fn hand_over(guest: &mut Guest, bytes: u64) -> wasmtime::Result<()> {
     let held = &mut guest.held;
-    held.uncharged += bytes as u64 + HEADER_BYTES;
+    held.uncharged += bytes + HEADER_BYTES;
     // In proportion to what is held, so that looking through a large table stays cheap per byte.
     if held.uncharged <= UNCHARGED_BYTES_MAX.max(held.charged / 4) {
         return Ok(());
@@ -82,8 +82,12 @@ fn total(table: &mut ResourceTable) -> u64 {
 fn headers_bytes(headers: &FieldMap) -> u64 {
     headers
         .iter()
-        .map(|(name, value)| (name.as_str().len() + value.len()) as u64 + HEADER_BYTES)
+        .map(|(name, value)| header_bytes(name.as_str().len(), value.len()))
         .sum()
+}
+
+fn header_bytes(name_bytes: usize, value_bytes: usize) -> u64 {
+    (name_bytes + value_bytes) as u64 + HEADER_BYTES
 }
 
 type Entries = Vec<(String, Vec<u8>)>;
@@ -98,7 +102,7 @@ macro_rules! meter_fields {
             |mut store: StoreContextMut<'_, Guest>, (entries,): (Entries,)| {
                 let bytes = entries
                     .iter()
-                    .map(|(name, value)| name.len() + value.len() + 64)
+                    .map(|(name, value)| header_bytes(name.len(), value.len()))
                     .sum();
                 hand_over(store.data_mut(), bytes)?;
                 let mut view = store.data_mut().http();
@@ -112,7 +116,7 @@ macro_rules! meter_fields {
             "[method]fields.append",
             |mut store: StoreContextMut<'_, Guest>,
              (fields, name, value): (Resource<FieldMap>, String, Vec<u8>)| {
-                hand_over(store.data_mut(), name.len() + value.len())?;
+                hand_over(store.data_mut(), (name.len() + value.len()) as u64)?;
                 let mut view = store.data_mut().http();
                 Ok((match HostFields::append(&mut view, fields, name, value) {
                     Ok(()) => Ok(()),
@@ -124,10 +128,9 @@ macro_rules! meter_fields {
             "[method]fields.set",
             |mut store: StoreContextMut<'_, Guest>,
              (fields, name, values): (Resource<FieldMap>, String, Vec<Vec<u8>>)| {
-                hand_over(
-                    store.data_mut(),
-                    name.len() + values.iter().map(|value| value.len() + 64).sum::<usize>(),
-                )?;
+                let bytes = values.iter().map(|value| header_bytes(0, value.len()));
+                let bytes = name.len() as u64 + bytes.sum::<u64>();
+                hand_over(store.data_mut(), bytes)?;
                 let mut view = store.data_mut().http();
                 Ok((match HostFields::set(&mut view, fields, name, values) {
                     Ok(()) => Ok(()),
@@ -140,7 +143,7 @@ macro_rules! meter_fields {
             |mut store: StoreContextMut<'_, Guest>, (fields,): (Resource<FieldMap>,)| {
                 // Shared until one of the two is changed; then it is a copy, for which nobody is asked.
                 let bytes = headers_bytes(store.data_mut().table.get(&fields)?);
-                hand_over(store.data_mut(), usize::try_from(bytes)?)?;
+                hand_over(store.data_mut(), bytes)?;
                 Ok((HostFields::clone(&mut store.data_mut().http(), fields)?,))
             },
         )?;
@@ -165,7 +168,7 @@ pub(crate) fn meter(linker: &mut Linker<Guest>, lines: Lines) -> wasmtime::Resul
     linker.instance("wasi:io/streams@0.2.12")?.func_wrap(
         "[method]output-stream.write",
         |mut store: StoreContextMut<'_, Guest>, (stream, bytes): (Resource<DynOutputStream>, Vec<u8>)| {
-            hand_over(store.data_mut(), bytes.len())?;
+            hand_over(store.data_mut(), bytes.len() as u64)?;
             let table = &mut store.data_mut().table;
             let written: Result<(), StreamError> = streams::HostOutputStream::write(table, stream, bytes);
             Ok((match written {
