@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use gilliam_engine::{Artefact, CompileKey, LoadError, Loaded, compile, inspect, load, write_sealed};
 use gilliam_model::image::Shape;
-use support::{command_guest, digest, engines, http_guest, key};
+use support::{command_guest, digest, engines, http_guest, key, try_load};
 
 struct Sealed {
     folder: tempfile::TempDir,
@@ -137,19 +137,6 @@ fn every_shape_compiles_for_its_engine() {
     }
 }
 
-/// Compiles, seals and loads `component` as `shape`, whatever it is.
-fn load_as(shape: Shape, component: &[u8]) -> Result<Loaded, LoadError> {
-    let artefact = Artefact {
-        shape,
-        digest: digest(component),
-    };
-    let folder = tempfile::tempdir().expect("folder");
-    let path = folder.path().join("x.cwasm");
-    let code = compile(shape, component).expect("compiles");
-    write_sealed(&path, &key(), &artefact, &code).expect("sealed");
-    load(&engines(), &artefact, &key(), &path)
-}
-
 #[test]
 fn an_import_that_is_not_offered_is_named() {
     let component = wat::parse_str(
@@ -162,7 +149,7 @@ fn an_import_that_is_not_offered_is_named() {
             (export "wasi:cli/run@0.2.0" (instance $r)))"#,
     )
     .expect("wat");
-    let error = load_as(Shape::CommandP2, &component).expect_err("not offered");
+    let error = try_load(&engines(), Shape::CommandP2, &component).expect_err("not offered");
     assert!(error.to_string().contains("wasi:keyvalue/store@0.2.0"), "{error}");
     assert!(!error.recompile());
 }
@@ -177,7 +164,8 @@ fn a_component_of_another_shape_is_refused_before_it_is_compiled() {
 #[test]
 fn an_export_without_its_function_is_refused() {
     let handler = r#"(component (instance $i) (export "wasi:http/incoming-handler@0.2.0" (instance $i)))"#;
-    let error = load_as(Shape::HttpP2, &wat::parse_str(handler).expect("wat")).expect_err("no function");
+    let error =
+        try_load(&engines(), Shape::HttpP2, &wat::parse_str(handler).expect("wat")).expect_err("no function");
     assert!(
         matches!(&error, LoadError::Link(message) if message.contains("incoming-handler")),
         "{error}"

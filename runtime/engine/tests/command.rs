@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gilliam_engine::{CommandInstance, EntryStream, ExitReason, Loaded};
 use gilliam_model::{code::Code, image::Shape, limits::Limits};
-use support::{DEADLINE, Log, command_guest, config, guest, loaded, sample};
+use support::{DEADLINE, Log, command_guest, config, core, guest, loaded, sample};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn start(loaded: &Loaded, args: &[&str]) -> (CommandInstance, Log) {
@@ -43,14 +43,13 @@ async fn a_command_ends_with_its_exit_code() {
 async fn a_0_3_command_ends_too() {
     let component = guest(
         "command3",
-        r#"(module
-            (import "[export]wasi:cli/run@0.3.0" "[task-return]run" (func $return (param i32)))
-            (memory (export "memory") 1)
-            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-            (func (export "[async-lift]wasi:cli/run@0.3.0#run") (result i32)
+        &core(
+            r#"(import "[export]wasi:cli/run@0.3.0" "[task-return]run" (func $return (param i32)))"#,
+            r#"(func (export "[async-lift]wasi:cli/run@0.3.0#run") (result i32)
                 (call $return (i32.const 1)) (i32.const 0))
             (func (export "[callback][async-lift]wasi:cli/run@0.3.0#run")
-                (param i32 i32 i32) (result i32) (i32.const 0)))"#,
+                (param i32 i32 i32) (result i32) (i32.const 0))"#,
+        ),
     );
     let loaded = loaded(&component);
     assert_eq!(loaded.artefact().shape, Shape::CommandP3);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use gilliam_engine::{CallError, EntryStream, HttpInstance, StartError};
 use gilliam_model::{code::Code, limits::Limits};
 use http_body_util::BodyExt as _;
-use support::{config, fetch, get, guestbook, hello_p3, http_guest, loaded, start};
+use support::{Log, config, fetch, get, guestbook, hello_p3, http_guest, loaded, start};
 
 /// Imports with which a handler answers, and a function that does so with the status given.
 const ANSWER: &str = r#"
@@ -39,6 +39,9 @@ const ANSWER: &str = r#"
         (i32.load (i32.const 12)))
 "#;
 
+/// The most that the limit can be: time runs out first.
+const FUEL_MAX: u64 = 1_000_000_000_000_000;
+
 async fn call_fails(instance: &HttpInstance, path: &str) -> CallError {
     fetch(instance, path).await.expect_err("the guest fails")
 }
@@ -48,6 +51,11 @@ async fn start_fails(component: &[u8], limits: Limits) -> StartError {
     HttpInstance::start(&loaded(component), config)
         .await
         .expect_err("the guest fails")
+}
+
+/// An instance of a guest whose handler has this body.
+async fn start_guest(fields: &str, handler: &str, limits: Limits) -> (HttpInstance, Log) {
+    start(&loaded(&http_guest(fields, handler)), limits).await
 }
 
 fn fuel(fuel_per_request_max: u64) -> Limits {
@@ -75,8 +83,7 @@ async fn a_loop_without_end_burns_its_fuel() {
 async fn a_loop_is_stopped_soon_after_the_deadline() {
     let limits = Limits {
         request_ms_max: 200,
-        fuel_per_request_max: 1_000_000_000_000_000,
-        ..Limits::default()
+        ..fuel(FUEL_MAX)
     };
     let (instance, mut log) = start(&guestbook(), limits).await;
     let start = Instant::now();
@@ -133,26 +140,19 @@ async fn memory_is_summed_over_lanes() {
     let limits = Limits {
         memory_bytes_max: 100 << 16,
         request_ms_max: 400,
-        fuel_per_request_max: 1_000_000_000_000_000,
-        ..Limits::default()
+        ..fuel(FUEL_MAX)
     };
-    let (instance, _log) = start(&loaded(&http_guest("", grow)), limits).await;
+    let (instance, _log) = start_guest("", grow, limits).await;
     let calls = (0..6).map(|_| fetch(&instance, "/"));
     let failed = futures::future::join_all(calls)
         .await
         .into_iter()
         .map(|call| call.expect_err("fails").code);
     let failed: Vec<_> = failed.collect();
-    assert_eq!(
-        failed.iter().filter(|code| **code == Code::H12).count(),
-        3,
-        "{failed:?}"
-    );
-    assert_eq!(
-        failed.iter().filter(|code| **code == Code::R14).count(),
-        3,
-        "{failed:?}"
-    );
+    for code in [Code::H12, Code::R14] {
+        let count = failed.iter().filter(|failed| **failed == code).count();
+        assert_eq!(count, 3, "{code} in {failed:?}");
+    }
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn a_component_too_large_for_its_limit_does_not_start() {
 #[tokio::test]
 async fn table_growth_is_bounded() {
     let grow = r#"(loop (br_if 0 (i32.ne (table.grow (ref.null func) (i32.const 100)) (i32.const -1))))"#;
-    let (instance, _log) = start(&loaded(&http_guest("(table 1 funcref)", grow)), Limits::default()).await;
+    let (instance, _log) = start_guest("(table 1 funcref)", grow, Limits::default()).await;
     assert_eq!(call_fails(&instance, "/").await.code, Code::H13);
 }
 
@@ -219,8 +219,7 @@ async fn start_code_is_limited_as_well() {
     );
     let limits = Limits {
         boot_ms_max: 100,
-        fuel_per_request_max: 1_000_000_000_000_000,
-        ..Limits::default()
+        ..fuel(FUEL_MAX)
     };
     assert_eq!(start_fails(&start("(loop (br 0))"), limits).await.code, Code::R10);
 }
@@ -264,7 +263,7 @@ async fn a_flood_of_lines_is_dropped_and_counted() {
 
 #[tokio::test]
 async fn a_handler_that_never_answers_is_found_out() {
-    let (instance, _log) = start(&loaded(&http_guest("", "")), Limits::default()).await;
+    let (instance, _log) = start_guest("", "", Limits::default()).await;
     assert_eq!(call_fails(&instance, "/").await.code, Code::H13);
 }
 
@@ -272,7 +271,7 @@ async fn a_handler_that_never_answers_is_found_out() {
 async fn a_status_that_is_no_answer_is_refused() {
     for (status, code) in [(101, Some(Code::H17)), (999, Some(Code::H17)), (418, None)] {
         let handler = format!("(call $answer (local.get $out) (i32.const {status}))");
-        let (instance, _log) = start(&loaded(&http_guest(ANSWER, &handler)), Limits::default()).await;
+        let (instance, _log) = start_guest(ANSWER, &handler, Limits::default()).await;
         assert_eq!(
             fetch(&instance, "/").await.err().map(|error| error.code),
             code,
@@ -284,13 +283,9 @@ async fn a_status_that_is_no_answer_is_refused() {
 #[tokio::test]
 async fn a_trap_after_the_head_breaks_the_body_off() {
     let handler = "(drop (call $open (local.get $out))) unreachable";
-    let (instance, _log) = start(&loaded(&http_guest(ANSWER, handler)), Limits::default()).await;
+    let (instance, _log) = start_guest(ANSWER, handler, Limits::default()).await;
     let response = instance.call(get("/")).await.expect("a head");
-    let usage = response
-        .extensions()
-        .get::<gilliam_engine::RequestUsage>()
-        .expect("usage")
-        .clone();
+    let usage = support::usage(&response);
     let error = response.into_body().collect().await.expect_err("broken off");
     assert_eq!(error.code, Code::H18);
     assert!(error.message.starts_with("R23"), "{error}");
@@ -300,7 +295,7 @@ async fn a_trap_after_the_head_breaks_the_body_off() {
 #[tokio::test]
 async fn a_guest_that_spins_after_its_answer_is_stopped() {
     let handler = "(call $answer (local.get $out) (i32.const 200)) (loop (br 0))";
-    let (instance, mut log) = start(&loaded(&http_guest(ANSWER, handler)), fuel(100_000_000)).await;
+    let (instance, mut log) = start_guest(ANSWER, handler, fuel(100_000_000)).await;
     let answer = fetch(&instance, "/").await.expect("an answer all the same");
     assert_eq!(answer.usage.finished().await.failure, Some(Code::R20));
     log.platform(Code::R20).await;
@@ -309,7 +304,7 @@ async fn a_guest_that_spins_after_its_answer_is_stopped() {
 #[tokio::test]
 async fn handles_are_bounded() {
     let handler = "(loop (drop (call $fields)) (br 0))";
-    let (instance, _log) = start(&loaded(&http_guest(ANSWER, handler)), Limits::default()).await;
+    let (instance, _log) = start_guest(ANSWER, handler, Limits::default()).await;
     assert_eq!(call_fails(&instance, "/").await.code, Code::R22);
 }
 
@@ -318,7 +313,7 @@ async fn bytes_of_one_host_call_are_bounded() {
     let handler = "(drop (memory.grow (i32.const 100)))
         (call $write-bytes (call $open (local.get $out)) (i32.const 0) (i32.const 2000000) (i32.const 16))
         unreachable";
-    let (instance, _log) = start(&loaded(&http_guest(ANSWER, handler)), Limits::default()).await;
+    let (instance, _log) = start_guest(ANSWER, handler, Limits::default()).await;
     let response = instance.call(get("/")).await.expect("a head");
     let error = response.into_body().collect().await.expect_err("broken off");
     assert!(error.message.starts_with("R22"), "{error}");
@@ -328,7 +323,7 @@ async fn bytes_of_one_host_call_are_bounded() {
 async fn random_bytes_of_one_call_are_bounded() {
     let fields = r#"(import "wasi:random/random@0.2.12" "get-random-bytes" (func $random (param i64 i32)))"#;
     let handler = "(call $random (i64.const 65537) (i32.const 0))";
-    let (instance, _log) = start(&loaded(&http_guest(fields, handler)), Limits::default()).await;
+    let (instance, _log) = start_guest(fields, handler, Limits::default()).await;
     assert_eq!(call_fails(&instance, "/").await.code, Code::R23);
 }
 
@@ -348,13 +343,9 @@ async fn empty_writes_cost_the_host_no_memory() {
             request_ms_max: 60_000,
             ..Limits::default()
         };
-        let (instance, _log) = start(&loaded(&http_guest(ANSWER, &handler)), limits).await;
+        let (instance, _log) = start_guest(ANSWER, &handler, limits).await;
         let response = instance.call(get("/")).await.expect("a head");
-        let usage = response
-            .extensions()
-            .get::<gilliam_engine::RequestUsage>()
-            .expect("usage")
-            .clone();
+        let usage = support::usage(&response);
         // The channel has room for two writes; the third, made without leave, is a trap.
         let figures = tokio::time::timeout(support::DEADLINE, usage.finished())
             .await
@@ -369,8 +360,7 @@ async fn the_cpu_share_holds() {
     let limits = Limits {
         cpu_millis: 100,
         request_ms_max: 2_000,
-        fuel_per_request_max: 1_000_000_000_000_000,
-        ..Limits::default()
+        ..fuel(FUEL_MAX)
     };
     let (instance, _log) = start(&guestbook(), limits).await;
     assert_eq!(call_fails(&instance, "/spin").await.code, Code::H12);
@@ -384,8 +374,7 @@ async fn the_cpu_share_holds() {
 async fn a_quiet_neighbour_keeps_answering() {
     let limits = Limits {
         request_ms_max: 3_000,
-        fuel_per_request_max: 1_000_000_000_000_000,
-        ..Limits::default()
+        ..fuel(FUEL_MAX)
     };
     let (loud, _loud_log) = start(&guestbook(), limits).await;
     let (quiet, _quiet_log) = start(&guestbook(), Limits::default()).await;
@@ -475,15 +464,14 @@ async fn a_0_3_handler_that_fails_gets_its_code() {
     let handler = |body: &str| {
         support::guest(
             "http3",
-            &format!(
-                r#"(module
-                    (memory (export "memory") 1)
-                    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-                    (func $f (param i64) (call $f (local.get 0)))
-                    (func (export "[async-lift]wasi:http/handler@0.3.0#handle")
+            &support::core(
+                "(func $f (param i64) (call $f (local.get 0)))",
+                &format!(
+                    r#"(func (export "[async-lift]wasi:http/handler@0.3.0#handle")
                         (param i32) (result i32) {body})
                     (func (export "[callback][async-lift]wasi:http/handler@0.3.0#handle")
-                        (param i32 i32 i32) (result i32) unreachable))"#
+                        (param i32 i32 i32) (result i32) unreachable)"#
+                ),
             ),
         )
     };

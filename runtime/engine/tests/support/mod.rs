@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use gilliam_engine::{
     Artefact, CallError, CompileKey, Engines, EnginesConfig, EntryStream, HttpInstance, InstanceConfig,
-    Loaded, LogEntry, RequestUsage, ResponseBody, compile, inspect, load, write_sealed,
+    LoadError, Loaded, LogEntry, RequestUsage, ResponseBody, compile, inspect, load, write_sealed,
 };
 use gilliam_model::{code::Code, digest::Digest, image::Shape, limits::Limits};
 use http_body::Frame;
@@ -51,6 +51,11 @@ pub fn loaded(component: &[u8]) -> Loaded {
 
 pub fn loaded_on(engines: &Engines, component: &[u8]) -> Loaded {
     let shape = inspect(component).expect("a component");
+    try_load(engines, shape, component).expect("loads")
+}
+
+/// Compiles, seals and loads a component as `shape`.
+pub fn try_load(engines: &Engines, shape: Shape, component: &[u8]) -> Result<Loaded, LoadError> {
     let artefact = Artefact {
         shape,
         digest: digest(component),
@@ -61,7 +66,7 @@ pub fn loaded_on(engines: &Engines, component: &[u8]) -> Loaded {
         .join(engines.cache_file_name(shape, &artefact.digest));
     let code = compile(shape, component).expect("compiles");
     write_sealed(&path, &key(), &artefact, &code).expect("sealed");
-    load(engines, &artefact, &key(), &path).expect("loads")
+    load(engines, &artefact, &key(), &path)
 }
 
 pub fn digest(bytes: &[u8]) -> Digest {
@@ -168,12 +173,22 @@ pub struct Answer {
     pub usage: RequestUsage,
 }
 
+/// The usage that comes with a response.
+pub fn usage(response: &http::Response<ResponseBody>) -> RequestUsage {
+    response
+        .extensions()
+        .get::<RequestUsage>()
+        .expect("usage")
+        .clone()
+}
+
 pub async fn collect(response: http::Response<ResponseBody>) -> Answer {
-    let (parts, body) = response.into_parts();
-    let body = body.collect().await.expect("a whole body").to_bytes();
-    let usage = parts.extensions.get::<RequestUsage>().expect("usage").clone();
+    let usage = usage(&response);
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await;
+    let body = body.expect("a whole body").to_bytes();
     Answer {
-        status: parts.status.as_u16(),
+        status,
         body: String::from_utf8_lossy(&body).into_owned(),
         usage,
     }
@@ -231,30 +246,27 @@ pub fn guest(world: &str, core: &str) -> Vec<u8> {
 
 /// A 0.2 http guest whose handler has this body and whose module has these other fields.
 pub fn http_guest(fields: &str, handler: &str) -> Vec<u8> {
-    guest(
-        "http",
-        &format!(
-            r#"(module
-                {fields}
-                (memory (export "memory") 1)
-                (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-                (func $handle (export "wasi:http/incoming-handler@0.2.12#handle")
-                    (param $request i32) (param $out i32) {handler}))"#
-        ),
-    )
+    let handler = format!(
+        r#"(func $handle (export "wasi:http/incoming-handler@0.2.12#handle")
+            (param $request i32) (param $out i32) {handler})"#
+    );
+    guest("http", &core(fields, &handler))
 }
 
 /// A 0.2 command whose `run` has this body.
 pub fn command_guest(fields: &str, run: &str) -> Vec<u8> {
-    guest(
-        "command",
-        &format!(
-            r#"(module
-                {fields}
-                (memory (export "memory") 1)
-                (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-                (func (export "wasi:cli/run@0.2.12#run") (result i32) {run}))"#
-        ),
+    let run = format!(r#"(func (export "wasi:cli/run@0.2.12#run") (result i32) {run})"#);
+    guest("command", &core(fields, &run))
+}
+
+/// A core module with what every guest needs. Imports among the fields stand first, as they must.
+pub fn core(fields: &str, functions: &str) -> String {
+    format!(
+        r#"(module
+            {fields}
+            (memory (export "memory") 1)
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+            {functions})"#
     )
 }
 
