@@ -123,7 +123,7 @@ impl Job {
 }
 
 fn parse_shape(text: &str) -> Result<Shape, Failure> {
-    [Shape::HttpP2, Shape::HttpP3, Shape::CommandP2, Shape::CommandP3]
+    Shape::ALL
         .into_iter()
         .find(|shape| shape.as_str() == text)
         .ok_or_else(|| platform(format!("{text:?} is not a shape")))

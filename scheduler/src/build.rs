@@ -15,6 +15,7 @@ use gilliam_model::{
     digest::Digest,
     image::Image,
     log::LINE_BYTES_MAX,
+    text::excerpt,
 };
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
@@ -23,7 +24,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::refusal::{Refusal, shown};
+use crate::refusal::Refusal;
 
 /// Longest build: the first one of a large project, on a small machine.
 pub(crate) const BUILD_MAX: Duration = Duration::from_secs(15 * 60);
@@ -148,7 +149,7 @@ fn judge(status: ExitStatus, outcome: &[u8]) -> Result<(Digest, Image), BuildErr
             Some(signal) => Err(BuildError::Killed { signal }),
             None => {
                 let reason = match parsed {
-                    Err(error) => format!("{error} in {:?}", shown(&String::from_utf8_lossy(outcome))),
+                    Err(error) => format!("{error} in {:?}", excerpt(&String::from_utf8_lossy(outcome))),
                     Ok(_) => "an image in spite of the failure".to_string(),
                 };
                 Err(BuildError::NoOutcome { status, reason })

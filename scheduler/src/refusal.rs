@@ -12,12 +12,11 @@ use gilliam_model::{
     code::Code,
     name::{AppName, NodeName},
     release::ReleaseId,
+    text::excerpt,
 };
 use gilliam_store::{CommitError, RangeError};
 use http::{HeaderValue, StatusCode, header};
 
-/// Longest piece of a caller's input that a message repeats.
-const SHOWN_CHARS_MAX: usize = 80;
 /// When a caller that met a limit may come back, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
@@ -78,7 +77,7 @@ impl Refusal {
     }
 
     pub(crate) fn no_app(name: &str) -> Self {
-        Self::new(Code::A404, format!("no app {:?}", shown(name))).hint("gilliam apps lists them")
+        Self::new(Code::A404, format!("no app {:?}", excerpt(name))).hint("gilliam apps lists them")
     }
 
     pub(crate) fn app_exists(app: &AppName) -> Self {
@@ -87,7 +86,7 @@ impl Refusal {
     }
 
     pub(crate) fn no_release(app: &AppName, release: &str) -> Self {
-        Self::new(Code::A404, format!("{app} has no release {}", shown(release)))
+        Self::new(Code::A404, format!("{app} has no release {}", excerpt(release)))
             .hint("gilliam releases lists them")
     }
 
@@ -99,7 +98,7 @@ impl Refusal {
     pub(crate) fn another_node(path: &str, facts: &NodeName) -> Self {
         Self::invalid(format!(
             "the path names node {:?} and the report comes from {facts}",
-            shown(path)
+            excerpt(path)
         ))
     }
 
@@ -130,15 +129,6 @@ impl Refusal {
         )
         .hint("restore the data folder from a backup, or deploy again")
     }
-}
-
-/// A caller's input as messages repeat it.
-pub(crate) fn shown(input: &str) -> String {
-    let mut text: String = input.chars().take(SHOWN_CHARS_MAX).collect();
-    if text.len() < input.len() {
-        text.push('…');
-    }
-    text
 }
 
 impl From<RangeError> for Refusal {
@@ -220,7 +210,8 @@ mod tests {
 
     #[test]
     fn long_input_is_cut_in_messages() {
-        assert_eq!(shown(&"x".repeat(10_000)).chars().count(), SHOWN_CHARS_MAX + 1);
+        let message = Refusal::no_app(&"x".repeat(10_000)).into_error().message;
+        assert!(message.len() < 200, "{message}");
         let error = Refusal::no_app("ghost").into_error();
         assert_eq!(error.message, r#"no app "ghost""#);
     }

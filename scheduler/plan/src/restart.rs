@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use gilliam_model::{instance::Epoch, name::ProcessName, placement::Placement};
+use gilliam_model::{instance::Epoch, name::ProcessName, placement::Placement, text::excerpt};
 
 use crate::slots::{self, SlotSet};
 
@@ -74,10 +74,7 @@ impl FromStr for RestartTarget {
 
     /// Parses `web` or `web.1`.
     fn from_str(text: &str) -> Result<Self, RestartRefusal> {
-        const SHOWN_CHARS_MAX: usize = 80;
-        let refused = || RestartRefusal::Form {
-            text: text.chars().take(SHOWN_CHARS_MAX).collect(),
-        };
+        let refused = || RestartRefusal::Form { text: excerpt(text) };
         match text.rsplit_once('.') {
             None => text.parse().map(Self::Process).map_err(|_| refused()),
             Some((process, slot)) => {

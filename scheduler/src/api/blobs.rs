@@ -5,13 +5,13 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use gilliam_model::{code::Code, digest::Digest};
+use gilliam_model::{code::Code, digest::Digest, text::excerpt};
 use http::{HeaderValue, header};
 use tokio_util::io::ReaderStream;
 
 use crate::{
     api::{Api, extract::LastName, openapi::Errors},
-    refusal::{Refusal, shown},
+    refusal::Refusal,
 };
 
 /// Bytes read from the file at once.
@@ -23,7 +23,7 @@ const CHUNK_BYTES: usize = 64 << 10;
     params(("digest" = String, Path, description = "sha256: and 64 hex digits")),
     responses((status = 200, description = "The blob", content_type = "application/octet-stream"), Errors))]
 pub(crate) async fn read(State(api): State<Api>, LastName(name): LastName) -> Result<Response, Refusal> {
-    let gone = || Refusal::new(Code::A404, format!("no blob {}", shown(&name)));
+    let gone = || Refusal::new(Code::A404, format!("no blob {}", excerpt(&name)));
     // Only the hex digits of a digest become a path.
     let digest: Digest = name.parse().map_err(|_| gone())?;
     let path = api.shared.images().join("blobs/sha256").join(digest.hex());

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures::{Stream, StreamExt as _, stream};
-use gilliam_model::{api::LOG_LINES_MAX, log::LogLine, name::PROCESS_NAME_BYTES_MAX};
+use gilliam_model::{api::LOG_LINES_MAX, log::LogLine, name::PROCESS_NAME_BYTES_MAX, text::excerpt};
 use http::{HeaderValue, header};
 use serde::Deserialize;
 
@@ -19,7 +19,7 @@ use crate::{
         openapi::Errors,
     },
     logs::Source,
-    refusal::{Refusal, shown},
+    refusal::Refusal,
 };
 
 /// Lines shown when the caller does not say how many: a screenful, as Heroku does.
@@ -83,7 +83,7 @@ fn source(given: Option<String>) -> Result<Source, Refusal> {
     let Some(name) = given else { return Ok(Source::Any) };
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > SOURCE_BYTES_MAX || !name.bytes().all(allowed) {
-        let message = format!("source {:?} cannot be one", shown(&name));
+        let message = format!("source {:?} cannot be one", excerpt(&name));
         return Err(Refusal::invalid(message).hint("it is web.1, web, router or control"));
     }
     Ok(Source::Named(name))

@@ -32,15 +32,12 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures::FutureExt as _;
-use gilliam_model::code::Code;
+use gilliam_model::{code::Code, text::excerpt};
 use gilliam_serve::DrainSignal;
 use http::StatusCode;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{
-    refusal::{Refusal, shown},
-    shared::Shared,
-};
+use crate::{refusal::Refusal, shared::Shared};
 
 /// What handlers work with.
 #[derive(Debug, Clone)]
@@ -109,16 +106,16 @@ async fn catch_panics(request: Request, next: Next) -> Response {
 async fn unknown_path(request: Request) -> Refusal {
     Refusal::new(
         Code::A404,
-        format!("no such path: {}", shown(request.uri().path())),
+        format!("no such path: {}", excerpt(request.uri().path())),
     )
     .hint("GET /v1/openapi.json describes every path")
 }
 
 async fn unknown_method(request: Request) -> Refusal {
-    let (method, path) = (request.method(), shown(request.uri().path()));
+    let (method, path) = (request.method(), excerpt(request.uri().path()));
     Refusal::new(
         Code::A400,
-        format!("{} is not a method of {path}", shown(method.as_str())),
+        format!("{} is not a method of {path}", excerpt(method.as_str())),
     )
     .with_status(StatusCode::METHOD_NOT_ALLOWED)
 }

@@ -7,6 +7,7 @@ use gilliam_model::{
     assignment::Assignment,
     name::{AppName, NODE_NAME_BYTES_MAX},
     sync::{LOG_BATCH_LINES_MAX, LogBatch, NodeFacts, PROTOCOL, SyncRequest, SyncResponse, WAIT_MS_MAX},
+    text::excerpt,
 };
 use gilliam_store::{keys, records};
 use http::StatusCode;
@@ -166,13 +167,13 @@ fn check_facts(facts: &NodeFacts) -> Result<(), Refusal> {
         !text.is_empty() && text.len() <= bytes_max && !text.chars().any(char::is_control)
     };
     if !printable(&facts.host, NODE_NAME_BYTES_MAX) {
-        return bad("host", &crate::refusal::shown(&facts.host));
+        return bad("host", &excerpt(&facts.host));
     }
     if !printable(&facts.version, VERSION_BYTES_MAX) {
-        return bad("version", &crate::refusal::shown(&facts.version));
+        return bad("version", &excerpt(&facts.version));
     }
     if facts.http.parse::<SocketAddr>().is_err() {
-        return bad("http address", &crate::refusal::shown(&facts.http));
+        return bad("http address", &excerpt(&facts.http));
     }
     if facts.cpus == 0 {
         return bad("number of CPU cores", &facts.cpus);
