@@ -35,7 +35,8 @@ use gilliam_store::{Check, CommitError, Expect, RangeError, Revision, keys, reco
 
 use crate::{
     observed::{NodeView, Now},
-    shared::{Planned, Shared},
+    report,
+    shared::Shared,
     state::{Library, State},
     sweep,
 };
@@ -152,7 +153,7 @@ impl Control {
         }
         let in_grace = shared.observed.in_grace(Now::read());
         let plan = gilliam_plan::plan(&snapshot(&state, &nodes, in_grace));
-        keep_report(&shared, &state, &plan);
+        report::keep(&shared, state.revision, &plan);
         if plan.is_empty() {
             return Ok(Turn::AtRest(state.revision));
         }
@@ -306,23 +307,11 @@ async fn commit(shared: &Shared, state: &State, plan: &Plan) -> Result<(), TurnE
     writes.extend(plan.placements.iter().map(records::put_placement));
     match shared.store.commit(&[check], &writes).await {
         Ok(_) | Err(CommitError::Conflict { .. }) => Ok(()),
-        Err(error) => Err(TurnError::Commit(error)),
+        Err(error) => {
+            report::keep_unstored(shared, state.revision, plan, &error);
+            Err(TurnError::Commit(error))
+        }
     }
-}
-
-fn keep_report(shared: &Shared, state: &State, plan: &Plan) {
-    let mut blocked: BTreeMap<AppName, Vec<gilliam_model::api::Blocked>> = BTreeMap::new();
-    for slots in &plan.report.blocked {
-        blocked
-            .entry(slots.app.clone())
-            .or_default()
-            .push(slots.clone().into());
-    }
-    let planned = Planned {
-        revision: state.revision,
-        blocked,
-    };
-    *shared.planned.lock().expect("no holder panics") = Arc::new(planned);
 }
 
 fn publish(shared: &Shared, state: &State, nodes: &BTreeMap<NodeName, NodeView>) {

@@ -30,6 +30,7 @@ mod observed;
 mod publish;
 mod refusal;
 mod release;
+mod report;
 mod shared;
 mod state;
 mod sweep;
