@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) const NAME: &str = "control.json";
 
 /// Its content.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ControlFile {
     /// The API's address: `http://127.0.0.1:7788`.
     pub(crate) api: String,
@@ -26,8 +26,12 @@ impl ControlFile {
         serde_json::from_slice(&std::fs::read(data.join(NAME)).ok()?).ok()
     }
 
-    /// Replaces the file in one step, readable by its owner only.
+    /// Replaces the file in one step, readable by its owner only; one that says the same stays, for the disk may be
+    /// full.
     pub(crate) fn write(&self, data: &Path) -> io::Result<()> {
+        if Self::read(data).is_some_and(|now| now == *self) {
+            return Ok(());
+        }
         let new = data.join("control.json.new");
         let _ = std::fs::remove_file(&new);
         let mut file = std::fs::OpenOptions::new()

@@ -199,6 +199,10 @@ impl Home {
             reason: e.to_string(),
         })?;
         json.push(b'\n');
+        if fs::read(&path).is_ok_and(|now| now == json) {
+            // A full disk or a read-only folder then does no harm.
+            return Ok(());
+        }
         write_whole(&path, &json).map_err(|source| HomeError::Io {
             doing: "write",
             path,

@@ -20,7 +20,7 @@ use std::{
 
 use gilliam_runtime::NodeRecord;
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
@@ -65,6 +65,8 @@ pub(crate) enum NodeProcessError {
     Silent,
     #[error("an older node (process {pid}) does not end; end it and try again")]
     Stuck { pid: i32 },
+    #[error("a node runs on {} but does not say where it listens", data.display())]
+    Unknown { data: PathBuf },
 }
 
 /// A node process, whether it was started here or found.
@@ -95,29 +97,50 @@ impl Killer {
 impl NodeProcess {
     /// Takes over the node that an earlier control plane left, or starts one.
     pub(crate) async fn find_or_start(command: &NodeCommand) -> Result<Self, NodeProcessError> {
-        if let Some(found) = Self::found(command) {
-            let same_address = command.http == found.http || (command.http.port() == 0);
-            let same_version = record(&command.data).is_some_and(|r| r.version == crate::VERSION);
-            if same_address && same_version {
-                tracing::info!(
-                    pid = found.pid.as_raw_nonzero(),
-                    "took over the node that was running"
-                );
-                return Ok(found);
+        loop {
+            if let Some(found) = Self::find(command).await? {
+                let same_address = command.http == found.http || (command.http.port() == 0);
+                let same_version = record(&command.data).is_some_and(|r| r.version == crate::VERSION);
+                if same_address && same_version {
+                    tracing::info!(
+                        pid = found.pid.as_raw_nonzero(),
+                        "took over the node that was running"
+                    );
+                    return Ok(found);
+                }
+                found.end().await?;
             }
-            found.end().await?;
+            match Self::start(command).await {
+                // A control plane that was killed had just started a node, which was first at the folder.
+                Err(NodeProcessError::Ended { .. }) if gilliam_runtime::is_running(&command.data) => {}
+                started => return started,
+            }
         }
-        Self::start(command).await
     }
 
-    /// The node that runs on this data folder, if one does.
-    fn found(command: &NodeCommand) -> Option<Self> {
-        let record = record(&command.data)?;
-        if !gilliam_runtime::is_running(&command.data) {
-            return None;
+    /// The node that runs on this data folder, if one does; waits for one that is about to say where it listens.
+    async fn find(command: &NodeCommand) -> Result<Option<Self>, NodeProcessError> {
+        let begun = Instant::now();
+        while gilliam_runtime::is_running(&command.data) {
+            if let Some(found) = Self::recorded(&command.data) {
+                return Ok(Some(found));
+            }
+            if begun.elapsed() >= START_DEADLINE {
+                let data = command.data.clone();
+                return Err(NodeProcessError::Unknown { data });
+            }
+            tokio::time::sleep(LOOK).await;
         }
+        Ok(None)
+    }
+
+    /// The process that wrote the record, unless it has ended.
+    fn recorded(data: &Path) -> Option<Self> {
+        let record = record(data)?;
         let pid = Pid::from_raw(i32::try_from(record.pid).ok()?)?;
-        Self::watched(pid, record.http, None).ok()
+        Self::watched(pid, record.http, None)
+            .ok()
+            .filter(|found| !has_ended(&found.pidfd))
     }
 
     /// A process with a thread that waits for its end.
@@ -228,7 +251,7 @@ pub(crate) async fn keep_running(command: &NodeCommand, node: &mut NodeProcess) 
         );
         loop {
             tokio::time::sleep(delay).await;
-            match NodeProcess::start(&command).await {
+            match NodeProcess::find_or_start(&command).await {
                 Ok(started) => {
                     *node = started;
                     break;
@@ -241,6 +264,16 @@ pub(crate) async fn keep_running(command: &NodeCommand, node: &mut NodeProcess) 
             }
         }
     }
+}
+
+/// Whether a process has ended, reaped or not.
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0)
 }
 
 fn next_delay(delay: Duration) -> Duration {

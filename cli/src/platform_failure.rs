@@ -40,7 +40,11 @@ impl From<TokenError> for CommandError {
 
 impl From<NodeError> for CommandError {
     fn from(error: NodeError) -> Self {
-        Self::failed(chain(&error))
+        let failed = Self::failed(chain(&error));
+        match error.hint() {
+            Some(hint) => failed.hinted(hint),
+            None => failed,
+        }
     }
 }
 
@@ -54,6 +58,8 @@ impl From<NodeProcessError> for CommandError {
             NodeProcessError::Stuck { pid } => {
                 failed.hinted(format!("kill -9 {pid}, then start gilliam up again"))
             }
+            NodeProcessError::Unknown { .. } => failed
+                .hinted("end the process gilliam node that has this folder in its arguments, and try again"),
             NodeProcessError::Silent | NodeProcessError::Start(_) => failed,
         }
     }

@@ -79,6 +79,9 @@ impl NodeLock {
         loop {
             match file.try_lock() {
                 Ok(()) => {
+                    // Of a node that died: whoever reads it now would take it for this one. On a full disk it also
+                    // makes room for the new one.
+                    let _ = fs::remove_file(record_path(data));
                     return Ok(Some(Self {
                         data: data.to_owned(),
                         _file: file,
@@ -114,9 +117,14 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&draft, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    written
 }
 
 #[cfg(test)]
@@ -142,6 +150,16 @@ mod tests {
         assert_eq!(read_record(data).expect("read"), Some(record));
         drop(lock);
         assert!(!is_running(data));
+        assert_eq!(read_record(data).expect("read"), None);
+    }
+
+    #[test]
+    fn a_record_of_a_node_that_died_is_gone_once_another_holds_the_folder() {
+        let data = tempfile::tempdir().expect("folder");
+        let data = data.path();
+        fs::create_dir(node_folder(data)).expect("node folder");
+        fs::write(record_path(data), "{}").expect("what a killed node left");
+        let _lock = NodeLock::take(data).expect("lock").expect("free");
         assert_eq!(read_record(data).expect("read"), None);
     }
 }

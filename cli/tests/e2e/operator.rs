@@ -48,3 +48,24 @@ fn the_line_of_a_finished_request_has_no_code() {
     let coded: Vec<&String> = lines.iter().filter(|line| line.contains("code=")).collect();
     assert!(coded.is_empty(), "{coded:#?}");
 }
+
+/// The next `up` took the record of the node before for that of the node that was just starting, watched a process that
+/// was dead, and then started one node after the other in vain, for the first held the folder.
+#[test]
+fn an_up_that_is_killed_while_its_node_starts_is_taken_over_by_the_next() {
+    let platform = Platform::start();
+    platform.deploy("guestbook", "guestbook", &["web=1"]);
+    for round in 0..5 {
+        platform.kill_up();
+        platform.kill_node();
+        let mut up = platform.spawn_up();
+        wait("a node to hold the folder", || {
+            gilliam_runtime::is_running(&platform.data()).then_some(())
+        });
+        up.kill().expect("kill");
+        up.wait().expect("wait");
+        platform.up();
+        wait_ok(&platform, "guestbook", "/");
+        assert!(platform.node_pid().is_some(), "round {round}");
+    }
+}

@@ -105,21 +105,7 @@ impl Platform {
 
     /// Starts `gilliam up` again on the same folders.
     pub(crate) fn up(&self) {
-        let mut command = self.command(
-            &self.root(),
-            &["up", "--api", "127.0.0.1:0", "--http", "127.0.0.1:0"],
-        );
-        command.arg("--data").arg(self.data()).args(["--port-base", "0"]);
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.root().join("up.log"))
-            .expect("log file");
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("gilliam up");
+        let mut child = self.spawn_up();
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut address = |name: &str| {
             let line = lines.next().and_then(Result::ok).unwrap_or_default();
@@ -134,6 +120,25 @@ impl Platform {
         };
         *self.addresses.lock().expect("lock") = addresses;
         *self.up.lock().expect("lock") = Some(child);
+    }
+
+    /// Starts `gilliam up` and does not wait until it answers; whoever calls ends it.
+    pub(crate) fn spawn_up(&self) -> Child {
+        let mut command = self.command(
+            &self.root(),
+            &["up", "--api", "127.0.0.1:0", "--http", "127.0.0.1:0"],
+        );
+        command.arg("--data").arg(self.data()).args(["--port-base", "0"]);
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.root().join("up.log"))
+            .expect("log file");
+        command
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("gilliam up")
     }
 
     /// The program it was started from.
