@@ -14,6 +14,7 @@ use std::{
 use crate::{
     config::ServeConfig,
     head::{HeadBytes, Look},
+    refusal::BodyOf,
 };
 
 /// Shared between a connection's socket, service and watch.
@@ -29,6 +30,8 @@ pub(crate) struct Activity {
     in_head: AtomicBool,
     /// Milliseconds after `opened`, plus one, since when the client has not read; 0 when it does.
     stalled_ms: AtomicU64,
+    /// A response or a part of one was given to the connection, and is not flushed yet.
+    answering: AtomicBool,
     head: HeadBytes,
 }
 
@@ -50,6 +53,7 @@ impl Activity {
             since_ms: AtomicU64::new(0),
             in_head: AtomicBool::new(false),
             stalled_ms: AtomicU64::new(0),
+            answering: AtomicBool::new(false),
             head: HeadBytes::default(),
         })
     }
@@ -81,6 +85,29 @@ impl Activity {
     pub(crate) fn blocked(&self) {
         if self.stalled_ms.load(Relaxed) == 0 {
             self.stalled_ms.store(self.now_ms() + 1, Relaxed);
+        }
+    }
+
+    /// The service gives a response, or a part of one.
+    pub(crate) fn answers(&self) {
+        self.answering.store(true, Relaxed);
+    }
+
+    /// All that was given to the connection is written.
+    pub(crate) fn flushed(&self) {
+        self.answering.store(false, Relaxed);
+    }
+
+    /// Whether what is written now comes from no request.
+    pub(crate) fn is_unasked(&self) -> bool {
+        self.busy.load(Relaxed) == 0 && !self.answering.load(Relaxed)
+    }
+
+    /// Whether the answer to the head that is arriving may have a body.
+    pub(crate) fn body_of(&self) -> BodyOf {
+        match self.head.starts_with(b"HEAD ") {
+            true => BodyOf::Head,
+            false => BodyOf::Any,
         }
     }
 
@@ -137,8 +164,17 @@ pub(crate) struct Busy {
     activity: Arc<Activity>,
 }
 
+impl Busy {
+    /// A part of the response is given to the connection.
+    pub(crate) fn answers(&self) {
+        self.activity.answers();
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
+        // What ends a response may be written after its body is gone.
+        self.activity.answers();
         self.activity.since_ms.store(self.activity.now_ms(), Relaxed);
         self.activity.busy.fetch_sub(1, Relaxed);
     }

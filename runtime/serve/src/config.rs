@@ -2,6 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use bytes::Bytes;
+use http::{Response, StatusCode};
+
 /// Connections at once: each costs a descriptor and about 16 KiB, so 10,000 stay within a small machine.
 pub(crate) const CONNECTIONS_MAX: usize = 10_000;
 /// Time for a request head to arrive, from its first byte: honest clients send it in one packet.
@@ -30,6 +33,9 @@ pub struct ServeConfig {
     pub idle_timeout: Duration,
     /// Time a client may leave our writes waiting.
     pub write_timeout: Duration,
+    /// The answer to a head of HTTP/1 that cannot be read, given the status for it: 400, 414 or 431. Such a
+    /// request never reaches the service. Its connection is closed. Without this the answer is a bare status.
+    pub refusal: Option<fn(StatusCode) -> Response<Bytes>>,
 }
 
 impl ServeConfig {
@@ -41,6 +47,7 @@ impl ServeConfig {
             head_timeout: Duration::from_millis(HEAD_MS_MAX),
             idle_timeout: Duration::from_millis(IDLE_MS_MAX),
             write_timeout: Duration::from_millis(WRITE_STALL_MS_MAX),
+            refusal: None,
         }
     }
 }

@@ -1,14 +1,8 @@
 //! One connection: which protocol it speaks, and its life until it is closed.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 use http::Response;
 use http_body::Body;
 use hyper::{Request, body::Incoming, server::conn::http1, server::conn::http2, service::Service};
@@ -17,7 +11,7 @@ use hyper_util::{
     server::graceful::GracefulConnection,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    io::AsyncReadExt,
     net::TcpStream,
     time::{Instant, sleep, timeout},
 };
@@ -27,6 +21,7 @@ use crate::{
     config::{HEAD_BYTES_MAX, HEADERS_COUNT_MAX, ServeConfig},
     drain::DrainSignal,
     service::{Counted, Peer},
+    socket::Socket,
 };
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113 section 3.4).
@@ -73,14 +68,13 @@ pub(crate) async fn serve<S, B>(
     // Answers are written whole; Nagle would hold back the last packet of each until the client acknowledges.
     let _ = stream.set_nodelay(true);
     let activity = Activity::new();
-    let mut socket = Socket {
-        stream,
-        first: Bytes::new(),
-        activity: activity.clone(),
-    };
+    let mut socket = Socket::new(stream, activity.clone());
     let Some(protocol) = protocol_of(&mut socket, &config, drain.clone()).await else {
         return;
     };
+    if protocol == Protocol::Http1 {
+        socket.say = config.refusal;
+    }
     let service = Counted {
         inner: service,
         peer,
@@ -211,70 +205,5 @@ impl Watch {
                 }
             }
         }
-    }
-}
-
-/// The stream, with the bytes that were read to tell the protocol, telling the watch of progress.
-struct Socket {
-    stream: TcpStream,
-    first: Bytes,
-    activity: Arc<Activity>,
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if !this.first.is_empty() {
-            let n = this.first.len().min(buf.remaining());
-            buf.put_slice(&this.first[..n]);
-            this.first.advance(n);
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            this.activity.read(&buf.filled()[before..]);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Socket {
-    fn note<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        match written {
-            Poll::Pending => self.activity.blocked(),
-            Poll::Ready(_) => self.activity.wrote(),
-        }
-        written
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.note(written)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.note(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

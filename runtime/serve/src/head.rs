@@ -29,6 +29,12 @@ impl HeadBytes {
         head.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
+    /// Whether the head begins so.
+    pub(crate) fn starts_with(&self, bytes: &[u8]) -> bool {
+        let head = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        head.starts_with(bytes)
+    }
+
     /// Forgets the bytes, and says whether their head has a Content-Length.
     pub(crate) fn had_length(&self, look: Look) -> bool {
         let mut head = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);

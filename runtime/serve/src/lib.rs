@@ -8,6 +8,7 @@
 //! Invariant: every wait on a client has a limit (see [`ServeConfig`]): head, idleness, a peer that does not
 //! read.
 //! Invariant: a connection is accepted only when a place for it is free, so descriptors cannot run out here.
+//! Invariant: a head that cannot be read is answered in the words of [`ServeConfig::refusal`].
 //! Invariant: nothing here looks at hosts, paths or bodies.
 
 mod activity;
@@ -16,8 +17,10 @@ mod connection;
 pub mod drain;
 mod head;
 mod listen;
+mod refusal;
 mod server;
 mod service;
+mod socket;
 
 pub use config::ServeConfig;
 pub use drain::{DrainOutcome, DrainSignal, DrainTrigger};

@@ -80,6 +80,9 @@ where
         let this = self.project();
         let response = ready!(this.inner.poll(cx));
         let busy = this.busy.take();
+        if let Some(busy) = &busy {
+            busy.answers();
+        }
         Poll::Ready(response.map(|response| response.map(|inner| CountedBody { inner, busy })))
     }
 }
@@ -102,7 +105,12 @@ impl<B: Body> Body for CountedBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.project().inner.poll_frame(cx)
+        let this = self.project();
+        let frame = ready!(this.inner.poll_frame(cx));
+        if let Some(busy) = &this.busy {
+            busy.answers();
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -144,6 +144,88 @@ async fn heads_over_the_limits_are_answered_with_431() {
     }
 }
 
+/// A status in words that no other part writes.
+fn refusal(status: http::StatusCode) -> Response<Bytes> {
+    let response = Response::builder().status(status).header("x-code", "C1");
+    response
+        .body(Bytes::from(format!("refused: {}\n", status.as_u16())))
+        .expect("response")
+}
+
+#[tokio::test]
+async fn heads_that_cannot_be_read_are_answered_in_the_servers_words() {
+    let server = start(|config| config.refusal = Some(refusal));
+    let long = "x".repeat(70_000);
+    let many = (0..101).map(|i| format!("x-{i}: 1\r\n")).collect::<String>();
+    let good = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    for (head, status) in [
+        ("\0\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.2\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost : a\r\n\r\n".to_owned(), 400),
+        ("POST / HTTP/1.1\r\nContent-Length: +5\r\n\r\n".to_owned(), 400),
+        (format!("GET /{long} HTTP/1.1\r\n\r\n"), 431),
+        (format!("GET / HTTP/1.1\r\n{many}\r\n"), 431),
+    ] {
+        let shown = &head[..head.len().min(40)];
+        for before in ["", good, &good.repeat(20)] {
+            let answer = exchange(server.address, format!("{before}{head}").as_bytes()).await;
+            let (answers, refusal) = answer.split_at(answer.rfind("HTTP/1.1").expect("an answer"));
+            assert_eq!(
+                answers.matches("127.0.0.1 3").count(),
+                before.len() / good.len(),
+                "{shown:?}"
+            );
+            assert!(!answers.contains("x-code"), "{answers}");
+            assert!(
+                refusal.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{shown:?}: {refusal}"
+            );
+            for part in ["\r\nx-code: C1\r\n", "\r\nconnection: close\r\n", "\r\ndate: "] {
+                assert!(refusal.contains(part), "{part:?} in {refusal}");
+            }
+            assert!(
+                refusal.ends_with(&format!("\r\ncontent-length: 13\r\n\r\nrefused: {status}\n")),
+                "{refusal}"
+            );
+        }
+    }
+    let answer = exchange(
+        server.address,
+        format!("HEAD / HTTP/1.1\r\n{many}\r\n").as_bytes(),
+    )
+    .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 431 ") && answer.ends_with("\r\n\r\n"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn what_the_service_answers_is_never_taken_for_a_refusal() {
+    const BARE: &str = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let mut config = ServeConfig::new("127.0.0.1:0".parse().expect("address"));
+    config.refusal = Some(refusal);
+    let (server, address) = bind(&config).expect("bind");
+    let (_trigger, signal) = drain::channel();
+    // Bodies that end in what hyper writes by itself, in pieces that come when all before is flushed.
+    let service = service_fn(|_request: Request<Incoming>| async {
+        let pieces = futures::stream::unfold(0, |n| async move {
+            tokio::task::yield_now().await;
+            let piece = (n < 3).then(|| http_body::Frame::data(Bytes::from_static(BARE.as_bytes())));
+            piece.map(|piece| (Ok::<_, Infallible>(piece), n + 1))
+        });
+        let response = Response::builder().header("content-length", 3 * BARE.len());
+        let body = http_body_util::StreamBody::new(pieces);
+        Ok::<_, Infallible>(response.body(body).expect("response"))
+    });
+    tokio::spawn(server.run(service, signal));
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3);
+    let last = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answer = exchange(address, format!("{request}{last}").as_bytes()).await;
+    assert_eq!(answer.matches(BARE).count(), 12, "{answer}");
+    assert!(!answer.contains("x-code"), "{answer}");
+}
+
 #[tokio::test]
 async fn slow_heads_are_cut_and_idle_connections_closed() {
     let server = start(|config| {
