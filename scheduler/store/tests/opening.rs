@@ -111,6 +111,36 @@ fn what_is_not_a_store_is_called_damaged() {
     }
 }
 
+/// An empty file was taken for a new store, which ended every app; half of one panicked.
+#[tokio::test]
+async fn a_store_that_was_cut_off_is_refused() {
+    let folder = TempDir::new().expect("folder");
+    let store = Store::open(folder.path()).expect("open");
+    for n in 0..50 {
+        let value = format!("{n} ").repeat(2_000);
+        store
+            .commit(&[], &[put(&format!("/apps/a{n}"), &value)])
+            .await
+            .expect("commit");
+    }
+    drop(store);
+    let path = folder.path().join("store.redb");
+    let whole = fs::read(&path).expect("read");
+    for length in [0, 1, 100, 512, 4_096, 8_192, whole.len() / 4, whole.len() / 2] {
+        fs::write(&path, &whole[..length]).expect("cut");
+        let error = Store::open(folder.path()).expect_err("cut off");
+        assert!(
+            matches!(&error, StoreError::Corrupt { path: at, .. } if *at == path),
+            "{length} bytes: {error:?}"
+        );
+        if length == 0 {
+            assert_eq!(fs::metadata(&path).expect("there").len(), 0, "left as it is");
+        }
+    }
+    fs::write(&path, &whole).expect("restore");
+    Store::open(folder.path()).expect("whole again");
+}
+
 #[test]
 fn a_folder_that_cannot_be_made_is_named() {
     let folder = TempDir::new().expect("folder");

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
@@ -42,8 +43,28 @@ pub(super) fn open(data: &Path) -> Result<(FolderLock, Tables), StoreError> {
     if !path.try_exists().map_err(io_at(&path))? {
         make(data, &path)?;
     }
-    let database = database(data, &path)?;
-    Ok((lock, establish(database, data, &path)?))
+    Ok((lock, open_whole(data, &path)?))
+}
+
+/// Opens the file of a store that was made. One without content is damaged, for [`make`] gives the name to a whole
+/// one: taken for a new store it would end every app.
+fn open_whole(data: &Path, path: &Path) -> Result<Tables, StoreError> {
+    let corrupt = |reason: &str| StoreError::Corrupt {
+        path: path.into(),
+        reason: reason.into(),
+    };
+    if fs::metadata(path).map_err(io_at(path))?.len() == 0 {
+        return Err(corrupt("it is empty"));
+    }
+    // redb checks with assertions what it finds in a file that was cut off.
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let database = database(data, path)?;
+        if is_new(&database).map_err(|error| refused(error, data, path))? {
+            return Err(corrupt("it has no tables"));
+        }
+        establish(database, data, path)
+    }));
+    opened.unwrap_or_else(|_| Err(corrupt("it cannot be made sense of")))
 }
 
 fn lock(data: &Path) -> Result<FolderLock, StoreError> {
@@ -161,8 +182,7 @@ fn fill(database: &Database) -> Result<Revision, redb::Error> {
 fn refused(error: impl Into<redb::Error>, data: &Path, path: &Path) -> StoreError {
     match error.into() {
         redb::Error::DatabaseAlreadyOpen => StoreError::InUse { path: data.into() },
-        // redb says so of a file that is not its own.
-        redb::Error::Io(source) if source.kind() != io::ErrorKind::InvalidData => StoreError::Io {
+        redb::Error::Io(source) if !is_of_content(&source) => StoreError::Io {
             path: path.into(),
             source,
         },
@@ -171,6 +191,14 @@ fn refused(error: impl Into<redb::Error>, data: &Path, path: &Path) -> StoreErro
             reason: error.to_string(),
         },
     }
+}
+
+/// Whether redb says so of a file that is not its own, or is too short.
+fn is_of_content(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
 }
 
 /// Makes the folder and those above it, and their names durable.
