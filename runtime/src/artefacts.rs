@@ -72,16 +72,12 @@ impl Artefacts {
             private_folder(folder)?;
             remove_files(folder, |name| name.ends_with(".draft"));
         }
-        if !key_path.exists() {
-            let mut bytes = [0; 32];
-            getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-            write_private(&key_path, &bytes)?;
-        }
+        let key = own_key(&key_path)?;
         Ok(Self {
             engines,
             blobs: Blobs::new(blobs, control),
-            compiler: Compiler::new(compile_command, key_path.clone()),
-            key: read_key(&key_path)?,
+            compiler: Compiler::new(compile_command, key_path),
+            key,
             code_folder,
             attempts: Mutex::default(),
         })
@@ -171,6 +167,20 @@ impl Artefacts {
     }
 }
 
+/// The key that this node seals compiled code with. A missing or damaged one is made anew: what was sealed with another
+/// is compiled again.
+fn own_key(path: &Path) -> io::Result<CompileKey> {
+    match read_key(path) {
+        Ok(key) => return Ok(key),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(%error, "made another key"),
+    }
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    write_private(path, &bytes)?;
+    read_key(path)
+}
+
 fn with_source(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
@@ -202,4 +212,23 @@ fn newest_files(folder: &Path, count: usize, skip: &impl Fn(&str) -> bool) -> Ve
         .take(count)
         .map(|(_, name)| name)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_key_is_made_anew_and_a_good_one_kept() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("key");
+        for damaged in [&b""[..], b"short"] {
+            fs::write(&path, damaged).expect("write");
+            own_key(&path).expect("another key");
+            let made = fs::read(&path).expect("key");
+            assert_eq!(made.len(), 32);
+            own_key(&path).expect("the same key");
+            assert_eq!(fs::read(&path).expect("key"), made);
+        }
+    }
 }

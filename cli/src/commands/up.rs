@@ -60,6 +60,8 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     let (trigger, drain) = drain::channel();
     // The API answers before the node starts, so that the node's first sync finds it.
     let control = tokio::spawn(control.run(drain));
+    // Before the node starts, which would be left running if this failed.
+    write_credential(&handle, &home, &api).await?;
     let command = NodeCommand {
         data,
         http: args.http,
@@ -67,7 +69,6 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         name: args.name.unwrap_or_else(super::node::host_name),
     };
     let mut node = NodeProcess::find_or_start(&command).await?;
-    write_credential(&handle, &home, &api).await?;
     let ui = context.ui;
     ui.data(&format!("api   {api}"))?;
     ui.data(&format!(
