@@ -20,15 +20,24 @@ mod serve;
 mod table;
 mod tcp;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use gilliam_model::{instance::InstanceId, name::AppName, name::ProcessName, route::RouteTable};
+use gilliam_serve::ServeConfig;
 
 use crate::{entropy::RequestIds, logs::Logs};
 pub(crate) use backend::Backend;
 pub(crate) use door::Door;
 pub(crate) use group::{Group, Phase};
 use table::Table;
+
+/// The settings of a socket that requests come in by.
+pub(crate) fn listening(address: SocketAddr) -> ServeConfig {
+    ServeConfig {
+        refusal: Some(refuse::unreadable),
+        ..ServeConfig::new(address)
+    }
+}
 
 /// The ingress of a node; clones share everything.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use gilliam_engine::{Engines, EnginesError};
 use gilliam_model::{Timestamp, assignment::Assignment, sync::NodeFacts};
-use gilliam_serve::{BindError, DrainOutcome, DrainSignal, ServeConfig, Server};
+use gilliam_serve::{BindError, DrainOutcome, DrainSignal, Server};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -18,7 +18,7 @@ use crate::{
     board::Board,
     config::NodeConfig,
     control::Control,
-    ingress::Ingress,
+    ingress::{self, Ingress},
     lock::{NodeLock, NodeRecord, node_folder},
     logs::{self, Logs},
     machine,
@@ -107,7 +107,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
     let lock = lock.ok_or_else(|| NodeError::Locked {
         path: config.data.clone(),
     })?;
-    let (server, http) = gilliam_serve::bind(&ServeConfig::new(config.http))?;
+    let (server, http) = gilliam_serve::bind(&ingress::listening(config.http))?;
     let engines = Engines::new(&config.engines)?;
     let control = Arc::new(Control::new(config.control.clone()));
     let artefacts = Artefacts::open(

@@ -8,6 +8,8 @@ use std::{
 
 use gilliam_serve::{BindError, ServeConfig, Server, bind};
 
+use crate::ingress;
+
 /// Ports that a node gives out at most.
 const PORTS_COUNT_MAX: u16 = 20_000;
 /// Connections at once on the port of one instance; a load balancer in front needs a few hundred.
@@ -51,8 +53,10 @@ impl Ports {
     /// A port with a server on it, or none when all are taken.
     pub(crate) fn serve(self: &Arc<Self>) -> Option<(Port, Server)> {
         self.take(|number| {
-            let mut config = ServeConfig::new(SocketAddr::new(self.ip, number));
-            config.connections_max = CONNECTIONS_MAX;
+            let config = ServeConfig {
+                connections_max: CONNECTIONS_MAX,
+                ..ingress::listening(SocketAddr::new(self.ip, number))
+            };
             match bind(&config) {
                 Ok((server, address)) => Some((address.port(), server)),
                 Err(BindError::InUse { .. }) => None,

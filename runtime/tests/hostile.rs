@@ -193,6 +193,34 @@ async fn i04_malformed_heads_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn heads_that_cannot_be_read_get_the_code_of_bad_requests() {
+    let (_data, plane, node) = guestbook().await;
+    let port = plane.reports()[0].port.expect("a port");
+    let many = (0..200).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
+    for (head, status) in [
+        ("\x16\x03\x01\x02".to_owned(), 400),
+        ("GET / HTTP/1.2\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost : a.localhost\r\n\r\n".to_owned(), 400),
+        (format!("GET / HTTP/1.1\r\nHost: a.localhost\r\n{many}\r\n"), 431),
+    ] {
+        for address in [node.http, ([127, 0, 0, 1], port).into()] {
+            let answer = raw(address, head.as_bytes()).await;
+            assert_eq!(statuses(&answer), [status], "{head:?}: {answer}");
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+            for line in [
+                "gilliam-error: H26",
+                "connection: close",
+                "content-type: text/plain; charset=utf-8",
+            ] {
+                assert!(head.lines().any(|found| found == line), "{line} in {head}");
+            }
+            assert!(body.starts_with("H26 bad request\nreason: the request"), "{body}");
+        }
+    }
+    assert_eq!(get(node.http, "a", "/").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn i05_tunnels_and_upgrades_are_not_made() {
     let (_data, _plane, node) = guestbook().await;
     let cases = [

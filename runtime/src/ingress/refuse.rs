@@ -13,6 +13,8 @@ use super::{
     headers::{GILLIAM_ERROR, X_REQUEST_ID},
 };
 
+const TEXT: &str = "text/plain; charset=utf-8";
+
 /// What the answer to a refused request depends on, kept from the request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asker {
@@ -64,7 +66,7 @@ pub(super) fn refuse(reason: Reason, asker: Asker, mut record: Record) -> Respon
     record.refused(reason.status, reason.code, reason.cause);
     let (kind, text) = match asker.json {
         true => ("application/json", json(&reason, &record)),
-        false => ("text/plain; charset=utf-8", plain(&reason, &record)),
+        false => (TEXT, plain(&reason, &record)),
     };
     let request_id = record.request_id().clone();
     let length = text.len();
@@ -86,6 +88,23 @@ pub(super) fn refuse(reason: Reason, asker: Asker, mut record: Record) -> Respon
     if reason.code == Code::H26 && asker.version < Version::HTTP_2 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    response
+}
+
+/// The answer to a head that cannot be read: nothing is known of its request, so it belongs to no app.
+pub(crate) fn unreadable(status: StatusCode) -> Response<Bytes> {
+    let reason = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the request's head is too large",
+        StatusCode::URI_TOO_LONG => "the request's target is too long",
+        _ => "the request's head is malformed",
+    };
+    let text = format!("{} {}\nreason: {reason}\n", Code::H26, Code::H26.title());
+    let mut response = Response::new(Bytes::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(GILLIAM_ERROR, HeaderValue::from_static(Code::H26.as_str()));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
