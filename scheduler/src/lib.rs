@@ -148,7 +148,10 @@ pub fn bind_on(config: Config, store: Store) -> Result<(ControlPlane, SocketAddr
     let (tmp, images) = (shared.tmp(), shared.images());
     archive::empty(&tmp).map_err(folder(tmp))?;
     fs::create_dir_all(&images).map_err(folder(images))?;
-    let (server, address) = gilliam_serve::bind(&ServeConfig::new(shared.config.api))?;
+    let (server, address) = gilliam_serve::bind(&ServeConfig {
+        refusal: Some(refusal::unreadable),
+        ..ServeConfig::new(shared.config.api)
+    })?;
     Ok((ControlPlane { server, shared }, address))
 }
 

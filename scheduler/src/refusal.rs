@@ -7,6 +7,7 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use gilliam_model::{
     api::ApiError,
     code::Code,
@@ -154,6 +155,26 @@ impl From<CommitError> for Refusal {
             }
         }
     }
+}
+
+/// The answer to a request whose head cannot be read, so that no handler ever sees it.
+pub(crate) fn unreadable(status: StatusCode) -> http::Response<Bytes> {
+    let message = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the request's head is too large",
+        StatusCode::URI_TOO_LONG => "the request's target is too long",
+        _ => "the request's head is malformed",
+    };
+    let refusal = Refusal::malformed(message);
+    let body = serde_json::to_vec(&refusal.error).expect("a code and texts are JSON");
+    let mut response = http::Response::new(Bytes::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        "gilliam-error",
+        HeaderValue::from_static(refusal.error.code.as_str()),
+    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 impl IntoResponse for Refusal {

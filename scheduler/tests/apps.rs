@@ -2,10 +2,15 @@
 
 mod harness;
 
-use gilliam_model::api::{AppInfo, ConfigInfo, ReleaseInfo, ScaleInfo, Status};
+use gilliam_model::api::{ApiError, AppInfo, ConfigInfo, ReleaseInfo, ScaleInfo, Status};
 use harness::read;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 
 #[tokio::test]
 async fn an_app_is_created_once_listed_and_destroyed() {
@@ -133,6 +138,34 @@ async fn what_axum_would_refuse_is_refused_in_our_words() {
     ] {
         let path = format!("/v1/apps/hello/logs?{query}");
         send(Method::GET, &path, None).await.refused(422, "A422", want);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_as_http_is_refused_in_our_words() {
+    let (plane, _data) = harness::in_memory().await;
+    let address = plane.base.strip_prefix("http://").expect("a base URL");
+    let many = (0..200).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
+    for (head, status, message) in [
+        ("GET /v1/apps HTTP/1.2\r\n\r\n".to_owned(), 400, "malformed"),
+        (
+            "GET /v1/apps HTTP/1.1\r\nHost : a\r\n\r\n".to_owned(),
+            400,
+            "malformed",
+        ),
+        (format!("GET /v1/apps HTTP/1.1\r\n{many}\r\n"), 431, "too large"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.expect("connect");
+        stream.write_all(head.as_bytes()).await.expect("send");
+        let mut text = String::new();
+        let read = timeout(harness::DEADLINE, stream.read_to_string(&mut text)).await;
+        read.expect("closed in time").expect("an answer");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        assert!(head.contains("\r\ngilliam-error: A400\r\n"), "{head}");
+        let error: ApiError = serde_json::from_str(body).expect("an error");
+        assert_eq!(error.code.as_str(), "A400");
+        assert!(error.message.contains(message), "{}", error.message);
     }
 }
 
