@@ -112,7 +112,7 @@ impl Platform {
             let url = line.strip_prefix(name).unwrap_or_else(|| {
                 panic!("expected {name:?}, got {line:?}; log:\n{}", self.up_log());
             });
-            url.trim().split_whitespace().next().expect("address").to_string()
+            url.split_whitespace().next().expect("address").to_string()
         };
         let addresses = Addresses {
             api: address("api"),
