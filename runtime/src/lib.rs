@@ -1,12 +1,12 @@
 //! The node: it runs what its control plane assigns, and takes the cluster's HTTP.
 //!
-//! In flow assignments (from [`agent`]) and requests (from the ingress), out flow reports, log lines and
+//! In flow assignments (from `agent`) and requests (from the ingress), out flow reports, log lines and
 //! responses. Long-lived tasks, and what passes between them:
 //!
 //! | task | wakes on | reads | writes |
 //! |---|---|---|---|
 //! | agent | the control plane, a changed board, time | the board | the assignment, the route table |
-//! | supervisor | assignment, board | both, through [`decide`] | starts and stops instances |
+//! | supervisor | assignment, board | both, through `decide` | starts and stops instances |
 //! | one per instance | its process, a stop | its spec | the board, its seat in the ingress, its app's log |
 //! | sampler | each second | usage of instances | figures on the board |
 //! | shipper | new log lines | the apps' rings | log batches to the control plane |
