@@ -219,10 +219,14 @@ impl Drop for Record {
 /// Adds figures that came after the line was written.
 fn with_figures(line: &str, figures: &RequestFigures) -> String {
     let (before, after) = line.split_once(" ms=").unwrap_or((line, ""));
-    format!(
+    let mut line = format!(
         "{before} fuel={} memory={} ms={after}",
         figures.fuel, figures.memory_bytes_peak
-    )
+    );
+    if let Some(cause) = figures.failure.filter(|_| !after.contains(" cause=")) {
+        write!(line, " cause={cause}").expect("writing to a String cannot fail");
+    }
+    line
 }
 
 #[cfg(test)]
