@@ -172,6 +172,7 @@ pub(crate) struct Outgoing {
     inner: AppBody,
     record: Record,
     silence: Silence,
+    /// Nothing more is given: the body has ended, or the answer has none.
     ended: bool,
     /// Bytes still to come, where the head says how many there are: after the last of them hyper drops the
     /// body without asking for its end.
@@ -183,12 +184,13 @@ impl Outgoing {
     pub(super) fn new(inner: AppBody, record: Record, length: Option<u64>) -> Self {
         let mut this = Self {
             inner,
+            // hyper sends what it is given as HTTP/2's data even where no body may follow the head.
+            ended: record.is_bodyless(),
             record,
             silence: Silence::default(),
-            ended: false,
             rest: length,
         };
-        if this.record.is_bodyless() || this.is_whole() {
+        if this.ended || this.is_whole() {
             this.record.complete();
         }
         this
