@@ -7,37 +7,7 @@ use std::time::{Duration, Instant};
 use gilliam_engine::{CallError, EntryStream, HttpInstance, StartError};
 use gilliam_model::{code::Code, limits::Limits};
 use http_body_util::BodyExt as _;
-use support::{Log, config, fetch, get, guestbook, hello_p3, http_guest, loaded, start};
-
-/// Imports with which a handler answers, and a function that does so with the status given.
-const ANSWER: &str = r#"
-    (import "wasi:http/types@0.2.12" "[constructor]fields" (func $fields (result i32)))
-    (import "wasi:http/types@0.2.12" "[constructor]outgoing-response"
-        (func $response (param i32) (result i32)))
-    (import "wasi:http/types@0.2.12" "[method]outgoing-response.set-status-code"
-        (func $status (param i32 i32) (result i32)))
-    (import "wasi:http/types@0.2.12" "[method]outgoing-response.body" (func $body (param i32 i32)))
-    (import "wasi:http/types@0.2.12" "[method]outgoing-body.write" (func $write (param i32 i32)))
-    (import "wasi:http/types@0.2.12" "[static]response-outparam.set"
-        (func $set (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
-    (import "wasi:io/streams@0.2.12" "[method]output-stream.check-write"
-        (func $check-write (param i32 i32)))
-    (import "wasi:io/streams@0.2.12" "[method]output-stream.write"
-        (func $write-bytes (param i32 i32 i32 i32)))
-    (func $answer (param $out i32) (param $code i32) (local $made i32)
-        (local.set $made (call $response (call $fields)))
-        (drop (call $status (local.get $made) (local.get $code)))
-        (call $set (local.get $out) (i32.const 0) (local.get $made)
-            (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
-    ;; Sends the head with status 200 and returns the stream of its body.
-    (func $open (param $out i32) (result i32) (local $made i32)
-        (local.set $made (call $response (call $fields)))
-        (call $body (local.get $made) (i32.const 0))
-        (call $write (i32.load (i32.const 4)) (i32.const 8))
-        (call $set (local.get $out) (i32.const 0) (local.get $made)
-            (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
-        (i32.load (i32.const 12)))
-"#;
+use support::{ANSWER, Log, config, fetch, get, guestbook, hello_p3, http_guest, loaded, start};
 
 /// The most that the limit can be: time runs out first.
 const FUEL_MAX: u64 = 1_000_000_000_000_000;

@@ -3,9 +3,11 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 #![allow(unreachable_pub, reason = "a module of test binaries has no outside")]
 
+pub mod guests;
+
 use std::{
     num::NonZeroUsize,
-    path::{Path, PathBuf},
+    path::Path,
     pin::Pin,
     sync::OnceLock,
     task::{Context, Poll},
@@ -21,6 +23,9 @@ use gilliam_model::{code::Code, digest::Digest, image::Shape, limits::Limits};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::mpsc;
+
+#[allow(unused_imports, reason = "each test file uses its own part of this")]
+pub use guests::{ANSWER, command_guest, core, guest, http_guest};
 
 /// How long a test waits for what must happen.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -211,63 +216,6 @@ pub async fn until(what: &str, state: impl Fn() -> bool) {
     tokio::time::timeout(DEADLINE, wait)
         .await
         .unwrap_or_else(|_| panic!("{what} in time"));
-}
-
-/// A component from a core module in text form, for `world`: `http`, `command`, `http3` or `command3`.
-pub fn guest(world: &str, core: &str) -> Vec<u8> {
-    let folder = tempfile::tempdir().expect("folder");
-    let worlds = "package test:guest;
-        world http { include wasi:http/proxy@0.2.12; }
-        world command { include wasi:cli/command@0.2.12; }
-        world http3 { include wasi:http/service@0.3.0; }
-        world command3 { include wasi:cli/command@0.3.0; }";
-    std::fs::write(folder.path().join("worlds.wit"), worlds).expect("wit");
-    let deps = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../wit/deps");
-    let deps = deps.canonicalize().expect("the repository's wit/deps");
-    std::os::unix::fs::symlink(deps, folder.path().join("deps")).expect("link");
-    let mut resolve = wit_parser::Resolve::default();
-    let (package, _) = resolve.push_dir(folder.path()).expect("wit");
-    let world = resolve.select_world(&[package], Some(world)).expect("world");
-    let mut module = wat::parse_str(core).expect("core module");
-    wit_component::embed_component_metadata(
-        &mut module,
-        &resolve,
-        world,
-        wit_component::StringEncoding::UTF8,
-    )
-    .expect("metadata");
-    wit_component::ComponentEncoder::default()
-        .module(&module)
-        .expect("module")
-        .validate(true)
-        .encode()
-        .expect("component")
-}
-
-/// A 0.2 http guest whose handler has this body and whose module has these other fields.
-pub fn http_guest(fields: &str, handler: &str) -> Vec<u8> {
-    let handler = format!(
-        r#"(func $handle (export "wasi:http/incoming-handler@0.2.12#handle")
-            (param $request i32) (param $out i32) {handler})"#
-    );
-    guest("http", &core(fields, &handler))
-}
-
-/// A 0.2 command whose `run` has this body.
-pub fn command_guest(fields: &str, run: &str) -> Vec<u8> {
-    let run = format!(r#"(func (export "wasi:cli/run@0.2.12#run") (result i32) {run})"#);
-    guest("command", &core(fields, &run))
-}
-
-/// A core module with what every guest needs. Imports among the fields stand first, as they must.
-pub fn core(fields: &str, functions: &str) -> String {
-    format!(
-        r#"(module
-            {fields}
-            (memory (export "memory") 1)
-            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-            {functions})"#
-    )
 }
 
 pub fn shape_of(loaded: &Loaded) -> Shape {
