@@ -1,7 +1,7 @@
 //! What a node should do next: the assignment against what is alive here. Pure.
 //!
 //! The supervisor calls [`decide`] whenever either side changed and carries the actions out; it keeps no plan
-//! of its own.
+//! of its own. Public, so that a cluster can be played through without a node.
 //!
 //! Invariant: no clock, no randomness, no IO; the same input gives the same actions in the same order.
 
@@ -17,7 +17,7 @@ use gilliam_model::{
 
 /// One step of the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Action {
+pub enum Action {
     /// Ask an instance to finish and end.
     Stop(InstanceId),
     /// Start an instance of the assignment.
@@ -32,7 +32,7 @@ fn slot_of(id: &InstanceId) -> Slot<'_> {
 }
 
 /// The instances an assignment asks for, each with the index of its process in it.
-pub(crate) fn wanted(assignment: &Assignment) -> BTreeMap<InstanceId, usize> {
+pub fn wanted(assignment: &Assignment) -> BTreeMap<InstanceId, usize> {
     let mut wanted = BTreeMap::new();
     for (index, process) in assignment.processes.iter().enumerate() {
         for range in &process.ranges {
@@ -56,7 +56,7 @@ pub(crate) fn wanted(assignment: &Assignment) -> BTreeMap<InstanceId, usize> {
 /// When a slot got a new epoch, a web instance is replaced make-before-break: the old one serves until the
 /// new one runs. Every other process is replaced break-before-make: two workers of one slot never run at
 /// once.
-pub(crate) fn decide<V>(
+pub fn decide<V>(
     wanted: &BTreeMap<InstanceId, V>,
     alive: &BTreeMap<InstanceId, InstanceState>,
 ) -> Vec<Action> {

@@ -6,7 +6,7 @@
 //! | task | wakes on | reads | writes |
 //! |---|---|---|---|
 //! | agent | the control plane, a changed board, time | the board | the assignment, the route table |
-//! | supervisor | assignment, board | both, through `decide` | starts and stops instances |
+//! | supervisor | assignment, board | both, through [`decide`] | starts and stops instances |
 //! | one per instance | its process, a stop | its spec | the board, its seat in the ingress, its app's log |
 //! | sampler | each second | usage of instances | figures on the board |
 //! | shipper | new log lines | the apps' rings | log batches to the control plane |
@@ -27,7 +27,7 @@ mod board;
 pub mod compile_child;
 mod config;
 mod control;
-mod decide;
+pub mod decide;
 mod entropy;
 mod ingress;
 mod lock;
