@@ -23,7 +23,7 @@ mod tcp;
 use std::{net::SocketAddr, sync::Arc};
 
 use gilliam_model::{instance::InstanceId, name::AppName, name::ProcessName, route::RouteTable};
-use gilliam_serve::ServeConfig;
+use gilliam_serve::{Places, ServeConfig};
 
 use crate::{entropy::RequestIds, logs::Logs};
 pub(crate) use backend::Backend;
@@ -31,9 +31,10 @@ pub(crate) use door::Door;
 pub(crate) use group::{Group, Phase};
 use table::Table;
 
-/// The settings of a socket that requests come in by.
-pub(crate) fn listening(address: SocketAddr) -> ServeConfig {
+/// The settings of a socket that requests come in by; all of a node share their places.
+pub(crate) fn listening(address: SocketAddr, places: Places) -> ServeConfig {
     ServeConfig {
+        places: Some(places),
         refusal: Some(refuse::unreadable),
         ..ServeConfig::new(address)
     }

@@ -4,6 +4,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Share of the machine's memory that instances may be promised, in percent: the rest is for everything else.
 const MEMORY_PERCENT: u64 = 80;
+/// Connections of clients at once, however many files may be open: each has some 16 KiB of buffers.
+const CONNECTIONS_MAX: usize = 20_000;
 /// Promised when the machine does not tell.
 const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
 
@@ -21,6 +23,15 @@ pub(crate) fn memory_bytes() -> u64 {
 pub(crate) fn cpus() -> u32 {
     let count = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Connections that clients may hold at once: half of what may be open, for a connection to a command takes two, and
+/// instances, their own connections and the control plane need the rest.
+pub(crate) fn connections_max() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files / 2)
+        .unwrap_or(usize::MAX)
+        .clamp(1, CONNECTIONS_MAX)
 }
 
 /// Lets this process open as many files as it may: a connection to a command takes two, and the usual soft

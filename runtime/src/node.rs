@@ -4,7 +4,7 @@ use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use gilliam_engine::{Engines, EnginesError};
 use gilliam_model::{Timestamp, assignment::Assignment, sync::NodeFacts};
-use gilliam_serve::{BindError, DrainOutcome, DrainSignal, Server};
+use gilliam_serve::{BindError, DrainOutcome, DrainSignal, Places, Server};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -107,7 +107,8 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
     let lock = lock.ok_or_else(|| NodeError::Locked {
         path: config.data.clone(),
     })?;
-    let (server, http) = gilliam_serve::bind(&ingress::listening(config.http))?;
+    let places = Places::new(machine::connections_max());
+    let (server, http) = gilliam_serve::bind(&ingress::listening(config.http, places.clone()))?;
     let engines = Engines::new(&config.engines)?;
     let control = Arc::new(Control::new(config.control.clone()));
     let artefacts = Artefacts::open(
@@ -137,7 +138,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
         started_at,
     };
     let file = AssignmentFile::new(&config.data);
-    let ports = Ports::new(http.ip(), config.port_base);
+    let ports = Ports::new(http.ip(), config.port_base, places);
     let (agent, supervisor) = assemble(facts, file, control, artefacts, ports);
     Ok((
         Node {

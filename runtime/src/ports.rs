@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use gilliam_serve::{BindError, ServeConfig, Server, bind};
+use gilliam_serve::{BindError, Places, ServeConfig, Server, bind};
 
 use crate::ingress;
 
@@ -22,6 +22,8 @@ pub(crate) struct Ports {
     /// 0 lets the system choose each.
     base: u16,
     taken: Mutex<BTreeSet<u16>>,
+    /// For the connections of all.
+    places: Places,
 }
 
 /// A port that is taken until this is dropped.
@@ -42,11 +44,12 @@ impl Drop for Port {
 }
 
 impl Ports {
-    pub(crate) fn new(ip: IpAddr, base: u16) -> Arc<Self> {
+    pub(crate) fn new(ip: IpAddr, base: u16, places: Places) -> Arc<Self> {
         Arc::new(Self {
             ip,
             base,
             taken: Mutex::default(),
+            places,
         })
     }
 
@@ -55,7 +58,7 @@ impl Ports {
         self.take(|number| {
             let config = ServeConfig {
                 connections_max: CONNECTIONS_MAX,
-                ..ingress::listening(SocketAddr::new(self.ip, number))
+                ..ingress::listening(SocketAddr::new(self.ip, number), self.places.clone())
             };
             match bind(&config) {
                 Ok((server, address)) => Some((address.port(), server)),
@@ -109,7 +112,7 @@ mod tests {
     async fn ports_are_given_from_the_base_up_and_come_back() {
         let probe = TcpListener::bind("127.0.0.1:0").expect("probe");
         let base = probe.local_addr().expect("address").port();
-        let ports = Ports::new(Ipv4Addr::LOCALHOST.into(), base);
+        let ports = Ports::new(Ipv4Addr::LOCALHOST.into(), base, Places::new(10));
         let (first, _server) = ports.serve().expect("a port");
         assert!(first.number > base, "a port in use is skipped");
         let second = ports.reserve().expect("a port");

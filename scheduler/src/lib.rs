@@ -43,8 +43,9 @@ use gilliam_model::{
     api::NodeInfo,
     token::{Role, Token},
 };
-use gilliam_serve::{BindError, DrainOutcome, DrainSignal, ServeConfig, Server};
+use gilliam_serve::{BindError, DrainOutcome, DrainSignal, Places, ServeConfig, Server};
 use gilliam_store::{Check, CommitError, RangeError, Store, StoreError, keys, records};
+use rustix::process::{Resource, getrlimit};
 
 use crate::shared::Shared;
 
@@ -150,9 +151,16 @@ pub fn bind_on(config: Config, store: Store) -> Result<(ControlPlane, SocketAddr
     fs::create_dir_all(&images).map_err(folder(images))?;
     let (server, address) = gilliam_serve::bind(&ServeConfig {
         refusal: Some(refusal::unreadable),
+        places: Some(Places::new(connections_max())),
         ..ServeConfig::new(shared.config.api)
     })?;
     Ok((ControlPlane { server, shared }, address))
+}
+
+/// Connections at once: half of the files that may be open, so that the store and builds find some.
+fn connections_max() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files / 2).unwrap_or(usize::MAX).max(1)
 }
 
 // === impl Config ===

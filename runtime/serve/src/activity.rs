@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    config::ServeConfig,
+    config::{CROWDED_MS_MAX, ServeConfig},
     head::{HeadBytes, Look},
     refusal::BodyOf,
 };
@@ -125,8 +125,8 @@ impl Activity {
         }
     }
 
-    /// Judges the connection now.
-    pub(crate) fn verdict(&self, config: &ServeConfig, protocol: Protocol) -> Verdict {
+    /// Judges the connection now; `is_crowded` when others wait for its place.
+    pub(crate) fn verdict(&self, config: &ServeConfig, protocol: Protocol, is_crowded: bool) -> Verdict {
         let now = self.now_ms();
         let over = |since: u64, limit: Duration| Duration::from_millis(now.saturating_sub(since)) >= limit;
         let stalled = self.stalled_ms.load(Relaxed);
@@ -137,13 +137,17 @@ impl Activity {
             return Verdict::Keep;
         }
         let since = self.since_ms.load(Relaxed);
+        let limit = |limit: Duration| match is_crowded {
+            true => limit.min(Duration::from_millis(CROWDED_MS_MAX)),
+            false => limit,
+        };
         if protocol == Protocol::Http1 && self.in_head.load(Relaxed) {
-            return match over(since, config.head_timeout) {
+            return match over(since, limit(config.head_timeout)) {
                 true => Verdict::Cut("the request head does not arrive"),
                 false => Verdict::Keep,
             };
         }
-        if over(since, config.idle_timeout) {
+        if over(since, limit(config.idle_timeout)) {
             Verdict::Finish
         } else {
             Verdict::Keep

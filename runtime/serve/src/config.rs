@@ -5,6 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
+use crate::Places;
+
 /// Connections at once: each costs a descriptor and about 16 KiB, so 10,000 stay within a small machine.
 pub(crate) const CONNECTIONS_MAX: usize = 10_000;
 /// Time for a request head to arrive, from its first byte: honest clients send it in one packet.
@@ -13,6 +15,9 @@ pub(crate) const HEAD_MS_MAX: u64 = 10_000;
 pub(crate) const IDLE_MS_MAX: u64 = 60_000;
 /// Time a client may leave our writes waiting without reading a byte.
 pub(crate) const WRITE_STALL_MS_MAX: u64 = 30_000;
+/// What is left of the time for a head, and of idleness, while all places are taken: enough for an honest client's
+/// next request over a bad line, and short for those who hold places to keep others out.
+pub(crate) const CROWDED_MS_MAX: u64 = 3_000;
 /// Header lines in one request; more are answered with 431.
 pub(crate) const HEADERS_COUNT_MAX: usize = 100;
 /// Bytes of request line and headers; more are answered with 431.
@@ -27,6 +32,8 @@ pub struct ServeConfig {
     pub address: SocketAddr,
     /// Connections at once; further ones wait in the kernel's queue.
     pub connections_max: usize,
+    /// Places that it shares with other servers, besides its own.
+    pub places: Option<Places>,
     /// Time for a request head to arrive.
     pub head_timeout: Duration,
     /// Time a connection may be idle between requests.
@@ -44,6 +51,7 @@ impl ServeConfig {
         Self {
             address,
             connections_max: CONNECTIONS_MAX,
+            places: None,
             head_timeout: Duration::from_millis(HEAD_MS_MAX),
             idle_timeout: Duration::from_millis(IDLE_MS_MAX),
             write_timeout: Duration::from_millis(WRITE_STALL_MS_MAX),

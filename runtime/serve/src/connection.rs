@@ -18,8 +18,9 @@ use tokio::{
 
 use crate::{
     activity::{Activity, Protocol, Verdict},
-    config::{HEAD_BYTES_MAX, HEADERS_COUNT_MAX, ServeConfig},
+    config::{CROWDED_MS_MAX, HEAD_BYTES_MAX, HEADERS_COUNT_MAX, ServeConfig},
     drain::DrainSignal,
+    places::Crowd,
     service::{Counted, Peer},
     socket::Socket,
 };
@@ -56,6 +57,7 @@ pub(crate) async fn serve<S, B>(
     peer: Peer,
     service: S,
     config: Arc<ServeConfig>,
+    crowd: Crowd,
     drain: DrainSignal,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>>,
@@ -69,7 +71,7 @@ pub(crate) async fn serve<S, B>(
     let _ = stream.set_nodelay(true);
     let activity = Activity::new();
     let mut socket = Socket::new(stream, activity.clone());
-    let Some(protocol) = protocol_of(&mut socket, &config, drain.clone()).await else {
+    let Some(protocol) = protocol_of(&mut socket, &config, &crowd, drain.clone()).await else {
         return;
     };
     if protocol == Protocol::Http1 {
@@ -85,6 +87,7 @@ pub(crate) async fn serve<S, B>(
         activity,
         protocol,
         config,
+        crowd,
     };
     match protocol {
         Protocol::Http1 => {
@@ -127,15 +130,31 @@ fn http2_builder() -> http2::Builder<TokioExecutor> {
 }
 
 /// The protocol of a new connection; none when it sends nothing in time.
-async fn protocol_of(socket: &mut Socket, config: &ServeConfig, mut drain: DrainSignal) -> Option<Protocol> {
+async fn protocol_of(
+    socket: &mut Socket,
+    config: &ServeConfig,
+    crowd: &Crowd,
+    mut drain: DrainSignal,
+) -> Option<Protocol> {
     let mut sniffing = std::pin::pin!(timeout(config.idle_timeout, sniff(socket, config.head_timeout)));
     let sniffed = tokio::select! {
         biased;
         sniffed = sniffing.as_mut() => sniffed,
+        () = full(crowd) => return None,
         // A request that is already on its way is still answered.
         _ = drain.requested() => timeout(LATE_REQUEST, sniffing).await.ok()?,
     };
     sniffed.ok()?.ok()
+}
+
+/// Returns once others wait for the place of a connection that has had the least time of one.
+async fn full(crowd: &Crowd) {
+    loop {
+        sleep(Duration::from_millis(CROWDED_MS_MAX)).await;
+        if crowd.is_full() {
+            return;
+        }
+    }
 }
 
 /// Reads until the first bytes tell the protocol. What was read is read again by the connection.
@@ -166,6 +185,7 @@ struct Watch {
     activity: Arc<Activity>,
     protocol: Protocol,
     config: Arc<ServeConfig>,
+    crowd: Crowd,
 }
 
 impl Watch {
@@ -190,7 +210,7 @@ impl Watch {
                 }
                 () = tick.as_mut() => {
                     tick.as_mut().reset(Instant::now() + interval);
-                    match self.activity.verdict(config, self.protocol) {
+                    match self.activity.verdict(config, self.protocol, self.crowd.is_full()) {
                         Verdict::Keep => {}
                         Verdict::Finish if finishing => return,
                         Verdict::Finish => {

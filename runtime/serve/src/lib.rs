@@ -7,7 +7,8 @@
 //!
 //! Invariant: every wait on a client has a limit (see [`ServeConfig`]): head, idleness, a peer that does not
 //! read.
-//! Invariant: a connection is accepted only when a place for it is free, so descriptors cannot run out here.
+//! Invariant: a connection is served only when a place for it is free, so descriptors cannot run out here; when there
+//! is none, idle connections end early.
 //! Invariant: a head that cannot be read is answered in the words of [`ServeConfig::refusal`].
 //! Invariant: nothing here looks at hosts, paths or bodies.
 
@@ -17,6 +18,7 @@ mod connection;
 pub mod drain;
 mod head;
 mod listen;
+mod places;
 mod refusal;
 mod server;
 mod service;
@@ -27,5 +29,6 @@ pub use drain::{DrainOutcome, DrainSignal, DrainTrigger};
 pub use head::AmbiguousLength;
 pub use hyper_util::service::TowerToHyperService;
 pub use listen::BindError;
+pub use places::Places;
 pub use server::{Server, bind};
 pub use service::{CountedBody, Peer};

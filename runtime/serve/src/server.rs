@@ -9,8 +9,8 @@ use hyper::{Request, body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
+    time::{Instant, sleep},
 };
 
 use crate::{
@@ -18,11 +18,15 @@ use crate::{
     connection,
     drain::{DrainOutcome, DrainSignal},
     listen::{BindError, listen},
+    places::{Crowd, Place, Places},
     service::Peer,
 };
 
 /// Wait after an accept that failed for want of descriptors or memory: they come back as connections end.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// Between two messages that connections cannot be accepted.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -60,24 +64,34 @@ impl Server {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let places = Arc::new(Semaphore::new(self.config.connections_max));
+        let crowd = Crowd {
+            own: Places::new(self.config.connections_max),
+            shared: self.config.places.clone(),
+        };
+        let mut acceptor = Acceptor {
+            listener: self.listener,
+            crowd: crowd.clone(),
+            own: None,
+            taken: None,
+            told: None,
+        };
         // Connections end with this future, however it ends.
         let mut connections = JoinSet::new();
         let open = |connections: &mut JoinSet<()>, accepted: Accepted| {
             let Accepted {
                 stream,
                 remote,
-                place,
+                places,
             } = accepted;
             let peer = Peer {
                 remote,
                 local: stream.local_addr().unwrap_or(self.local),
             };
-            let serving =
-                connection::serve(stream, peer, service.clone(), self.config.clone(), drain.clone());
+            let (config, crowd) = (self.config.clone(), crowd.clone());
+            let serving = connection::serve(stream, peer, service.clone(), config, crowd, drain.clone());
             connections.spawn(async move {
                 serving.await;
-                drop(place);
+                drop(places);
             });
         };
         let mut signal = drain.clone();
@@ -86,14 +100,14 @@ impl Server {
                 biased;
                 grace = signal.requested() => break grace,
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                accepted = accept(&self.listener, &places) => open(&mut connections, accepted),
+                accepted = acceptor.accept() => open(&mut connections, accepted),
             }
         };
         // What the kernel has already accepted gets an answer, rather than a reset when the socket closes.
-        while let Some(accepted) = accept(&self.listener, &places).now_or_never() {
+        while let Some(accepted) = acceptor.accept().now_or_never() {
             open(&mut connections, accepted);
         }
-        drop(self.listener);
+        drop(acceptor);
         let ended = async { while connections.join_next().await.is_some() {} };
         match tokio::time::timeout(grace, ended).await {
             Ok(()) => DrainOutcome::Finished,
@@ -120,31 +134,56 @@ impl Server {
 struct Accepted {
     stream: TcpStream,
     remote: SocketAddr,
-    place: OwnedSemaphorePermit,
+    places: (Place, Option<Place>),
 }
 
-/// Waits for a free place, then for a connection. Cancel-safe: a connection is not taken without its place.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Accepted {
-    let place = places
-        .clone()
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
-    loop {
-        match listener.accept().await {
-            Ok((stream, remote)) => {
-                return Accepted {
-                    stream,
-                    remote,
-                    place,
-                };
+/// Takes connections from the kernel, one for each free place.
+struct Acceptor {
+    listener: TcpListener,
+    crowd: Crowd,
+    /// What the next connection has so far: kept here, so that [`accept`](Self::accept) is cancel-safe.
+    own: Option<Place>,
+    taken: Option<(TcpStream, SocketAddr)>,
+    /// When a failure was last told.
+    told: Option<Instant>,
+}
+
+impl Acceptor {
+    /// Waits for a free place of the server, a connection, and a free place of those that it shares. The last comes
+    /// last, so that a server without clients keeps none from the others. Cancel-safe.
+    async fn accept(&mut self) -> Accepted {
+        if self.own.is_none() {
+            self.own = Some(self.crowd.own.take().await);
+        }
+        while self.taken.is_none() {
+            match self.listener.accept().await {
+                Ok(taken) => self.taken = Some(taken),
+                // The client gave up while it was queued (accept(2), "Error handling").
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    self.tell(&error);
+                    sleep(ACCEPT_RETRY).await;
+                }
             }
-            // The client gave up while it was queued (accept(2), "Error handling").
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
+        }
+        let shared = match &self.crowd.shared {
+            Some(shared) => Some(shared.take().await),
+            None => None,
+        };
+        let (stream, remote) = self.taken.take().expect("taken above");
+        let own = self.own.take().expect("taken above");
+        Accepted {
+            stream,
+            remote,
+            places: (own, shared),
+        }
+    }
+
+    /// Logs a failure, unless one was logged a moment ago: it may last as long as clients like.
+    fn tell(&mut self, error: &io::Error) {
+        if self.told.is_none_or(|at| at.elapsed() >= TELL_INTERVAL) {
+            self.told = Some(Instant::now());
+            tracing::warn!(%error, "cannot accept connections");
         }
     }
 }
