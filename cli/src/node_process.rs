@@ -108,6 +108,10 @@ impl NodeProcess {
                     );
                     return Ok(found);
                 }
+                tracing::warn!(
+                    http = %found.http,
+                    "ending the node that runs, for it has another address or version; its requests are finished first"
+                );
                 found.end().await?;
             }
             match Self::start(command).await {
