@@ -4,9 +4,13 @@ use std::{
     net::SocketAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use gilliam_model::token::Role;
+use gilliam_model::{
+    Timestamp,
+    token::{Role, Token},
+};
 use gilliam_scheduler::Handle;
 use gilliam_serve::{DrainOutcome, DrainTrigger, drain};
 
@@ -23,6 +27,11 @@ use crate::{
 const CLUSTER: &str = "local";
 /// The name of the token that `up` makes for the user: the author of what they change.
 const USER: &str = "admin";
+/// A token that ends within this time is replaced: `up` may run for longer than tokens live, and a store that takes no
+/// writes for some days must not cost the node its token.
+const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often the tokens are looked at while `up` runs.
+const RENEW_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Runs the platform on this machine: control plane, node and ingress.
 ///
@@ -79,6 +88,7 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
 
     tokio::select! {
         () = keep_running(&command, &mut node) => {}
+        () = keep_tokens(&handle, &command.data, &home, &api) => {}
         () = shutdown::requested() => {}
     }
     ui.note("ending: requests in flight are finished; Ctrl-C again ends at once");
@@ -88,6 +98,18 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         () = shutdown::requested() => {
             killer.kill();
             Ok(())
+        }
+    }
+}
+
+/// Replaces the tokens of the node and the user before they end.
+async fn keep_tokens(handle: &Handle, data: &Path, home: &Home, api: &str) {
+    loop {
+        tokio::time::sleep(RENEW_INTERVAL).await;
+        let node = write_control_file(handle, data, api).await;
+        let user = write_credential(handle, home, api).await;
+        for error in [node, user].into_iter().filter_map(Result::err) {
+            tracing::warn!(error = error.message, "cannot renew a token");
         }
     }
 }
@@ -141,12 +163,40 @@ async fn write_credential(handle: &Handle, home: &Home, api: &str) -> CommandRes
 
 async fn token(handle: &Handle, known: Option<String>, name: &str, role: Role) -> CommandResult<String> {
     if let Some(text) = known
-        && handle
-            .verify_token(&text)
-            .await?
-            .is_some_and(|token| token.role == role)
+        && let Some(token) = handle.verify_token(&text).await?
+        && is_lasting(&token, role, Timestamp::now())
     {
         return Ok(text);
     }
     Ok(handle.issue_token(name, role).await?)
+}
+
+/// Whether a good token serves its purpose for some time to come.
+fn is_lasting(token: &Token, role: Role, now: Timestamp) -> bool {
+    let renew_at = token
+        .expires_at
+        .checked_sub(RENEW_BEFORE)
+        .unwrap_or(Timestamp::MIN);
+    token.role == role && now < renew_at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_replaced_while_it_is_still_good() {
+        let at = |day: i64| Timestamp::from_second(day * 24 * 3600).expect("an instant");
+        let token = Token {
+            id: "id".to_string(),
+            name: "node".to_string(),
+            role: Role::Node,
+            secret_sha256: String::new(),
+            created_at: at(0),
+            expires_at: at(365),
+        };
+        assert!(is_lasting(&token, Role::Node, at(334)));
+        assert!(!is_lasting(&token, Role::Node, at(336)));
+        assert!(!is_lasting(&token, Role::Admin, at(1)));
+    }
 }
