@@ -23,6 +23,7 @@ use gilliam_model::code::Code;
 use http_body::Body;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch},
+    task::JoinSet,
     time::Instant,
 };
 use wasmtime_wasi_http::WasiBody;
@@ -84,15 +85,18 @@ impl HttpInstance {
             let (loaded, cpu, shared) = (loaded.clone(), shared.cpu.clone(), shared.clone());
             Metered::new(async move { Lane::boot(&loaded, &shared).await }, cpu, None)
         };
-        let mut task = loaded.0.engines.threads().handle().spawn(boot);
+        // A set, because that ends its task when it is dropped, however this future ends.
+        let mut boots = JoinSet::new();
+        boots.spawn_on(boot, loaded.0.engines.threads().handle());
         let boot_max = Duration::from_millis(shared.limits.boot_ms_max);
-        let lane = match tokio::time::timeout(boot_max, &mut task).await {
-            Ok(Ok(Ok(Ok(lane)))) => lane,
-            Ok(Ok(Ok(Err(failure)))) => return Err(failure.into()),
-            Ok(Ok(Err(panicked))) => return Err(Failure::panicked(&panicked).into()),
-            Ok(Err(_)) => return Err(Failure::new(Code::R99, "the guest threads are shut down").into()),
+        let lane = match tokio::time::timeout(boot_max, boots.join_next()).await {
+            Ok(Some(Ok(Ok(Ok(lane))))) => lane,
+            Ok(Some(Ok(Ok(Err(failure))))) => return Err(failure.into()),
+            Ok(Some(Ok(Err(panicked)))) => return Err(Failure::panicked(&panicked).into()),
+            Ok(Some(Err(_)) | None) => {
+                return Err(Failure::new(Code::R99, "the guest threads are shut down").into());
+            }
             Err(_) => {
-                task.abort();
                 let message = format!("not ready after {} ms", shared.limits.boot_ms_max);
                 return Err(Failure::new(Code::R10, message).into());
             }

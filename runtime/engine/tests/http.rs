@@ -210,3 +210,20 @@ async fn requests_wait_while_the_pool_is_full() {
     );
     assert!(log.platform(Code::R22).await.contains("no free slot"));
 }
+
+#[tokio::test]
+async fn a_start_that_is_given_up_leaves_nothing_behind() {
+    let fields = r#"
+        (import "wasi:clocks/monotonic-clock@0.2.12" "subscribe-duration"
+            (func $after (param i64) (result i32)))
+        (import "wasi:io/poll@0.2.12" "[method]pollable.block" (func $block (param i32)))
+        (func $boot (call $block (call $after (i64.const 3600000000000))))
+        (start $boot)"#;
+    let sleeper = support::loaded(&support::http_guest(fields, ""));
+    let (config, log) = support::config(Limits::default());
+    let start = gilliam_engine::HttpInstance::start(&sleeper, config);
+    let given_up = tokio::time::timeout(std::time::Duration::from_millis(200), start).await;
+    assert!(given_up.is_err(), "it sleeps for an hour");
+    // Open for as long as a lane is there.
+    log.close().await;
+}
