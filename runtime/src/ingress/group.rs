@@ -98,12 +98,17 @@ impl Group {
         let deadline = Instant::now() + START_WAIT_MAX;
         loop {
             changed.borrow_and_update();
+            // Before the list is looked at: an instance that has just joined it is still starting here.
+            let phases: Vec<Phase> = self.phases().values().copied().collect();
             if let Some(place) = place() {
                 return Ok(place);
             }
-            let phases: Vec<Phase> = self.phases().values().copied().collect();
             let starts = phases.contains(&Phase::Starting);
             if !starts && !also(&self.backends()) {
+                // The other way round, one that was running has left the list, and may be starting.
+                if changed.has_changed().unwrap_or(false) {
+                    continue;
+                }
                 let crashed = phases.contains(&Phase::Crashed);
                 return Err(if crashed { Code::H10 } else { Code::H14 });
             }
@@ -202,5 +207,65 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use gilliam_model::limits::Limits;
+
+    use super::*;
+    use crate::logs::Logs;
+
+    fn starting() -> (Group, Arc<Backend>) {
+        let id: InstanceId = "a/v1/web.1@1".parse().expect("id");
+        let group = Group::new(id.app.clone(), Logs::default().app(&id.app));
+        group.set_phase(&id, Phase::Starting);
+        (group, Backend::tcp(id, 1, &Limits::default()))
+    }
+
+    /// What others do to the group while the list of backends is looked at for the first time.
+    async fn acquire_amid(group: &Group, meanwhile: impl Fn()) -> Result<InFlight, Code> {
+        let is_first = Cell::new(true);
+        let place = || match is_first.replace(false) {
+            true => {
+                meanwhile();
+                None
+            }
+            false => group.try_acquire(),
+        };
+        tokio::time::timeout(Duration::from_secs(10), group.wait_for(place, |_| false))
+            .await
+            .expect("a wake-up")
+    }
+
+    #[tokio::test]
+    async fn a_request_that_looks_while_an_instance_joins_gets_it() {
+        let (group, backend) = starting();
+        let place = acquire_amid(&group, || group.join(&backend)).await;
+        assert!(place.is_ok(), "{place:?}");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_looks_while_an_instance_starts_again_waits_for_it() {
+        let (group, backend) = starting();
+        group.join(&backend);
+        let again = || {
+            group.suspend(&backend.id, Phase::Starting);
+            group.join(&backend);
+        };
+        let place = acquire_amid(&group, again).await;
+        assert!(place.is_ok(), "{place:?}");
+    }
+
+    #[tokio::test]
+    async fn a_group_without_instances_refuses_at_once() {
+        let (group, backend) = starting();
+        let left = acquire_amid(&group, || group.leave(&backend.id)).await;
+        assert_eq!(left.err(), Some(Code::H14));
+        group.suspend(&backend.id, Phase::Crashed);
+        assert_eq!(group.acquire().await.err(), Some(Code::H10));
     }
 }
