@@ -4,8 +4,8 @@
 //! within a second whenever it ends. A node outlives a control plane that was killed, so the next one looks for it
 //! first.
 //!
-//! Invariant: at most one node runs on a data folder (the node holds a lock); this module never kills a process that does
-//! not hold that lock.
+//! Invariant: at most one node runs on a data folder (the node holds a lock); this module never kills a process
+//! that does not hold that lock.
 
 use std::{
     ffi::OsString,
