@@ -31,7 +31,7 @@ up: samples build ## build, then run a platform on this machine
 	$(CARGO_TARGET_DIR)/debug/gilliam up $(ARGS)
 
 test: samples test-samples ## all tests
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 	@echo "make test: passed"
 
 test-samples: setup
