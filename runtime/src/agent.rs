@@ -1,6 +1,7 @@
 //! The conversation with the control plane: reports up, assignments down, in one long poll.
 //!
-//! The poll is cut off and sent again when something here changed that the control plane should know.
+//! The poll is cut off and sent again when something here changed that the control plane should know. What is
+//! cut off may not have arrived, so every now and then one goes its whole way.
 //!
 //! Invariant: an assignment of an older generation than the present one is refused.
 //! Invariant: nothing here stops what runs: while the control plane is gone, the last assignment holds.
@@ -31,6 +32,9 @@ use crate::{
 const WAIT_MS: u32 = 5_000;
 /// Changes of state gather this long before the next report.
 const GATHER: Duration = Duration::from_millis(30);
+/// This long after the last answer a report is not cut off any more, and asks for its answer at once: under
+/// constant change the control plane would hear of nothing, and hold the node lost after 10 s.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// Changes of figures alone are reported this often.
 const FIGURES_INTERVAL: Duration = Duration::from_secs(2);
 /// Waits after failed calls: doubling from the first to the last.
@@ -60,25 +64,30 @@ impl Agent {
         // Names the life of the control plane that was last spoken to.
         let mut control = String::new();
         let mut retry = RETRY_MIN;
+        let mut answered = Instant::now();
         loop {
             states.borrow_and_update();
             figures.borrow_and_update();
-            let request = self.report(&control);
             let sent = Instant::now();
+            let is_overdue = sent - answered >= SILENCE_MAX;
+            let request = self.report(&control, if is_overdue { 0 } else { WAIT_MS });
             let answer = tokio::select! {
                 answer = self.sync(&request) => answer,
-                () = news(&mut states, &mut figures, sent) => continue,
+                () = news(&mut states, &mut figures, sent), if !is_overdue => continue,
             };
             match answer {
                 Ok(answer) => {
-                    retry = RETRY_MIN;
-                    if !control.is_empty() && control != answer.control {
+                    (retry, answered) = (RETRY_MIN, Instant::now());
+                    let is_other = control != answer.control;
+                    if is_other && !control.is_empty() {
                         tracing::info!("the control plane was started again");
                         self.logs.rewind();
                     }
                     control.clone_from(&answer.control);
                     self.logs.release();
-                    if !self.take(answer).await && sent.elapsed() < GATHER {
+                    // One that meets this node for the first time answers at once as well.
+                    let is_useless = !self.take(answer).await && !is_overdue && !is_other;
+                    if is_useless && sent.elapsed() < GATHER {
                         sleep(USELESS_WAIT).await;
                     }
                 }
@@ -97,7 +106,7 @@ impl Agent {
         Ok(self.control.client()?.sync(&self.facts.name, request).await?)
     }
 
-    fn report(&self, control: &str) -> SyncRequest {
+    fn report(&self, control: &str, wait_ms: u32) -> SyncRequest {
         let generation = self
             .assignment
             .borrow()
@@ -109,7 +118,7 @@ impl Agent {
             generation,
             control: control.to_owned(),
             instances: self.board.reports(),
-            wait_ms: WAIT_MS,
+            wait_ms,
         }
     }
 
@@ -163,5 +172,99 @@ async fn news(states: &mut watch::Receiver<u64>, figures: &mut watch::Receiver<u
     tokio::select! {
         () = state => {}
         () = figure => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, path::Path};
+
+    use bytes::Bytes;
+    use gilliam_engine::{Engines, EnginesConfig};
+    use gilliam_model::Timestamp;
+    use gilliam_serve::{ServeConfig, drain};
+    use http::{Request, Response};
+    use http_body_util::{BodyExt as _, Full};
+    use hyper::{body::Incoming, service::service_fn};
+
+    use super::*;
+    use crate::{config::ControlAddress, lock::node_folder};
+
+    fn agent(data: &Path, api: String) -> Agent {
+        std::fs::create_dir(node_folder(data)).expect("folder");
+        let token = "gil_test".to_owned();
+        let control = Arc::new(Control::new(ControlAddress::Url { api, token }));
+        let config = EnginesConfig {
+            http_p2_slots: 1,
+            p3_slots: 1,
+            ..EnginesConfig::default()
+        };
+        let engines = Engines::new(&config).expect("engines");
+        let artefacts = Artefacts::open(data, engines, control.clone(), vec!["false".into()]);
+        let logs = Arc::new(Logs::default());
+        Agent {
+            control,
+            board: Board::new(),
+            ingress: Ingress::new(logs.clone()),
+            logs,
+            artefacts: Arc::new(artefacts.expect("artefacts")),
+            file: AssignmentFile::new(data),
+            facts: NodeFacts {
+                name: "n1".parse().expect("name"),
+                host: String::new(),
+                version: String::new(),
+                pid: 1,
+                http: String::new(),
+                cpus: 1,
+                memory_bytes: 1,
+                started_at: Timestamp::UNIX_EPOCH,
+            },
+            assignment: watch::Sender::new(None),
+        }
+    }
+
+    /// A control plane that takes a tenth of a second to read a report, and counts those it has read.
+    async fn slow(read: Arc<watch::Sender<u32>>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let body = request.into_body().collect().await.expect("a report").to_bytes();
+        let request: SyncRequest = serde_json::from_slice(&body).expect("a report");
+        sleep(Duration::from_millis(100)).await;
+        read.send_modify(|count| *count += 1);
+        sleep(Duration::from_millis(request.wait_ms.into())).await;
+        let (control, assignment) = ("life".to_owned(), None);
+        let answer = SyncResponse { control, assignment };
+        Response::new(Full::new(serde_json::to_vec(&answer).expect("json").into()))
+    }
+
+    #[tokio::test]
+    async fn reports_arrive_although_states_change_all_the_time() {
+        let data = tempfile::tempdir().expect("folder");
+        let config = ServeConfig::new("127.0.0.1:0".parse().expect("address"));
+        let (server, address) = gilliam_serve::bind(&config).expect("bind");
+        let (_trigger, signal) = drain::channel();
+        let (read, mut reports) = watch::channel(0);
+        let read = Arc::new(read);
+        let service = service_fn(move |request| {
+            let answer = slow(read.clone(), request);
+            async { Ok::<_, Infallible>(answer.await) }
+        });
+        tokio::spawn(server.run(service, signal));
+        let agent = agent(data.path(), format!("http://{address}"));
+        let board = agent.board.clone();
+        let id = "a/v1/web.1@1".parse().expect("id");
+        board.add(&id, 1);
+        let restless = async {
+            loop {
+                board.set_port(&id, 1);
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let second = reports.wait_for(|count| *count >= 2);
+        tokio::select! {
+            () = agent.run() => panic!("the agent ended"),
+            () = restless => {}
+            second = tokio::time::timeout(Duration::from_secs(20), second) => {
+                second.expect("two reports in time").expect("a control plane");
+            }
+        }
     }
 }

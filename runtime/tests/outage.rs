@@ -73,6 +73,26 @@ async fn a_node_that_starts_without_a_control_plane_serves_what_it_did() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_that_was_started_again_is_asked_for_news_at_once() {
+    let data = tempfile::tempdir().expect("folder");
+    let mut plane = Plane::start(data.path());
+    let _node = Node::start(data.path());
+    plane.assign(&[]);
+    wait("the assignment", || (plane.node_generation() == 1).then_some(())).await;
+    plane.go_away().await;
+    let before = plane.syncs();
+    plane.listen(data.path());
+    wait("a sync", || (plane.syncs() > before).then_some(())).await;
+    let met = std::time::Instant::now();
+    wait("the next sync", || (plane.syncs() > before + 1).then_some(())).await;
+    let gap = met.elapsed();
+    assert!(
+        gap < std::time::Duration::from_millis(800),
+        "nothing was asked for {gap:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_older_assignment_is_refused() {
     let data = tempfile::tempdir().expect("folder");
     let plane = Plane::start(data.path());
