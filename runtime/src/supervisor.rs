@@ -85,6 +85,10 @@ impl Supervisor {
                 _ = states.changed() => {}
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.ended(ended),
             }
+            // Those that ended together cost one turn.
+            while let Some(ended) = self.tasks.try_join_next_with_id() {
+                self.ended(ended);
+            }
         }
     }
 
@@ -161,5 +165,60 @@ impl Supervisor {
             self.surroundings.ingress.forget(&id);
             self.surroundings.board.remove(&id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use gilliam_engine::{Engines, EnginesConfig};
+    use gilliam_serve::Places;
+
+    use super::*;
+    use crate::{config::ControlAddress, control::Control, lock::node_folder};
+
+    fn surroundings(data: &std::path::Path) -> Arc<Surroundings> {
+        std::fs::create_dir(node_folder(data)).expect("folder");
+        let config = EnginesConfig {
+            http_p2_slots: 1,
+            p3_slots: 1,
+            ..EnginesConfig::default()
+        };
+        let engines = Engines::new(&config).expect("engines");
+        let control = Arc::new(Control::new(ControlAddress::File(data.join("none"))));
+        let artefacts = Artefacts::open(data, engines, control, vec!["false".into()]);
+        let logs = Arc::new(Logs::default());
+        Arc::new(Surroundings {
+            node: "n1".parse().expect("name"),
+            artefacts: Arc::new(artefacts.expect("artefacts")),
+            board: Board::new(),
+            ports: Ports::new([127, 0, 0, 1].into(), 0, Places::new(1)),
+            ingress: Ingress::new(logs.clone()),
+            logs,
+        })
+    }
+
+    #[tokio::test]
+    async fn instances_that_end_together_cost_a_few_turns() {
+        let data = tempfile::tempdir().expect("folder");
+        let around = surroundings(data.path());
+        let (_assignment, follow) = watch::channel(None);
+        let mut supervisor = Supervisor::new(around.clone(), follow);
+        for slot in 1..=2_000 {
+            let id: InstanceId = format!("a/v1/worker.{slot}@1").parse().expect("id");
+            around.board.add(&id, 1);
+            let task = supervisor.tasks.spawn(async {});
+            supervisor.ids.insert(task.id(), id);
+        }
+        let mut states = around.board.watch_states();
+        let gone = states.wait_for(|_| around.board.states().is_empty());
+        let begun = Instant::now();
+        tokio::select! {
+            () = supervisor.supervise() => panic!("the supervisor ended"),
+            gone = gone => { gone.expect("a board"); }
+        }
+        // A turn takes 2 ms at least.
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     }
 }
