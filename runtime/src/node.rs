@@ -217,11 +217,14 @@ impl Node {
                     asked = Some((Instant::now(), grace));
                     continue;
                 }
-                Some(served) = serving.join_next() => break served.unwrap_or(DrainOutcome::Finished),
+                Some(served) = serving.join_next() => match served {
+                    Ok(served) if asked.is_some() => break served,
+                    _ => "the ingress",
+                },
                 () = supervisor.supervise() => "the supervisor",
                 Some(_) = beside.join_next() => "a task beside it",
             };
-            // Both end by a defect alone. A node without them is of no use; whoever started it starts
+            // They end by a defect alone. A node without them is of no use; whoever started it starts
             // another.
             tracing::error!("{failed} ended; the node ends");
             break DrainOutcome::TimedOut { connections: 0 };
