@@ -122,8 +122,8 @@ impl Artefacts {
             name.ends_with(".cwasm") && !is_wanted(name) && !kept.iter().any(|k| k == name)
         });
         let is_kept = |name: &str| kept.iter().any(|kept| kept.starts_with(name));
-        self.blobs
-            .keep_only(|name| name.ends_with(".draft") || is_wanted(name) || is_kept(name));
+        // A draft has its digest in front as well: one that is wanted may just be on its way.
+        self.blobs.keep_only(|name| is_wanted(name) || is_kept(name));
     }
 
     async fn prepare(self: &Arc<Self>, process: &Process, name: &str) -> Result<Loaded, ArtefactError> {
@@ -216,7 +216,91 @@ fn newest_files(folder: &Path, count: usize, skip: &impl Fn(&str) -> bool) -> Ve
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::File,
+        time::{Duration, SystemTime},
+    };
+
+    use gilliam_engine::EnginesConfig;
+    use gilliam_model::{
+        assignment::AssignedProcess, config::Config, digest::Digest, image::Shape, limits::Limits,
+        route::RouteTable,
+    };
+
     use super::*;
+    use crate::config::ControlAddress;
+
+    fn digest(byte: u8) -> Digest {
+        Digest::from_sha256([byte; 32])
+    }
+
+    /// An assignment of one process with this component.
+    fn assignment(component: Digest) -> Assignment {
+        let process = Process {
+            component,
+            component_bytes: 1,
+            shape: Shape::HttpP2,
+            command: "web.wasm".to_owned(),
+            args: vec!["web.wasm".to_owned()],
+            limits: Limits::default(),
+            allowed_outbound_hosts: Vec::new(),
+        };
+        let assigned = AssignedProcess {
+            app: "a".parse().expect("app"),
+            release: "v1".parse().expect("release"),
+            name: "web".parse().expect("process"),
+            ranges: Vec::new(),
+            process,
+            config: Config::default(),
+        };
+        Assignment {
+            generation: 1,
+            processes: vec![assigned],
+            routes: RouteTable::default(),
+        }
+    }
+
+    #[test]
+    fn files_of_what_runs_stay_with_the_newest_of_the_rest() {
+        let data = tempfile::tempdir().expect("folder");
+        let config = EnginesConfig {
+            http_p2_slots: 1,
+            p3_slots: 1,
+            ..EnginesConfig::default()
+        };
+        let engines = Engines::new(&config).expect("engines");
+        let control = Arc::new(Control::new(ControlAddress::File(data.path().join("none"))));
+        fs::create_dir(node_folder(data.path())).expect("folder");
+        let artefacts = Artefacts::open(data.path(), engines.clone(), control, vec!["false".into()]);
+        let artefacts = artefacts.expect("artefacts");
+        let (blobs, code) = (
+            node_folder(data.path()).join("blobs"),
+            artefacts.code_folder.clone(),
+        );
+        let code_of = |byte| code.join(engines.cache_file_name(Shape::HttpP2, &digest(byte)));
+        let count = u8::try_from(UNUSED_FILES_MAX + 10).expect("a byte");
+        for byte in 0..count {
+            fs::write(blobs.join(digest(byte).hex()), "blob").expect("write");
+            fs::write(blobs.join(format!("{}.draft", digest(byte).hex())), "draft").expect("write");
+            let path = code_of(byte);
+            fs::write(&path, "code").expect("write");
+            let age = Duration::from_secs(1_000 - u64::from(byte));
+            let file = File::options().write(true).open(path).expect("open");
+            file.set_modified(SystemTime::now() - age).expect("time");
+        }
+        artefacts.keep_only(&assignment(digest(0)));
+        for byte in 0..count {
+            let is_kept = byte == 0 || byte >= 10;
+            let blob = blobs.join(digest(byte).hex());
+            assert_eq!(
+                (blob.exists(), code_of(byte).exists()),
+                (is_kept, is_kept),
+                "{byte}"
+            );
+            let draft = blobs.join(format!("{}.draft", digest(byte).hex()));
+            assert_eq!(draft.exists(), byte == 0, "{byte}");
+        }
+    }
 
     #[test]
     fn a_damaged_key_is_made_anew_and_a_good_one_kept() {
