@@ -229,6 +229,15 @@ impl NodeProcess {
         }
     }
 
+    /// Ends the process unless it was found running: what served before goes on serving.
+    pub(crate) async fn end_if_started_here(self) {
+        if self.child.is_some()
+            && let Err(error) = self.end().await
+        {
+            tracing::warn!(%error, "the node is left running");
+        }
+    }
+
     /// The process, for ending it at once while [`end`](Self::end) waits for it.
     pub(crate) fn killer(&self) -> Killer {
         Killer(self.pidfd.clone())

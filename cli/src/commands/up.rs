@@ -69,8 +69,8 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     let (trigger, drain) = drain::channel();
     // The API answers before the node starts, so that the node's first sync finds it.
     let control = tokio::spawn(control.run(drain));
-    // Before the node starts, which would be left running if this failed.
-    write_credential(&handle, &home, &api).await?;
+    // Looked at before the node starts: a credential that others can read is refused, and nothing is changed.
+    home.token(CLUSTER)?;
     let command = NodeCommand {
         data,
         http: args.http,
@@ -78,6 +78,11 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         name: args.name.unwrap_or_else(super::node::host_name),
     };
     let mut node = NodeProcess::find_or_start(&command).await?;
+    // Only now: an `up` that does not start must not become the cluster that its user speaks to.
+    if let Err(error) = write_credential(&handle, &home, &api).await {
+        node.end_if_started_here().await;
+        return Err(error);
+    }
     let ui = context.ui;
     ui.data(&format!("api   {api}"))?;
     ui.data(&format!(

@@ -147,11 +147,21 @@ fn a_platform_that_cannot_be_reached_or_does_not_know_the_token_is_explained() {
 }
 
 fn up(platform: &Platform, data: &str, api: &str) -> String {
+    up_with(
+        platform,
+        &platform.root().join("other-home"),
+        data,
+        api,
+        "127.0.0.1:0",
+    )
+}
+
+fn up_with(platform: &Platform, home: &std::path::Path, data: &str, api: &str, http: &str) -> String {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_gilliam"))
         .args([
             "up",
             "--http",
-            "127.0.0.1:0",
+            http,
             "--api",
             api,
             "--data",
@@ -161,7 +171,7 @@ fn up(platform: &Platform, data: &str, api: &str) -> String {
         ])
         .env_clear()
         .env("HOME", platform.root())
-        .env("GILLIAM_HOME", platform.root().join("other-home"))
+        .env("GILLIAM_HOME", home)
         .stdin(Stdio::null())
         .output()
         .expect("gilliam up");
@@ -190,6 +200,17 @@ fn a_second_up_a_taken_port_and_a_newer_data_folder_are_refused() {
     assert!(
         platform.run(&["apps"]).status.success(),
         "the first platform goes on"
+    );
+
+    let taken = platform.http().replace("http://", "");
+    let refused = up_with(&platform, &platform.home(), &other, "127.0.0.1:0", &taken);
+    assert!(
+        refused.contains(&taken) && refused.contains("in use"),
+        "{refused}"
+    );
+    assert!(
+        platform.run(&["apps"]).status.success(),
+        "the cluster local is still the first platform"
     );
 
     let newer = platform.root().join("newer");
