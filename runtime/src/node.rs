@@ -212,13 +212,18 @@ impl Node {
         let served = loop {
             let failed = tokio::select! {
                 biased;
-                // First, for the server may end at the very moment it hears of the drain.
                 grace = drain.requested(), if asked.is_none() => {
                     asked = Some((Instant::now(), grace));
                     continue;
                 }
                 Some(served) = serving.join_next() => match served {
-                    Ok(served) if asked.is_some() => break served,
+                    // It may have heard of the drain just before this loop did.
+                    Ok(served) if drain.is_requested() => {
+                        if asked.is_none() {
+                            asked = Some((Instant::now(), drain.requested().await));
+                        }
+                        break served;
+                    }
                     _ => "the ingress",
                 },
                 () = supervisor.supervise() => "the supervisor",
