@@ -156,21 +156,40 @@ async fn a_response_that_breaks_off_never_looks_whole() {
         unreachable";
     let guest = guests::http_guest(&format!("{flush}{}", guests::ANSWER), handler);
     let trap = Slots::new("trap", "web", guest, Shape::HttpP2);
+    // Sends one piece, and traps before anything can be written to the client.
+    let handler = "(local $stream i32)
+        (local.set $stream (call $open (local.get $out)))
+        (call $check-write (local.get $stream) (i32.const 16))
+        (i32.store (i32.const 40) (i32.const 0x666c6168))
+        (call $write-bytes (local.get $stream) (i32.const 40) (i32.const 4) (i32.const 16))
+        unreachable";
+    let guest = guests::http_guest(guests::ANSWER, handler);
+    let abrupt = Slots::new("abrupt", "web", guest, Shape::HttpP2);
     let mut short = Slots::guestbook("short", 1);
     short.limits = Limits {
         fuel_per_request_max: 100_000,
         ..short.limits
     };
-    plane.assign(&[trap, short]);
-    plane.running(&["short/v1/web.1@1", "trap/v1/web.1@1"]).await;
+    plane.assign(&[abrupt, trap, short]);
+    plane
+        .running(&["abrupt/v1/web.1@1", "short/v1/web.1@1", "trap/v1/web.1@1"])
+        .await;
 
-    let answer = raw(node.http, get_raw("trap", "/").repeat(2).as_bytes()).await;
-    assert_eq!(statuses(&answer), [200], "the connection is closed: {answer}");
-    assert!(answer.contains("transfer-encoding: chunked"), "{answer}");
-    assert!(
-        !answer.contains("\r\n0\r\n"),
-        "the last chunk is missing: {answer}"
-    );
+    for app in ["abrupt", "trap"] {
+        let answer = raw(node.http, get_raw(app, "/").repeat(2).as_bytes()).await;
+        assert_eq!(
+            statuses(&answer),
+            [200],
+            "{app}: the connection is closed: {answer}"
+        );
+        for part in ["transfer-encoding: chunked", "\r\n4\r\nhalf\r\n"] {
+            assert!(answer.contains(part), "{app}: {part:?} in {answer}");
+        }
+        assert!(
+            !answer.contains("\r\n0\r\n"),
+            "{app}: the last chunk is missing: {answer}"
+        );
+    }
 
     let big = "/big?bytes=100000000";
     let answer = raw(node.http, get_raw("short", big).repeat(2).as_bytes()).await;

@@ -174,6 +174,8 @@ pub(crate) struct Outgoing {
     silence: Silence,
     /// Nothing more is given: the body has ended, or the answer has none.
     ended: bool,
+    /// Why the body broke off, not told yet.
+    broken: Option<BodyError>,
     /// Bytes still to come, where the head says how many there are: after the last of them hyper drops the
     /// body without asking for its end.
     rest: Option<u64>,
@@ -186,6 +188,7 @@ impl Outgoing {
             inner,
             // hyper sends what it is given as HTTP/2's data even where no body may follow the head.
             ended: record.is_bodyless(),
+            broken: None,
             record,
             silence: Silence::default(),
             rest: length,
@@ -209,6 +212,11 @@ impl Body for Outgoing {
         if this.ended {
             return Poll::Ready(None);
         }
+        if let Some(error) = this.broken.take() {
+            this.ended = true;
+            this.record.aborted();
+            return Poll::Ready(Some(Err(error)));
+        }
         let frame = match this.inner.poll(cx) {
             Poll::Pending if this.silence.is_over(cx) => Some(Err(BodyError("the app is silent"))),
             Poll::Pending => return Poll::Pending,
@@ -217,7 +225,12 @@ impl Body for Outgoing {
         this.silence.broken();
         match &frame {
             Some(Ok(frame)) => this.sent(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(_)) => this.record.aborted(),
+            Some(Err(error)) => {
+                // Told at once, hyper would throw away what it has not written yet, the head included.
+                this.broken = Some(*error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             None => this.record.complete(),
         }
         this.ended = !matches!(frame, Some(Ok(_)));
@@ -228,7 +241,7 @@ impl Body for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.inner_is_done()
+        self.broken.is_none() && (self.ended || self.inner_is_done())
     }
 
     fn size_hint(&self) -> SizeHint {
