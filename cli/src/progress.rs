@@ -168,7 +168,12 @@ fn look(goal: &Goal, seen: &Instances) -> Look {
                 of.clone().count() as u64 == count && running(of.copied()) == count
             });
             let wanted = counts.values().map(|n| u64::from(*n)).sum();
-            outcome(reached, &mine, wanted, seen)
+            // Those beyond the count are on their way out, however often they crashed.
+            let staying: Vec<&InstanceInfo> = mine
+                .into_iter()
+                .filter(|i| slot(i).is_none_or(|slot| slot <= counts[&i.process]))
+                .collect();
+            outcome(reached, &staying, wanted, seen)
         }
         Goal::Migration { to, scale } => look_at_migration(*to, scale, seen),
         Goal::Everything => {
@@ -177,6 +182,11 @@ fn look(goal: &Goal, seen: &Instances) -> Look {
             outcome(seen.settled, &all, all.len() as u64 + blocked, seen)
         }
     }
+}
+
+/// The number in `web.1`.
+fn slot(instance: &InstanceInfo) -> Option<u32> {
+    instance.name.rsplit_once('.')?.1.parse().ok()
 }
 
 fn look_at_migration(to: ReleaseId, scale: &Scale, seen: &Instances) -> Look {
@@ -355,6 +365,13 @@ mod tests {
             ),
             waiting(0, 1)
         );
+    }
+
+    #[test]
+    fn a_crash_loop_is_scaled_down_like_anything_else() {
+        let crashed = ["worker.1 v1 running 0", "worker.2 v1 crashed 9"];
+        assert_eq!(look(&counts("worker=0"), &seen(&crashed, CALM)), waiting(0, 0));
+        assert_eq!(look(&counts("worker=1"), &seen(&crashed, CALM)), waiting(1, 1));
     }
 
     #[test]

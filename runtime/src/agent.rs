@@ -217,6 +217,7 @@ mod tests {
                 http: String::new(),
                 cpus: 1,
                 memory_bytes: 1,
+                instances_max: None,
                 started_at: Timestamp::UNIX_EPOCH,
             },
             assignment: watch::Sender::new(None),

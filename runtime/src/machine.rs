@@ -6,6 +6,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const MEMORY_PERCENT: u64 = 80;
 /// Connections of clients at once, however many files may be open: each has some 16 KiB of buffers.
 const CONNECTIONS_MAX: usize = 20_000;
+/// Memory maps of one instance: a command has seven.
+const MAPS_PER_INSTANCE: u32 = 8;
+/// Memory maps of everything else: two for each slot of the engine's pools, code, threads and heaps. What the slots in
+/// use need more is what instances that take HTTP need less.
+const MAPS_BESIDE: u32 = 22_000;
 /// Promised when the machine does not tell.
 const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
 
@@ -17,6 +22,19 @@ pub(crate) fn memory_bytes() -> u64 {
         .find_map(|line| line.strip_prefix("MemTotal:"))
         .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
     total_kib.map_or(MEMORY_BYTES_FALLBACK, |kib| kib * 1024 / 100 * MEMORY_PERCENT)
+}
+
+/// Instances that this process can hold; none where the kernel does not say how many memory maps it allows.
+///
+/// Beyond them the kernel refuses memory to the whole process, whoever asks next.
+pub(crate) fn instances_max() -> Option<u32> {
+    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?;
+    Some(instances_within(text.trim().parse().ok()?))
+}
+
+fn instances_within(maps: u64) -> u32 {
+    let maps = u32::try_from(maps).unwrap_or(u32::MAX);
+    maps.saturating_sub(MAPS_BESIDE) / MAPS_PER_INSTANCE
 }
 
 /// CPU cores this process may use.
@@ -46,5 +64,21 @@ pub(crate) fn raise_file_limit() {
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
             tracing::warn!(%error, "cannot raise the limit of open files");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_of_instances_fit_the_usual_number_of_maps_and_a_raised_one_more() {
+        assert_eq!(instances_within(65_530), 5_441);
+        assert_eq!(instances_within(1_048_576), 128_322);
+        assert_eq!(instances_within(1_000), 0);
+        assert_eq!(
+            instances_within(u64::MAX),
+            (u32::MAX - MAPS_BESIDE) / MAPS_PER_INSTANCE
+        );
     }
 }

@@ -135,6 +135,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
         http: http.to_string(),
         cpus: machine::cpus(),
         memory_bytes: machine::memory_bytes(),
+        instances_max: machine::instances_max(),
         started_at,
     };
     let file = AssignmentFile::new(&config.data);

@@ -284,7 +284,10 @@ fn node_state(node: &NodeView) -> NodeState {
             Availability::Lost
         },
         memory_bytes: node.facts.memory_bytes,
-        slots_max: NODE_SLOTS_MAX,
+        slots_max: node
+            .facts
+            .instances_max
+            .map_or(NODE_SLOTS_MAX, |max| max.min(NODE_SLOTS_MAX)),
     }
 }
 

@@ -226,6 +226,7 @@ mod tests {
             http: "127.0.0.1:8080".to_string(),
             cpus: 2,
             memory_bytes: 1 << 30,
+            instances_max: None,
             started_at: Timestamp::UNIX_EPOCH,
         }
     }

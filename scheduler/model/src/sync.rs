@@ -29,6 +29,9 @@ pub struct NodeFacts {
     pub cpus: u32,
     /// Bytes of memory that instances may be promised.
     pub memory_bytes: u64,
+    /// Instances that its process can hold at once; none when it does not know.
+    #[serde(default)]
+    pub instances_max: Option<u32>,
     /// When its process started: two lives of one node differ in it.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub started_at: Timestamp,

@@ -64,6 +64,7 @@ pub fn facts(name: &str) -> NodeFacts {
         http: "127.0.0.1:8080".to_string(),
         cpus: 2,
         memory_bytes: 8 << 30,
+        instances_max: None,
         started_at: "2026-11-21T09:00:00Z".parse().expect("instant"),
     }
 }
