@@ -167,8 +167,8 @@ impl Artefacts {
     }
 }
 
-/// The key that this node seals compiled code with. A missing or damaged one is made anew: what was sealed with another
-/// is compiled again.
+/// The key that this node seals compiled code with. A missing or damaged one is made anew: what was sealed
+/// with another is compiled again.
 fn own_key(path: &Path) -> io::Result<CompileKey> {
     match read_key(path) {
         Ok(key) => return Ok(key),

@@ -79,8 +79,8 @@ impl NodeLock {
         loop {
             match file.try_lock() {
                 Ok(()) => {
-                    // Of a node that died: whoever reads it now would take it for this one. On a full disk it also
-                    // makes room for the new one.
+                    // Of a node that died: whoever reads it now would take it for this one. On a full disk it
+                    // also makes room for the new one.
                     let _ = fs::remove_file(record_path(data));
                     return Ok(Some(Self {
                         data: data.to_owned(),

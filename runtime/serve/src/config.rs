@@ -15,8 +15,8 @@ pub(crate) const HEAD_MS_MAX: u64 = 10_000;
 pub(crate) const IDLE_MS_MAX: u64 = 60_000;
 /// Time a client may leave our writes waiting without reading a byte.
 pub(crate) const WRITE_STALL_MS_MAX: u64 = 30_000;
-/// What is left of the time for a head, and of idleness, while all places are taken: enough for an honest client's
-/// next request over a bad line, and short for those who hold places to keep others out.
+/// What is left of the time for a head, and of idleness, while all places are taken: enough for an honest
+/// client's next request over a bad line, and short for those who hold places to keep others out.
 pub(crate) const CROWDED_MS_MAX: u64 = 3_000;
 /// Header lines in one request; more are answered with 431.
 pub(crate) const HEADERS_COUNT_MAX: usize = 100;

@@ -7,8 +7,8 @@
 //!
 //! Invariant: every wait on a client has a limit (see [`ServeConfig`]): head, idleness, a peer that does not
 //! read.
-//! Invariant: a connection is served only when a place for it is free, so descriptors cannot run out here; when there
-//! is none, idle connections end early.
+//! Invariant: a connection is served only when a place for it is free, so descriptors cannot run out here;
+//! when there is none, idle connections end early.
 //! Invariant: a head that cannot be read is answered in the words of [`ServeConfig::refusal`].
 //! Invariant: nothing here looks at hosts, paths or bodies.
 

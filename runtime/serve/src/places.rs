@@ -1,7 +1,8 @@
 //! Places for connections: each takes a descriptor, of which a process has only so many.
 //!
-//! A server has its own count of them, and may share a second one with the other servers of its process. While a place
-//! is wanted that is not there, connections that wait for their client's next request give theirs up early.
+//! A server has its own count of them, and may share a second one with the other servers of its process.
+//! While a place is wanted that is not there, connections that wait for their client's next request give
+//! theirs up early.
 
 use std::sync::Arc;
 

@@ -149,8 +149,8 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// Waits for a free place of the server, a connection, and a free place of those that it shares. The last comes
-    /// last, so that a server without clients keeps none from the others. Cancel-safe.
+    /// Waits for a free place of the server, a connection, and a free place of those that it shares. The last
+    /// comes last, so that a server without clients keeps none from the others. Cancel-safe.
     async fn accept(&mut self) -> Accepted {
         if self.own.is_none() {
             self.own = Some(self.crowd.own.take().await);
