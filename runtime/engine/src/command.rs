@@ -80,13 +80,22 @@ impl CommandInstance {
     /// in the guest, its instantiation included, is an exit reason.
     pub fn start(loaded: &Loaded, config: InstanceConfig) -> Result<Self, StartError> {
         let shared = Shared::new(&loaded.0.engines, config)?;
+        let slots = loaded.slots();
+        let slot = slots.try_take().ok_or_else(|| {
+            let message = format!("all {} slots of the node are taken", slots.total());
+            Failure::new(Code::R22, message)
+        })?;
         let (stop, stopped) = watch::channel(false);
         let (kill, mut killed) = watch::channel(false);
         let (exited, exit) = watch::channel(None);
         let notice = StopNotice::new(stopped);
         let run = {
             let (loaded, shared, notice) = (loaded.clone(), shared.clone(), notice.clone());
-            async move { run(&loaded, &shared, notice).await }
+            async move {
+                let reason = run(&loaded, &shared, notice).await;
+                drop(slot);
+                reason
+            }
         };
         let run = Metered::new(run, shared.cpu.clone(), None);
         let ended = Ended {

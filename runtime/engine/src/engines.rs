@@ -18,6 +18,7 @@ use crate::{
     compile::{self, SettingsHash},
     guest::Guest,
     outbound::Tls,
+    slots::Slots,
     threads::GuestThreads,
 };
 
@@ -150,6 +151,8 @@ pub(crate) struct KindEngine {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<Guest>,
     pub(crate) settings: SettingsHash,
+    /// Of its pool; without bound for what has none.
+    pub(crate) slots: Slots,
 }
 
 struct Inner {
@@ -239,11 +242,14 @@ fn maps_allowed() -> Option<u64> {
 fn kind_engine(kind: Kind, config: &EnginesConfig) -> Result<KindEngine, EnginesError> {
     let make = || -> wasmtime::Result<KindEngine> {
         let mut settings = kind_config(kind);
-        match kind {
-            Kind::HttpP2 => settings.allocation_strategy(pool(config.http_p2_slots)),
-            Kind::P3 => settings.allocation_strategy(pool(config.p3_slots)),
-            Kind::CommandP2 => &mut settings,
+        let slots = match kind {
+            Kind::HttpP2 => config.http_p2_slots,
+            Kind::P3 => config.p3_slots,
+            Kind::CommandP2 => u32::MAX,
         };
+        if kind != Kind::CommandP2 {
+            settings.allocation_strategy(pool(slots));
+        }
         let engine = Engine::new(&settings)?;
         let linker = crate::guest::linker(&engine, kind)?;
         let settings = SettingsHash::of(&engine);
@@ -251,6 +257,7 @@ fn kind_engine(kind: Kind, config: &EnginesConfig) -> Result<KindEngine, Engines
             engine,
             linker,
             settings,
+            slots: Slots::new(slots),
         })
     };
     make().map_err(|error| EnginesError::Engine {

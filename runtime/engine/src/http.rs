@@ -36,6 +36,7 @@ use crate::{
     lane::{HeadSender, Job, Lane},
     load::Loaded,
     ride::Ride,
+    slots::{Seat, Slot},
     throttle::Metered,
     usage::{RequestUsage, Usage},
 };
@@ -65,6 +66,8 @@ struct Inner {
     draining: AtomicBool,
     /// Requests left whose first slice does not run where they arrive.
     first_slice_penalty: AtomicU32,
+    /// Its slots in the engine's pool.
+    seat: Seat,
 }
 
 impl fmt::Debug for HttpInstance {
@@ -81,14 +84,16 @@ impl HttpInstance {
     /// A422 for a bad configuration.
     pub async fn start(loaded: &Loaded, config: InstanceConfig) -> Result<Self, StartError> {
         let shared = Shared::new(&loaded.0.engines, config)?;
+        let boot_max = Duration::from_millis(shared.limits.boot_ms_max);
+        let seat = seat(loaded, boot_max).await?;
+        let slot = seat.slot().await;
         let boot = {
             let (loaded, cpu, shared) = (loaded.clone(), shared.cpu.clone(), shared.clone());
-            Metered::new(async move { Lane::boot(&loaded, &shared).await }, cpu, None)
+            Metered::new(async move { Lane::boot(&loaded, &shared, slot).await }, cpu, None)
         };
         // A set, because that ends its task when it is dropped, however this future ends.
         let mut boots = JoinSet::new();
         boots.spawn_on(boot, loaded.0.engines.threads().handle());
-        let boot_max = Duration::from_millis(shared.limits.boot_ms_max);
         let lane = match tokio::time::timeout(boot_max, boots.join_next()).await {
             Ok(Some(Ok(Ok(Ok(lane))))) => lane,
             Ok(Some(Ok(Ok(Err(failure))))) => return Err(failure.into()),
@@ -110,6 +115,7 @@ impl HttpInstance {
             draining: AtomicBool::new(false),
             first_slice_penalty: AtomicU32::new(0),
             shared,
+            seat,
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -251,6 +257,16 @@ impl Drop for HttpInstance {
     }
 }
 
+/// Waits for the slot that the instance keeps.
+async fn seat(loaded: &Loaded, wait_max: Duration) -> Result<Seat, StartError> {
+    let slots = loaded.slots();
+    let seat = tokio::time::timeout(wait_max, slots.seat()).await;
+    seat.map_err(|_| {
+        let message = format!("all {} slots of the node are taken", slots.total());
+        Failure::new(Code::R22, message).into()
+    })
+}
+
 /// As many lanes as the memory limit has room for, each at the size it has after its boot: a request then
 /// waits for a lane instead of failing for want of memory.
 fn lanes_max(shared: &Shared, lane_bytes: u64) -> u32 {
@@ -278,7 +294,7 @@ async fn drive(
             let parked = inner.parked.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let lane = match parked {
                 Some(lane) => lane,
-                None => Lane::boot(&inner.loaded, &inner.shared).await?,
+                None => Lane::boot(&inner.loaded, &inner.shared, inner.slot().await).await?,
             };
             lane.serve(job).await
         }
@@ -334,9 +350,20 @@ fn checked(response: http::Response<WasiBody>) -> Result<http::Response<WasiBody
 }
 
 impl Inner {
+    /// A slot for a new lane; the caller's deadline bounds the wait.
+    async fn slot(&self) -> Slot {
+        if let Some(slot) = self.seat.try_slot() {
+            return slot;
+        }
+        let waiting = format_args!("waiting: the node has no free slot");
+        self.shared.log.platform(Code::R22, waiting);
+        self.seat.slot().await
+    }
+
     fn park(&self, lane: Lane) {
         let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        if parked.len() < PARKED_MAX && !self.draining.load(Relaxed) {
+        let may_park = parked.len() < PARKED_MAX && self.seat.may_park(lane.slot());
+        if may_park && !self.draining.load(Relaxed) {
             parked.push(lane);
         }
     }

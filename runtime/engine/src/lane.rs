@@ -28,6 +28,7 @@ use crate::{
     failure::{self, Failure},
     guest::{self, Guest, Shared},
     load::{Loaded, Pre},
+    slots::Slot,
     usage::RequestUsage,
 };
 
@@ -88,12 +89,15 @@ pub(crate) struct Lane {
     /// Fuel in the store when it was last accounted.
     fuel: u64,
     usage: Option<RequestUsage>,
+    /// The last field: it is free once the store is gone.
+    slot: Slot,
 }
 
 impl Lane {
     /// Instantiates the component. Its start code burns fuel of a budget of its own, as large as a
-    /// request's. While the whole process has no slot free it waits; the caller's deadline bounds that.
-    pub(crate) async fn boot(loaded: &Loaded, shared: &Arc<Shared>) -> Result<Self, Failure> {
+    /// request's. While the pool has no room in spite of the slot, for components may have several memories, it waits;
+    /// the caller's deadline bounds that.
+    pub(crate) async fn boot(loaded: &Loaded, shared: &Arc<Shared>, slot: Slot) -> Result<Self, Failure> {
         loop {
             let mut store = guest::store(loaded.engine(), shared, None);
             match instantiate(&mut store, loaded, shared).await {
@@ -106,6 +110,7 @@ impl Lane {
                         uses: 0,
                         fuel,
                         usage: None,
+                        slot,
                     };
                     lane.account();
                     return Ok(lane);
@@ -121,6 +126,11 @@ impl Lane {
                 Err(error) => return Err(Failure::of(&error, store.data().memory.refused())),
             }
         }
+    }
+
+    /// What it occupies in its pool.
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.slot
     }
 
     /// Bytes of linear memory and tables it holds.

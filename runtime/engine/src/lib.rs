@@ -34,6 +34,7 @@ mod log;
 mod memory;
 mod outbound;
 mod ride;
+mod slots;
 mod sockets;
 mod stdio;
 mod threads;

@@ -25,6 +25,7 @@ use crate::{
     compile::{Artefact, CompileKey, Mac, SettingsHash, TRAILER_BYTES},
     engines::Engines,
     guest::Guest,
+    slots::Slots,
 };
 
 /// Bytes read at a time while a file is verified.
@@ -112,6 +113,11 @@ impl Loaded {
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engines.kind(self.0.artefact.shape).engine
+    }
+
+    /// The slots that its instances run in.
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.0.engines.kind(self.0.artefact.shape).slots
     }
 }
 

@@ -211,6 +211,33 @@ async fn requests_wait_while_the_pool_is_full() {
     assert!(log.platform(Code::R22).await.contains("no free slot"));
 }
 
+/// An app of slow requests held every slot of the node, and all other apps waited for its deadlines.
+#[tokio::test]
+async fn an_app_that_takes_every_slot_leaves_other_instances_theirs() {
+    let config = gilliam_engine::EnginesConfig {
+        http_p2_slots: 6,
+        p3_slots: 1,
+        ..Default::default()
+    };
+    let engines = gilliam_engine::Engines::new(&config).expect("engines");
+    let loaded = support::loaded_on(&engines, &support::sample("guestbook/web.wasm"));
+    let (quiet, _quiet_log) = start(&loaded, Limits::default()).await;
+    assert_eq!(fetch(&quiet, "/ok").await.expect("answer").status, 200);
+    let (greedy, mut log) = start(&loaded, Limits::default()).await;
+    let slow = futures::future::join_all((0..20).map(|_| fetch(&greedy, "/sleep?ms=60000")));
+    let others = async {
+        assert!(log.platform(Code::R22).await.contains("no free slot"));
+        for _ in 0..5 {
+            let answer = tokio::time::timeout(std::time::Duration::from_secs(10), fetch(&quiet, "/ok"));
+            assert_eq!(answer.await.expect("in time").expect("answer").status, 200);
+        }
+    };
+    tokio::select! {
+        _ = slow => panic!("the slow requests have ended"),
+        () = others => {}
+    }
+}
+
 #[tokio::test]
 async fn a_start_that_is_given_up_leaves_nothing_behind() {
     let fields = r#"
