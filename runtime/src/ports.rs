@@ -21,9 +21,17 @@ pub(crate) struct Ports {
     ip: IpAddr,
     /// 0 lets the system choose each.
     base: u16,
-    taken: Mutex<BTreeSet<u16>>,
+    taken: Mutex<Taken>,
     /// For the connections of all.
     places: Places,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    numbers: BTreeSet<u16>,
+    /// Where the search begins: below it all was taken when it was last looked at, here or by others. Without it a
+    /// start of thousands of instances would ask the kernel for each port before its own.
+    from: u16,
 }
 
 /// A port that is taken until this is dropped.
@@ -39,7 +47,14 @@ impl Drop for Port {
             .taken
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.number);
+            .give_back(self.number);
+    }
+}
+
+impl Taken {
+    fn give_back(&mut self, number: u16) {
+        self.numbers.remove(&number);
+        self.from = self.from.min(number);
     }
 }
 
@@ -83,14 +98,20 @@ impl Ports {
     fn take<T>(self: &Arc<Self>, open: impl Fn(u16) -> Option<(u16, T)>) -> Option<(Port, T)> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let last = self.base.saturating_add(PORTS_COUNT_MAX - 1);
-        let candidates = if self.base == 0 { 0..=0 } else { self.base..=last };
+        let from = taken.from.clamp(self.base, last);
+        let candidates = match self.base {
+            0 => (0..=0).chain(1..1),
+            // What was in use by others may be free again by now.
+            base => (from..=last).chain(base..from),
+        };
         for number in candidates {
-            if taken.contains(&number) {
+            if taken.numbers.contains(&number) {
                 continue;
             }
             if let Some((number, opened)) = open(number)
-                && taken.insert(number)
+                && taken.numbers.insert(number)
             {
+                taken.from = number.saturating_add(1);
                 return Some((
                     Port {
                         number,
