@@ -14,7 +14,7 @@ use std::{
 };
 
 use gilliam_engine::{Artefact, CompileKey, Engines, LoadError, Loaded, load};
-use gilliam_model::{assignment::Assignment, code::Code, image::Process};
+use gilliam_model::{assignment::Assignment, code::Code, image::Process, name::AppName};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -83,14 +83,21 @@ impl Artefacts {
         })
     }
 
-    /// The loaded component of `process`.
-    pub(crate) async fn loaded(self: &Arc<Self>, process: &Process) -> Result<Loaded, ArtefactError> {
+    /// The loaded component of a process of `app`.
+    pub(crate) async fn loaded(
+        self: &Arc<Self>,
+        app: &AppName,
+        process: &Process,
+    ) -> Result<Loaded, ArtefactError> {
         let name = self.engines.cache_file_name(process.shape, &process.component);
         let attempt = {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             attempts.entry(name.clone()).or_default().clone()
         };
-        let result = attempt.get_or_init(|| self.prepare(process, &name)).await.clone();
+        let result = attempt
+            .get_or_init(|| self.prepare(app, process, &name))
+            .await
+            .clone();
         if result.is_err() {
             // Whoever comes later tries again.
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +133,12 @@ impl Artefacts {
         self.blobs.keep_only(|name| is_wanted(name) || is_kept(name));
     }
 
-    async fn prepare(self: &Arc<Self>, process: &Process, name: &str) -> Result<Loaded, ArtefactError> {
+    async fn prepare(
+        self: &Arc<Self>,
+        app: &AppName,
+        process: &Process,
+        name: &str,
+    ) -> Result<Loaded, ArtefactError> {
         let artefact = Artefact {
             shape: process.shape,
             digest: process.component,
@@ -147,7 +159,7 @@ impl Artefacts {
             .verified(&artefact.digest, process.component_bytes)
             .await;
         let blob = blob.map_err(|error| ArtefactError::new(error.code(), with_source(&error)))?;
-        self.compiler.compile(&artefact, &blob, &path).await?;
+        self.compiler.compile(app, &artefact, &blob, &path).await?;
         self.load(artefact, &path).await?.map_err(|error| {
             let code = if error.recompile() { Code::R99 } else { Code::B11 };
             ArtefactError::new(code, error)

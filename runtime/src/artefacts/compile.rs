@@ -1,14 +1,16 @@
 //! Starts compile children, few at a time, and reads how they ended.
 
 use std::{
+    collections::HashMap,
     ffi::OsString,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use gilliam_engine::Artefact;
-use gilliam_model::code::Code;
+use gilliam_model::{code::Code, name::AppName};
 use tokio::{io::AsyncReadExt as _, process::Command, sync::Semaphore};
 
 use super::ArtefactError;
@@ -26,7 +28,11 @@ pub(super) struct Compiler {
     command: Vec<OsString>,
     key: PathBuf,
     places: Semaphore,
+    turns: Mutex<Turns>,
 }
+
+/// Who may wait for a place: one component of each app, so that nobody waits behind all that another app brings.
+type Turns = HashMap<AppName, Arc<tokio::sync::Mutex<()>>>;
 
 impl Compiler {
     pub(super) fn new(command: Vec<OsString>, key: PathBuf) -> Self {
@@ -34,16 +40,26 @@ impl Compiler {
             command,
             key,
             places: Semaphore::new(CHILDREN_MAX),
+            turns: Mutex::default(),
         }
     }
 
-    /// Compiles the component in `blob` into the sealed file `out`.
+    fn turn(&self, app: &AppName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        turns.entry(app.clone()).or_default().clone()
+    }
+
+    /// Compiles the component in `blob`, which `app` was the first to want, into the sealed file `out`.
     pub(super) async fn compile(
         &self,
+        app: &AppName,
         artefact: &Artefact,
         blob: &Path,
         out: &Path,
     ) -> Result<(), ArtefactError> {
+        let turn = self.turn(app);
+        let _turn = turn.lock().await;
         let _place = self
             .places
             .acquire()
@@ -115,4 +131,48 @@ fn judge(status: ExitStatus, message: &str) -> Result<(), ArtefactError> {
         message => message.to_owned(),
     };
     Err(ArtefactError::new(code, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A compiler whose children write a line each, and take a moment.
+    fn slow(list: &Path) -> Compiler {
+        let script = format!("echo compiled >> {}; sleep 0.05", list.display());
+        let command = ["/bin/sh", "-c", &script, "sh"].map(OsString::from).to_vec();
+        Compiler::new(command, PathBuf::from("key"))
+    }
+
+    #[tokio::test]
+    async fn an_app_with_many_components_lets_others_have_their_turn() {
+        let folder = tempfile::tempdir().expect("folder");
+        let list = folder.path().join("list");
+        let compiler = slow(&list);
+        let artefact = Artefact {
+            shape: gilliam_model::image::Shape::CommandP2,
+            digest: gilliam_model::digest::Digest::from_sha256([0; 32]),
+        };
+        let compile = |app: &'static str| {
+            let (compiler, artefact) = (&compiler, &artefact);
+            async move {
+                let (app, blob) = (app.parse().expect("name"), Path::new("blob"));
+                let compiled = compiler
+                    .compile(&app, artefact, blob, Path::new(app.as_str()))
+                    .await;
+                compiled.expect("compiled");
+            }
+        };
+        let greedy = futures::future::join_all((0..6).map(|_| compile("greedy")));
+        let quiet = async {
+            let written = || std::fs::read_to_string(&list).unwrap_or_default();
+            while written().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            compile("quiet").await;
+            written().lines().count()
+        };
+        let (_, before_quiet) = tokio::join!(greedy, quiet);
+        assert!(before_quiet <= 3, "{before_quiet} of seven were compiled first");
+    }
 }

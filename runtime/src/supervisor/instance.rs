@@ -197,7 +197,7 @@ impl Life {
             self.around.board.set_port(id, seat.port());
             self.seat = Some(seat);
         }
-        let loaded = self.around.artefacts.loaded(process).await;
+        let loaded = self.around.artefacts.loaded(&id.app, process).await;
         let loaded = loaded.map_err(|error| Crash::early(error.code, error.message))?;
         let (sender, entries) = mpsc::channel(LOG_ENTRIES_MAX);
         tokio::spawn(pump(entries, self.log.clone(), id.label()));
