@@ -38,8 +38,10 @@ const LOOK: Duration = Duration::from_millis(10);
 const HEALTHY: Duration = Duration::from_secs(5);
 /// Longest delay before a node is started again: P5 promises a crashed one back within a second.
 const DELAY_MAX: Duration = Duration::from_millis(800);
-/// The node's log is started anew above this size, so that it cannot fill the disk over restarts.
+/// The node's log is started anew above this size: clients and guests can make it grow.
 const LOG_BYTES_MAX: u64 = 16 << 20;
+/// Between two looks at its size.
+const LOG_LOOK: Duration = Duration::from_secs(30);
 
 /// How the node is run.
 #[derive(Debug, Clone)]
@@ -252,7 +254,12 @@ pub(crate) async fn keep_running(command: &NodeCommand, node: &mut NodeProcess) 
     command.http = node.http;
     let mut delay = Duration::ZERO;
     loop {
-        node.ended().await;
+        loop {
+            tokio::select! {
+                () = node.ended() => break,
+                () = tokio::time::sleep(LOG_LOOK) => empty_long_log(&command.data.join("node")),
+            }
+        }
         delay = if node.started.elapsed() > HEALTHY {
             Duration::ZERO
         } else {
@@ -309,17 +316,23 @@ fn arguments(command: &NodeCommand) -> Vec<OsString> {
     std::iter::once("node".into()).chain(pairs).collect()
 }
 
+/// Opens the log for appending: what is written after it was emptied begins at its start.
 fn open_log(folder: &Path) -> io::Result<std::fs::File> {
     std::fs::create_dir_all(folder)?;
+    empty_long_log(folder);
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(folder.join("node.log"))
+}
+
+/// Empties the log when it has become too long.
+fn empty_long_log(folder: &Path) {
     let path = folder.join("node.log");
-    let long = std::fs::metadata(&path).is_ok_and(|m| m.len() > LOG_BYTES_MAX);
-    let mut options = std::fs::OpenOptions::new();
-    if long {
-        options.write(true).truncate(true);
-    } else {
-        options.append(true);
+    if std::fs::metadata(&path).is_ok_and(|m| m.len() > LOG_BYTES_MAX) {
+        // A log that cannot be emptied is looked at again later.
+        let _ = std::fs::OpenOptions::new().write(true).truncate(true).open(path);
     }
-    options.create(true).open(path)
 }
 
 /// What the node wrote since its start, for the error message.
@@ -332,6 +345,25 @@ fn log_from(folder: &Path, start: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_became_long_goes_on_from_its_start() {
+        use std::io::Write as _;
+        let folder = tempfile::tempdir().expect("folder");
+        let mut log = open_log(folder.path()).expect("log");
+        let size = || {
+            std::fs::metadata(folder.path().join("node.log"))
+                .expect("log")
+                .len()
+        };
+        log.write_all(b"short").expect("write");
+        empty_long_log(folder.path());
+        assert_eq!(size(), 5);
+        log.set_len(LOG_BYTES_MAX + 1).expect("a long log");
+        empty_long_log(folder.path());
+        log.write_all(b"again").expect("write");
+        assert_eq!(size(), 5);
+    }
 
     #[test]
     fn delays_grow_but_stay_below_a_second() {
