@@ -11,7 +11,7 @@ use std::{
     process::ExitCode,
 };
 
-use gilliam_engine::{Artefact, CompileError, CompileKey, compile, write_sealed};
+use gilliam_engine::{Artefact, CompileError, CompileKey, SealError, compile, write_sealed};
 use gilliam_model::{digest::Digest, image::Shape};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -63,7 +63,11 @@ fn run(args: Vec<OsString>) -> Result<(), Failure> {
         },
         CompileError::Setup(_) => platform(error),
     })?;
-    write_sealed(&job.out, &key, &job.artefact, &code).map_err(platform)
+    write_sealed(&job.out, &key, &job.artefact, &code).map_err(|error| match error {
+        // This reaches the app's log: why, such as a full disk, and not where.
+        SealError::Write { source, .. } => platform(format!("cannot keep the compiled code: {source}")),
+        SealError::Settings(_) => platform(error),
+    })
 }
 
 fn limit(resource: Resource, value: u64) -> Result<(), Failure> {
