@@ -26,8 +26,8 @@ impl ControlFile {
         serde_json::from_slice(&std::fs::read(data.join(NAME)).ok()?).ok()
     }
 
-    /// Replaces the file in one step, readable by its owner only; one that says the same stays, for the disk may be
-    /// full.
+    /// Replaces the file in one step, readable by its owner only; one that says the same stays, for the disk
+    /// may be full.
     pub(crate) fn write(&self, data: &Path) -> io::Result<()> {
         if Self::read(data).is_some_and(|now| now == *self) {
             return Ok(());

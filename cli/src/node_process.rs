@@ -1,11 +1,11 @@
 //! The node as a process beside the control plane: started, taken over, kept running, ended.
 //!
-//! In flows where its data and the control file are; out flows its ingress address, and the process is there again
-//! within a second whenever it ends. A node outlives a control plane that was killed, so the next one looks for it
-//! first.
+//! In flows where its data and the control file are; out flows its ingress address, and the process is there
+//! again within a second whenever it ends. A node outlives a control plane that was killed, so the next one
+//! looks for it first.
 //!
-//! Invariant: at most one node runs on a data folder (the node holds a lock); this module never kills a process
-//! that does not hold that lock.
+//! Invariant: at most one node runs on a data folder (the node holds a lock); this module never kills a
+//! process that does not hold that lock.
 
 use std::{
     ffi::OsString,
@@ -112,7 +112,7 @@ impl NodeProcess {
                 }
                 tracing::warn!(
                     http = %found.http,
-                    "ending the node that runs, for it has another address or version; its requests are finished first"
+                    "ending the node that runs: its address or version is another; requests end first"
                 );
                 found.end().await?;
             }
@@ -124,7 +124,8 @@ impl NodeProcess {
         }
     }
 
-    /// The node that runs on this data folder, if one does; waits for one that is about to say where it listens.
+    /// The node that runs on this data folder, if one does; waits for one that is about to say where it
+    /// listens.
     async fn find(command: &NodeCommand) -> Result<Option<Self>, NodeProcessError> {
         let begun = Instant::now();
         while gilliam_runtime::is_running(&command.data) {

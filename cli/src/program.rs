@@ -1,7 +1,7 @@
 //! This program, as its own child processes are started.
 //!
-//! Invariant: a child is the very program that starts it. An upgrade replaces the file under its path while `up` goes
-//! on for weeks: by the path a child would be another version, or not there at all.
+//! Invariant: a child is the very program that starts it. An upgrade replaces the file under its path while
+//! `up` goes on for weeks: by the path a child would be another version, or not there at all.
 
 use std::path::Path;
 

@@ -4,8 +4,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::failure::{CommandError, CommandResult};
 
-/// What is logged unless `GILLIAM_LOG` says otherwise. h2 warns of each hostile connection: a line for whoever wants one
-/// written.
+/// What is logged unless `GILLIAM_LOG` says otherwise. h2 warns of each hostile connection: a line for
+/// whoever wants one written.
 const DEFAULT: &str = "warn,h2=error";
 
 /// Starts the log of this process; once only.

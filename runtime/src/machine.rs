@@ -8,8 +8,8 @@ const MEMORY_PERCENT: u64 = 80;
 const CONNECTIONS_MAX: usize = 20_000;
 /// Memory maps of one instance: a command has seven.
 const MAPS_PER_INSTANCE: u32 = 8;
-/// Memory maps of everything else: two for each slot of the engine's pools, code, threads and heaps. What the slots in
-/// use need more is what instances that take HTTP need less.
+/// Memory maps of everything else: two for each slot of the engine's pools, code, threads and heaps. What the
+/// slots in use need more is what instances that take HTTP need less.
 const MAPS_BESIDE: u32 = 22_000;
 /// Promised when the machine does not tell.
 const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
@@ -43,8 +43,8 @@ pub(crate) fn cpus() -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Connections that clients may hold at once: half of what may be open, for a connection to a command takes two, and
-/// instances, their own connections and the control plane need the rest.
+/// Connections that clients may hold at once: half of what may be open, for a connection to a command takes
+/// two, and instances, their own connections and the control plane need the rest.
 pub(crate) fn connections_max() -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(files / 2)

@@ -29,8 +29,8 @@ pub(crate) struct Ports {
 #[derive(Debug, Default)]
 struct Taken {
     numbers: BTreeSet<u16>,
-    /// Where the search begins: below it all was taken when it was last looked at, here or by others. Without it a
-    /// start of thousands of instances would ask the kernel for each port before its own.
+    /// Where the search begins: below it all was taken when it was last looked at, here or by others. Without
+    /// it a start of thousands of instances would ask the kernel for each port before its own.
     from: u16,
 }
 

@@ -1,7 +1,7 @@
 //! What the last plan could not do, for those who ask why something does not run.
 //!
-//! In: each plan, and how it failed to be stored. Out: slots with the reasons, in memory, as `ps` and those who wait
-//! show them.
+//! In: each plan, and how it failed to be stored. Out: slots with the reasons, in memory, as `ps` and those
+//! who wait show them.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -30,8 +30,8 @@ struct RoleArgs {
 
 /// Runs the role to its end; its exit code is the process's.
 pub(crate) fn run(args: Args) -> ExitCode {
-    // A killed parent cannot end its children, and nobody reads their result then. Without this they end at their
-    // limits.
+    // A killed parent cannot end its children, and nobody reads their result then. Without this they end at
+    // their limits.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     match args.role {
         Role::Build(role) => gilliam_builder::child::main(role.args),

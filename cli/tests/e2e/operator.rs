@@ -5,8 +5,8 @@ use crate::{
     platform::{Platform, wait},
 };
 
-/// An upgrade renames a new file over the program while `up` runs from the old one. Its children were then started
-/// from a path that ended in " (deleted)": no node ever came back.
+/// An upgrade renames a new file over the program while `up` runs from the old one. Its children were then
+/// started from a path that ended in " (deleted)": no node ever came back.
 #[test]
 fn a_platform_whose_program_was_replaced_still_starts_its_children() {
     let platform = Platform::start_copy();
@@ -49,8 +49,8 @@ fn the_line_of_a_finished_request_has_no_code() {
     assert!(coded.is_empty(), "{coded:#?}");
 }
 
-/// The next `up` took the record of the node before for that of the node that was just starting, watched a process that
-/// was dead, and then started one node after the other in vain, for the first held the folder.
+/// The next `up` took the record of the node before for that of the node that was just starting, watched a
+/// process that was dead, and then started one node after the other in vain, for the first held the folder.
 #[test]
 fn an_up_that_is_killed_while_its_node_starts_is_taken_over_by_the_next() {
     let platform = Platform::start();

@@ -95,8 +95,8 @@ pub(crate) struct Lane {
 
 impl Lane {
     /// Instantiates the component. Its start code burns fuel of a budget of its own, as large as a
-    /// request's. While the pool has no room in spite of the slot, for components may have several memories, it waits;
-    /// the caller's deadline bounds that.
+    /// request's. While the pool has no room in spite of the slot, for components may have several memories,
+    /// it waits; the caller's deadline bounds that.
     pub(crate) async fn boot(loaded: &Loaded, shared: &Arc<Shared>, slot: Slot) -> Result<Self, Failure> {
         loop {
             let mut store = guest::store(loaded.engine(), shared, None);

@@ -1,7 +1,7 @@
 //! The slots of an engine's pool: who may make the next lane.
 //!
-//! A pool is shared by all apps of a node, so what it has free is given out here, before wasmtime is asked. Each
-//! instance has one slot of its own for as long as it lives; more are for whoever comes first.
+//! A pool is shared by all apps of a node, so what it has free is given out here, before wasmtime is asked.
+//! Each instance has one slot of its own for as long as it lives; more are for whoever comes first.
 //!
 //! Invariant: an instance can always serve one request at a time, however many slots other apps hold.
 

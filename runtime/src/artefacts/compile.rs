@@ -31,7 +31,8 @@ pub(super) struct Compiler {
     turns: Mutex<Turns>,
 }
 
-/// Who may wait for a place: one component of each app, so that nobody waits behind all that another app brings.
+/// Who may wait for a place: one component of each app, so that nobody waits behind all that another app
+/// brings.
 type Turns = HashMap<AppName, Arc<tokio::sync::Mutex<()>>>;
 
 impl Compiler {

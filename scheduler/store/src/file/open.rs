@@ -46,8 +46,8 @@ pub(super) fn open(data: &Path) -> Result<(FolderLock, Tables), StoreError> {
     Ok((lock, open_whole(data, &path)?))
 }
 
-/// Opens the file of a store that was made. One without content is damaged, for [`make`] gives the name to a whole
-/// one: taken for a new store it would end every app.
+/// Opens the file of a store that was made. One without content is damaged, for [`make`] gives the name to a
+/// whole one: taken for a new store it would end every app.
 fn open_whole(data: &Path, path: &Path) -> Result<Tables, StoreError> {
     let corrupt = |reason: &str| StoreError::Corrupt {
         path: path.into(),
