@@ -136,6 +136,7 @@ fn components(
                 args: entry.words.clone(),
                 limits,
                 allowed_outbound_hosts,
+                guard_pages: false,
             },
         );
     }

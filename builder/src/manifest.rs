@@ -265,6 +265,7 @@ mod tests {
             exit_ms_max: 2_000,
             log_lines_per_s_max: 10,
             outbound_max: 3,
+            ..Limits::default()
         };
         let host = |text: &str| text.parse::<OutboundHost>().expect(text);
         let hosts = vec![host("http://*.example.com:8080")];

@@ -256,6 +256,7 @@ mod tests {
             args: vec!["web.wasm".to_owned()],
             limits: Limits::default(),
             allowed_outbound_hosts: Vec::new(),
+            guard_pages: false,
         };
         let assigned = AssignedProcess {
             app: "a".parse().expect("app"),

@@ -115,6 +115,7 @@ impl Slots {
                 args: self.args.iter().map(ToString::to_string).collect(),
                 limits: self.limits.clone(),
                 allowed_outbound_hosts: Vec::new(),
+                guard_pages: false,
             },
             config: Config(config.collect()),
         }

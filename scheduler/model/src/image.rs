@@ -146,6 +146,10 @@ pub struct Process {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub allowed_outbound_hosts: Vec<OutboundHost>,
+    /// Whether a command's memory has guard pages of its own, for faster code and at the price of density; by
+    /// default it may run on the slab.
+    #[serde(default)]
+    pub guard_pages: bool,
 }
 
 /// Components, process types and limits, sealed: the config blob of an OCI artifact.

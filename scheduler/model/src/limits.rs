@@ -27,7 +27,23 @@ pub struct Limits {
     pub log_lines_per_s_max: u32,
     /// Outbound connections open at once (N02).
     pub outbound_max: u32,
+    /// Requests that one lane of a 0.2 web instance serves before it is dropped: 1 is a fresh wasm instance for
+    /// each request, [`REUSE_ALWAYS`] is no bound.
+    pub reuse_max: u32,
+    /// Wall time without a request after which warm lanes are dropped, in milliseconds; 0 keeps none.
+    pub idle_ms_max: u64,
+    /// Handles of one lane or command: resources, streams, futures (R22).
+    pub handles_max: u32,
+    /// Bytes of the headers or trailers of one message, as held in memory (R22).
+    pub header_bytes_max: u64,
+    /// Random bytes that one call may ask for (R22).
+    pub random_bytes_max: u64,
+    /// Bytes that one call of the host may hand over (R22).
+    pub hostcall_bytes_max: u64,
 }
+
+/// [`Limits::reuse_max`] without a bound, `always`.
+pub const REUSE_ALWAYS: u32 = u32::MAX;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -42,6 +58,12 @@ impl Default for Limits {
             exit_ms_max: 30_000,
             log_lines_per_s_max: 100,
             outbound_max: 64,
+            reuse_max: 1,
+            idle_ms_max: 60_000,
+            handles_max: 10_000,
+            header_bytes_max: 64 << 10,
+            random_bytes_max: 64 << 10,
+            hostcall_bytes_max: 1 << 20,
         }
     }
 }
@@ -63,7 +85,7 @@ pub struct LimitError {
 impl Limits {
     /// Checks every field against its range.
     pub fn validate(&self) -> Result<(), LimitError> {
-        let ranges: [(&'static str, u64, u64, u64); 10] = [
+        let ranges: [(&'static str, u64, u64, u64); 16] = [
             ("memory_bytes_max", self.memory_bytes_max, 1 << 16, 4 << 30),
             (
                 "fuel_per_request_max",
@@ -79,6 +101,14 @@ impl Limits {
             ("exit_ms_max", self.exit_ms_max, 0, 600_000),
             ("log_lines_per_s_max", self.log_lines_per_s_max.into(), 1, 100_000),
             ("outbound_max", self.outbound_max.into(), 0, 10_000),
+            ("reuse_max", self.reuse_max.into(), 1, REUSE_ALWAYS.into()),
+            ("idle_ms_max", self.idle_ms_max, 0, 86_400_000),
+            // A request of an ordinary toolchain holds some dozens.
+            ("handles_max", self.handles_max.into(), 100, 100_000),
+            ("header_bytes_max", self.header_bytes_max, 4 << 10, 1 << 20),
+            ("random_bytes_max", self.random_bytes_max, 64, 1 << 20),
+            // Bodies and logs move in pieces of 64 KiB.
+            ("hostcall_bytes_max", self.hostcall_bytes_max, 128 << 10, 8 << 20),
         ];
         for (name, value, min, max) in ranges {
             if !(min..=max).contains(&value) {
@@ -97,6 +127,18 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_from_before_a_limit_was_known_gets_its_default() {
+        let old = r#"{"memory_bytes_max":65536,"cpu_millis":20}"#;
+        let limits: Limits = serde_json::from_str(old).expect(old);
+        let expected = Limits {
+            memory_bytes_max: 65_536,
+            cpu_millis: 20,
+            ..Limits::default()
+        };
+        assert_eq!(limits, expected);
+    }
 
     #[test]
     fn defaults_are_in_range_and_a_bad_value_is_named() {

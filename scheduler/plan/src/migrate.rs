@@ -265,6 +265,7 @@ mod tests {
                 ..Limits::default()
             },
             allowed_outbound_hosts: Vec::new(),
+            guard_pages: false,
         };
         let processes = BTreeMap::from([("web".parse().expect("name"), process)]);
         BTreeMap::from([(

@@ -93,6 +93,7 @@ pub(crate) fn image<'a>(processes: impl IntoIterator<Item = (&'a str, u64)>) -> 
                 ..Limits::default()
             },
             allowed_outbound_hosts: Vec::new(),
+            guard_pages: false,
         };
         (name.parse().expect("process name"), process)
     };
