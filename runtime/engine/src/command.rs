@@ -69,7 +69,7 @@ pub struct CommandInstance {
 impl fmt::Debug for CommandInstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CommandInstance")
-            .field("label", &self.shared.label)
+            .field("label", &self.shared.label())
             .field("exit", &*self.exit.borrow())
             .finish_non_exhaustive()
     }

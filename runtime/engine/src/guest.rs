@@ -49,11 +49,7 @@ pub(crate) const BODY_CHUNK_BYTES_MAX: usize = 64 << 10;
 /// What the lanes of one instance share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) label: String,
-    pub(crate) limits: Limits,
-    args: Vec<String>,
-    env: Vec<(String, String)>,
-    listen_port: Option<u16>,
+    config: InstanceConfig,
     pub(crate) log: Arc<LogGate>,
     pub(crate) memory: Arc<MemoryTally>,
     pub(crate) cpu: Arc<CpuBucket>,
@@ -63,33 +59,31 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(engines: &Engines, config: InstanceConfig) -> Result<Arc<Self>, Failure> {
-        let InstanceConfig {
-            label,
-            args,
-            env,
-            limits,
-            outbound,
-            listen_port,
-            log,
-        } = config;
+        let process = &config.process;
+        let limits = &process.limits;
         limits
             .validate()
             .map_err(|error| Failure::new(Code::A422, error.to_string()))?;
         let now = Instant::now();
-        let log = Arc::new(LogGate::new(log, limits.log_lines_per_s_max, now));
-        let outbound = Outbound::new(outbound, limits.outbound_max, log.clone(), engines.tls().clone());
+        let log = Arc::new(LogGate::new(process.clone(), config.label.clone(), now));
+        let outbound = Outbound::new(process.clone(), log.clone(), engines.tls().clone());
         Ok(Arc::new(Self {
-            label,
-            args,
-            env,
-            listen_port,
             memory: Arc::new(MemoryTally::new(limits.memory_bytes_max)),
             cpu: Arc::new(CpuBucket::new(limits.cpu_millis, now)),
             counters: Counters::default(),
             outbound: Arc::new(outbound),
             log,
-            limits,
+            config,
         }))
+    }
+
+    /// The instance in messages.
+    pub(crate) fn label(&self) -> &str {
+        &self.config.label
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.config.process.limits
     }
 
     pub(crate) fn usage(&self) -> Usage {
@@ -112,8 +106,8 @@ impl Shared {
 
     fn wasi(self: &Arc<Self>, stdin: Option<StopNotice>) -> WasiCtx {
         let mut wasi = WasiCtx::builder();
-        wasi.args(&self.args);
-        for (name, value) in &self.env {
+        wasi.args(&self.config.process.args);
+        for (name, value) in self.config.env() {
             wasi.env(name, value);
         }
         wasi.stdout(Output::new(EntryStream::Stdout, self.log.clone()));
@@ -124,13 +118,13 @@ impl Shared {
         wasi.max_random_size(RANDOM_BYTES_MAX);
         let grants = self.outbound.grants();
         wasi.allow_udp(false);
-        wasi.allow_tcp(self.listen_port.is_some() || !grants.is_empty());
+        wasi.allow_tcp(self.config.listen_port.is_some() || !grants.is_empty());
         // Names are looked up by the host's resolver, which knows internal names too: only where any host
         // is granted.
         wasi.allow_ip_name_lookup(grants.iter().any(OutboundHost::is_any_host));
         let shared = self.clone();
         wasi.socket_addr_check(move |address, reason| {
-            let allowed = sockets::allows(shared.listen_port, &shared.outbound, address, reason);
+            let allowed = sockets::allows(shared.config.listen_port, &shared.outbound, address, reason);
             Box::pin(std::future::ready(allowed))
         });
         wasi.build()

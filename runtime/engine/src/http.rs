@@ -73,7 +73,7 @@ struct Inner {
 impl fmt::Debug for HttpInstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpInstance")
-            .field("label", &self.inner.shared.label)
+            .field("label", &self.inner.shared.label())
             .finish_non_exhaustive()
     }
 }
@@ -84,7 +84,7 @@ impl HttpInstance {
     /// A422 for a bad configuration.
     pub async fn start(loaded: &Loaded, config: InstanceConfig) -> Result<Self, StartError> {
         let shared = Shared::new(&loaded.0.engines, config)?;
-        let boot_max = Duration::from_millis(shared.limits.boot_ms_max);
+        let boot_max = Duration::from_millis(shared.limits().boot_ms_max);
         let seat = seat(loaded, boot_max).await?;
         let slot = seat.slot().await;
         let boot = {
@@ -102,7 +102,7 @@ impl HttpInstance {
                 return Err(Failure::new(Code::R99, "the guest threads are shut down").into());
             }
             Err(_) => {
-                let message = format!("not ready after {} ms", shared.limits.boot_ms_max);
+                let message = format!("not ready after {} ms", shared.limits().boot_ms_max);
                 return Err(Failure::new(Code::R10, message).into());
             }
         };
@@ -131,7 +131,7 @@ impl HttpInstance {
         B::Error: fmt::Display,
     {
         let start = Instant::now();
-        let limits = &self.inner.shared.limits;
+        let limits = self.inner.shared.limits();
         let deadline = start + Duration::from_millis(limits.request_ms_max);
         if request.uri().authority().is_none() && !request.headers().contains_key(http::header::HOST) {
             return Err(Failure::new(Code::H26, "the request names no host").into());
@@ -232,7 +232,7 @@ impl HttpInstance {
             Err(TryAcquireError::Closed) => return Err(Failure::new(Code::H14, "the instance is stopping")),
             Err(TryAcquireError::NoPermits) => {}
         }
-        let backlog_max = shared.limits.backlog_max;
+        let backlog_max = shared.limits().backlog_max;
         let Some(_place) = Place::take(shared, backlog_max) else {
             let message = format!(
                 "{} requests in progress and {backlog_max} waiting",
@@ -244,7 +244,7 @@ impl HttpInstance {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(Failure::new(Code::H14, "the instance is stopping")),
             Err(_) => {
-                let ms = shared.limits.request_ms_max;
+                let ms = shared.limits().request_ms_max;
                 Err(Failure::new(Code::H12, format!("waited {ms} ms for a lane")))
             }
         }
@@ -270,10 +270,10 @@ async fn seat(loaded: &Loaded, wait_max: Duration) -> Result<Seat, StartError> {
 /// As many lanes as the memory limit has room for, each at the size it has after its boot: a request then
 /// waits for a lane instead of failing for want of memory.
 fn lanes_max(shared: &Shared, lane_bytes: u64) -> u32 {
-    let room = shared.limits.memory_bytes_max / lane_bytes.max(1);
+    let room = shared.limits().memory_bytes_max / lane_bytes.max(1);
     u32::try_from(room)
         .unwrap_or(u32::MAX)
-        .min(shared.limits.concurrency_max)
+        .min(shared.limits().concurrency_max)
         .max(1)
 }
 

@@ -102,7 +102,7 @@ impl Lane {
             let mut store = guest::store(loaded.engine(), shared, None);
             match instantiate(&mut store, loaded, shared).await {
                 Ok(component) => {
-                    let (shared, fuel) = (shared.clone(), shared.limits.fuel_per_request_max);
+                    let (shared, fuel) = (shared.clone(), shared.limits().fuel_per_request_max);
                     let mut lane = Lane {
                         store,
                         component,
@@ -172,7 +172,7 @@ impl Lane {
     }
 
     async fn handle(&mut self, job: Job) -> wasmtime::Result<()> {
-        self.fuel = self.shared.limits.fuel_per_request_max;
+        self.fuel = self.shared.limits().fuel_per_request_max;
         self.store.set_fuel(self.fuel)?;
         let Job {
             request,
@@ -244,7 +244,7 @@ async fn instantiate(
     loaded: &Loaded,
     shared: &Shared,
 ) -> wasmtime::Result<Component> {
-    store.set_fuel(shared.limits.fuel_per_request_max)?;
+    store.set_fuel(shared.limits().fuel_per_request_max)?;
     Ok(match &loaded.0.pre {
         Pre::HttpP2(pre) => Component::P2(pre.instantiate_async(store).await?),
         Pre::HttpP3(pre) => Component::P3(pre.instantiate_async(store).await?),

@@ -44,7 +44,7 @@ mod usage;
 pub use body::{BodyError, ResponseBody};
 pub use command::{CommandInstance, ExitReason};
 pub use compile::{Artefact, CompileError, CompileKey, SealError, compile, seal, write_sealed};
-pub use config::InstanceConfig;
+pub use config::{InstanceConfig, LogSink, ProcessConfig};
 pub use engines::{Engines, EnginesConfig, EnginesError};
 pub use failure::{CallError, StartError};
 pub use http::HttpInstance;

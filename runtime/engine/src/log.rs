@@ -1,22 +1,20 @@
 //! Lines of one instance on their way out: cut, limited in rate, never in the guest's way.
 //!
-//! In flow bytes of stdout and stderr and the platform's own remarks, out flow [`LogEntry`]s on a bounded
-//! channel.
+//! In flow bytes of stdout and stderr and the platform's own remarks, out flow [`LogEntry`]s to the process
+//! type's sink, which never waits.
 //!
 //! Invariant: nothing here waits, and nothing grows beyond one line per stream and store.
 //! Invariant: only the platform can make a platform entry.
 
 use std::{
     fmt,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use gilliam_model::{code::Code, log::LINE_BYTES_MAX};
-use tokio::sync::mpsc;
+
+use crate::config::ProcessConfig;
 
 /// Seconds of the line rate that may come at once.
 const BURST_S: u64 = 10;
@@ -49,11 +47,9 @@ pub struct LogEntry {
 /// The gate between one instance and its log.
 #[derive(Debug)]
 pub(crate) struct LogGate {
-    sender: mpsc::Sender<LogEntry>,
-    lines_per_s: u64,
+    process: Arc<ProcessConfig>,
+    label: String,
     state: Mutex<State>,
-    /// Entries that found the channel full.
-    overflow: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -76,9 +72,8 @@ struct Remark {
 }
 
 impl LogGate {
-    pub(crate) fn new(sender: mpsc::Sender<LogEntry>, lines_per_s_max: u32, now: Instant) -> Self {
-        let lines_per_s = u64::from(lines_per_s_max);
-        let tokens_milli = lines_per_s * BURST_S * 1_000;
+    pub(crate) fn new(process: Arc<ProcessConfig>, label: String, now: Instant) -> Self {
+        let tokens_milli = u64::from(process.limits.log_lines_per_s_max) * BURST_S * 1_000;
         let state = State {
             tokens_milli,
             at: now,
@@ -87,11 +82,14 @@ impl LogGate {
             remarks: Vec::new(),
         };
         Self {
-            sender,
-            lines_per_s,
+            process,
+            label,
             state: Mutex::new(state),
-            overflow: AtomicU64::new(0),
         }
+    }
+
+    fn lines_per_s(&self) -> u64 {
+        u64::from(self.process.limits.log_lines_per_s_max)
     }
 
     /// A line of the guest: sent, or counted and dropped.
@@ -158,11 +156,11 @@ impl LogGate {
             let elapsed =
                 u64::try_from(now.saturating_duration_since(state.at).as_millis()).unwrap_or(u64::MAX);
             if elapsed > 0 {
-                let refill = elapsed.saturating_mul(self.lines_per_s);
+                let refill = elapsed.saturating_mul(self.lines_per_s());
                 state.tokens_milli = state
                     .tokens_milli
                     .saturating_add(refill)
-                    .min(self.lines_per_s * BURST_S * 1_000);
+                    .min(self.lines_per_s() * BURST_S * 1_000);
                 state.at = now;
             }
             if state.tokens_milli < 1_000 {
@@ -180,30 +178,14 @@ impl LogGate {
         if dropped > 0 {
             let text = format!(
                 "{dropped} lines dropped: more than {} per second",
-                self.lines_per_s
+                self.lines_per_s()
             );
             self.send(EntryStream::Platform(Code::L12), text);
         }
     }
 
     fn send(&self, stream: EntryStream, text: String) {
-        match self.sender.try_send(LogEntry { stream, text }) {
-            Ok(()) if self.overflow.load(Relaxed) == 0 => {}
-            Ok(()) => {
-                let lost = self.overflow.swap(0, Relaxed);
-                let text = format!("{lost} lines dropped: the log could not keep up");
-                let entry = LogEntry {
-                    stream: EntryStream::Platform(Code::L10),
-                    text,
-                };
-                if self.sender.try_send(entry).is_err() {
-                    self.overflow.fetch_add(lost, Relaxed);
-                }
-            }
-            Err(_) => {
-                self.overflow.fetch_add(1, Relaxed);
-            }
-        }
+        self.process.log.write(&self.label, LogEntry { stream, text });
     }
 }
 
@@ -299,17 +281,40 @@ pub(crate) fn truncate(text: &mut String, bytes_max: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use gilliam_model::limits::Limits;
+    use tokio::sync::mpsc;
 
-    fn gate(lines_per_s: u32) -> (LogGate, mpsc::Receiver<LogEntry>) {
-        let (sender, receiver) = mpsc::channel(2_000);
-        (LogGate::new(sender, lines_per_s, Instant::now()), receiver)
+    use super::*;
+    use crate::config::LogSink;
+
+    #[derive(Debug)]
+    struct Lines(mpsc::Sender<String>);
+
+    impl LogSink for Lines {
+        fn write(&self, label: &str, entry: LogEntry) {
+            assert_eq!(label, "worker.1");
+            self.0.try_send(entry.text).expect("room");
+        }
     }
 
-    fn texts(receiver: &mut mpsc::Receiver<LogEntry>) -> Vec<String> {
-        std::iter::from_fn(|| receiver.try_recv().ok())
-            .map(|entry| entry.text)
-            .collect()
+    fn gate(lines_per_s: u32) -> (LogGate, mpsc::Receiver<String>) {
+        let (sender, receiver) = mpsc::channel(2_000);
+        let process = ProcessConfig {
+            args: Vec::new(),
+            env: Vec::new(),
+            limits: Limits {
+                log_lines_per_s_max: lines_per_s,
+                ..Limits::default()
+            },
+            outbound: Vec::new(),
+            log: Arc::new(Lines(sender)),
+        };
+        let gate = LogGate::new(Arc::new(process), "worker.1".to_owned(), Instant::now());
+        (gate, receiver)
+    }
+
+    fn texts(receiver: &mut mpsc::Receiver<String>) -> Vec<String> {
+        std::iter::from_fn(|| receiver.try_recv().ok()).collect()
     }
 
     #[test]
@@ -360,21 +365,6 @@ mod tests {
         assert_eq!(
             *last,
             format!("{} lines dropped: more than 10 per second", 500 - kept)
-        );
-    }
-
-    #[test]
-    fn a_full_channel_loses_lines_and_says_so_later() {
-        let (sender, mut receiver) = mpsc::channel(2);
-        let gate = LogGate::new(sender, 1_000, Instant::now());
-        for i in 0..5 {
-            gate.line(EntryStream::Stdout, format!("{i}").as_bytes(), 0);
-        }
-        assert_eq!(texts(&mut receiver), ["0", "1"]);
-        gate.line(EntryStream::Stdout, b"5", 0);
-        assert_eq!(
-            texts(&mut receiver),
-            ["5", "3 lines dropped: the log could not keep up"]
         );
     }
 }

@@ -33,7 +33,7 @@ use tokio_rustls::TlsConnector;
 use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use crate::{address, log::LogGate};
+use crate::{address, config::ProcessConfig, log::LogGate};
 
 /// Longest time to resolve, connect and shake hands.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -69,9 +69,8 @@ impl Tls {
 
 /// The way out of one instance, shared by its lanes.
 pub(crate) struct Outbound {
-    grants: Vec<OutboundHost>,
+    process: Arc<ProcessConfig>,
     permits: Arc<Semaphore>,
-    permits_max: u32,
     log: Arc<LogGate>,
     tls: Tls,
 }
@@ -79,7 +78,7 @@ pub(crate) struct Outbound {
 impl fmt::Debug for Outbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbound")
-            .field("grants", &self.grants)
+            .field("grants", &self.grants())
             .finish_non_exhaustive()
     }
 }
@@ -133,25 +132,24 @@ impl Target {
 }
 
 impl Outbound {
-    pub(crate) fn new(grants: Vec<OutboundHost>, outbound_max: u32, log: Arc<LogGate>, tls: Tls) -> Self {
-        let permits = Arc::new(Semaphore::new(outbound_max as usize));
+    pub(crate) fn new(process: Arc<ProcessConfig>, log: Arc<LogGate>, tls: Tls) -> Self {
+        let permits = Arc::new(Semaphore::new(process.limits.outbound_max as usize));
         Self {
-            grants,
+            process,
             permits,
-            permits_max: outbound_max,
             log,
             tls,
         }
     }
 
     pub(crate) fn grants(&self) -> &[OutboundHost] {
-        &self.grants
+        &self.process.outbound
     }
 
     /// Whether a guest may open a plain connection to `address`.
     pub(crate) fn allows_socket(&self, address: SocketAddr) -> bool {
         let allowed = self
-            .grants
+            .grants()
             .iter()
             .any(|grant| address::allows_socket(grant, address));
         if !allowed {
@@ -175,7 +173,7 @@ impl Outbound {
     ) -> Result<http::Response<WasiBody>, Error> {
         let target = Target::of(request.uri())?;
         let grants: Vec<&OutboundHost> = self
-            .grants
+            .grants()
             .iter()
             .filter(|grant| grant.covers(target.scheme, &target.host, target.port))
             .collect();
@@ -184,7 +182,7 @@ impl Outbound {
             return Err(Error::HttpRequestDenied);
         }
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            let max = self.permits_max;
+            let max = self.process.limits.outbound_max;
             self.log.platform(
                 Code::N02,
                 format_args!("{max} outbound connections are open, no more allowed"),

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use gilliam_engine::{CommandInstance, EntryStream, ExitReason, Loaded};
 use gilliam_model::{code::Code, image::Shape, limits::Limits};
-use support::{DEADLINE, Log, command_guest, config, core, guest, loaded, sample};
+use support::{DEADLINE, Log, command_guest, config, core, guest, loaded, process, sample};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn start(loaded: &Loaded, args: &[&str]) -> (CommandInstance, Log) {
     let (mut config, log) = config(Limits::default());
-    config.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    process(&mut config).args = args.iter().map(|arg| (*arg).to_owned()).collect();
     (CommandInstance::start(loaded, config).expect("starts"), log)
 }
 
@@ -185,7 +185,7 @@ async fn a_web_command_listens_on_its_port() {
     let echo = loaded(&sample("echo-tcp/web.wasm"));
     let port = free_port();
     let (mut config, _log) = config(Limits::default());
-    config.env.push(("PORT".to_owned(), port.to_string()));
+    config.own_env.push(("PORT".to_owned(), port.to_string()));
     config.listen_port = Some(port);
     let command = CommandInstance::start(&echo, config).expect("starts");
     let start = Instant::now();
@@ -206,7 +206,7 @@ async fn a_port_that_was_not_given_cannot_be_had() {
     let echo = loaded(&sample("echo-tcp/web.wasm"));
     for listen_port in [None, Some(free_port())] {
         let (mut config, _log) = config(Limits::default());
-        config.env.push(("PORT".to_owned(), free_port().to_string()));
+        config.own_env.push(("PORT".to_owned(), free_port().to_string()));
         config.listen_port = listen_port;
         let command = CommandInstance::start(&echo, config).expect("starts");
         assert!(

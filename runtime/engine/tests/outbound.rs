@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use gilliam_engine::HttpInstance;
 use gilliam_model::{code::Code, limits::Limits};
-use support::{Log, config, fetch, guestbook};
+use support::{Log, config, fetch, guestbook, process};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -42,7 +42,7 @@ async fn start(outbound: &[&str], outbound_max: u32) -> (HttpInstance, Log) {
         outbound_max,
         ..Limits::default()
     });
-    config.outbound = outbound.iter().map(|grant| grant.parse().expect(grant)).collect();
+    process(&mut config).outbound = outbound.iter().map(|grant| grant.parse().expect(grant)).collect();
     (
         HttpInstance::start(&guestbook(), config).await.expect("starts"),
         log,

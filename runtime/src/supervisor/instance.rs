@@ -5,7 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gilliam_engine::{CommandInstance, EntryStream, ExitReason, HttpInstance, InstanceConfig, LogEntry};
+use gilliam_engine::{
+    CommandInstance, EntryStream, ExitReason, HttpInstance, InstanceConfig, LogEntry, LogSink, ProcessConfig,
+};
 use gilliam_model::{
     Timestamp,
     assignment::AssignedProcess,
@@ -19,7 +21,6 @@ use gilliam_model::{
 };
 use tokio::{
     net::TcpStream,
-    sync::mpsc,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -33,8 +34,6 @@ use crate::{
     logs::AppLog,
 };
 
-/// Log entries on their way from the engine to the app's ring; the engine counts what finds no room.
-const LOG_ENTRIES_MAX: usize = 1_000;
 /// A command that has no port to be looked at counts as ready when it has lived this long.
 const SETTLE: Duration = Duration::from_millis(150);
 /// Between two looks at whether a command's port answers.
@@ -68,7 +67,25 @@ impl Spec {
         self.process.shape.is_http() || self.id.process.as_str() == WEB
     }
 
-    fn env(&self, port: Option<u16>) -> Vec<(String, String)> {
+    /// What all instances of the process type have in common.
+    fn process_config(&self, log: Arc<AppLog>) -> ProcessConfig {
+        ProcessConfig {
+            args: self.process.args.clone(),
+            env: self.env(),
+            limits: self.process.limits.clone(),
+            outbound: self.process.allowed_outbound_hosts.clone(),
+            log,
+        }
+    }
+
+    fn own_env(&self, port: Option<u16>) -> Vec<(String, String)> {
+        let port = port.map(|port| ("PORT".to_owned(), port.to_string()));
+        let mut env: Vec<_> = port.into_iter().collect();
+        env.push(("GILLIAM_INSTANCE".to_owned(), self.id.label()));
+        env
+    }
+
+    fn env(&self) -> Vec<(String, String)> {
         let mut env: Vec<(String, String)> = self
             .config
             .0
@@ -79,13 +96,9 @@ impl Spec {
             env.retain(|(other, _)| other != key);
             env.push((key.to_owned(), value));
         };
-        if let Some(port) = port {
-            set("PORT", port.to_string());
-        }
         set("GILLIAM_APP", self.id.app.to_string());
         set("GILLIAM_RELEASE", self.id.release.to_string());
         set("GILLIAM_PROCESS", self.id.process.to_string());
-        set("GILLIAM_INSTANCE", self.id.label());
         set("GILLIAM_NODE", self.node.to_string());
         env
     }
@@ -199,17 +212,12 @@ impl Life {
         }
         let loaded = self.around.artefacts.loaded(&id.app, process).await;
         let loaded = loaded.map_err(|error| Crash::early(error.code, error.message))?;
-        let (sender, entries) = mpsc::channel(LOG_ENTRIES_MAX);
-        tokio::spawn(pump(entries, self.log.clone(), id.label()));
         let port = self.seat.as_ref().map(Seat::port);
         let config = InstanceConfig {
+            process: Arc::new(self.spec.process_config(self.log.clone())),
             label: id.label(),
-            args: process.args.clone(),
-            env: self.spec.env(port),
-            limits: process.limits.clone(),
-            outbound: process.allowed_outbound_hosts.clone(),
+            own_env: self.spec.own_env(port),
             listen_port: port.filter(|_| !process.shape.is_http()),
-            log: sender,
         };
         if process.shape.is_http() {
             let instance = HttpInstance::start(&loaded, config).await;
@@ -363,15 +371,14 @@ async fn answers(port: u16) {
     }
 }
 
-/// Carries an instance's lines into its app's log, until the engine has let go of it.
-async fn pump(mut entries: mpsc::Receiver<LogEntry>, log: Arc<AppLog>, label: String) {
-    while let Some(entry) = entries.recv().await {
+impl LogSink for AppLog {
+    fn write(&self, label: &str, entry: LogEntry) {
         match entry.stream {
-            EntryStream::Stdout => log.write(&label, LogStream::Stdout, entry.text),
-            EntryStream::Stderr => log.write(&label, LogStream::Stderr, entry.text),
+            EntryStream::Stdout => self.write(label, LogStream::Stdout, entry.text),
+            EntryStream::Stderr => self.write(label, LogStream::Stderr, entry.text),
             EntryStream::Platform(code) => {
                 let text = format!("{code} {}", entry.text);
-                write_lines(&log, &label, LogStream::Platform, &text);
+                write_lines(self, label, LogStream::Platform, &text);
             }
         }
     }

@@ -9,7 +9,7 @@ use std::{
     num::NonZeroUsize,
     path::Path,
     pin::Pin,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,7 +17,8 @@ use std::{
 use bytes::Bytes;
 use gilliam_engine::{
     Artefact, CallError, CompileKey, Engines, EnginesConfig, EntryStream, HttpInstance, InstanceConfig,
-    LoadError, Loaded, LogEntry, RequestUsage, ResponseBody, compile, inspect, load, write_sealed,
+    LoadError, Loaded, LogEntry, LogSink, ProcessConfig, RequestUsage, ResponseBody, compile, inspect, load,
+    write_sealed,
 };
 use gilliam_model::{code::Code, digest::Digest, image::Shape, limits::Limits};
 use http_body::Frame;
@@ -103,21 +104,40 @@ pub fn hello_p3() -> Loaded {
 /// An instance's configuration with these limits, and the other end of its log.
 pub fn config(limits: Limits) -> (InstanceConfig, Log) {
     let (sender, receiver) = mpsc::channel(10_000);
-    let config = InstanceConfig {
-        label: "web.1".to_owned(),
+    let process = ProcessConfig {
         args: vec!["web.wasm".to_owned()],
         env: vec![("POOL_SIZE".to_owned(), "64".to_owned())],
         limits,
         outbound: Vec::new(),
+        log: Arc::new(Lines(sender)),
+    };
+    let config = InstanceConfig {
+        process: Arc::new(process),
+        label: "web.1".to_owned(),
+        own_env: Vec::new(),
         listen_port: None,
-        log: sender,
     };
     (config, Log { receiver })
+}
+
+/// What is common to all instances of a process type, to be changed before the first of them starts.
+pub fn process(config: &mut InstanceConfig) -> &mut ProcessConfig {
+    Arc::get_mut(&mut config.process).expect("no instance shares it yet")
 }
 
 pub async fn start(loaded: &Loaded, limits: Limits) -> (HttpInstance, Log) {
     let (config, log) = config(limits);
     (HttpInstance::start(loaded, config).await.expect("starts"), log)
+}
+
+#[derive(Debug)]
+struct Lines(mpsc::Sender<LogEntry>);
+
+impl LogSink for Lines {
+    fn write(&self, _: &str, entry: LogEntry) {
+        // A test that floods looks at the first lines; a sink never waits.
+        let _ = self.0.try_send(entry);
+    }
 }
 
 /// The log of one instance.
