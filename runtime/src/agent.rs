@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use gilliam_model::{
     assignment::Assignment,
+    report::{self, DetailsWanted},
     sync::{NodeFacts, PROTOCOL, SyncRequest, SyncResponse},
 };
 use tokio::{
@@ -65,12 +66,16 @@ impl Agent {
         let mut control = String::new();
         let mut retry = RETRY_MIN;
         let mut answered = Instant::now();
+        let mut number = 0;
+        let mut wanted = Vec::new();
         loop {
             states.borrow_and_update();
             figures.borrow_and_update();
             let sent = Instant::now();
             let is_overdue = sent - answered >= SILENCE_MAX;
-            let request = self.report(&control, if is_overdue { 0 } else { WAIT_MS });
+            number += 1;
+            let wait_ms = if is_overdue { 0 } else { WAIT_MS };
+            let request = self.report(&control, number, &wanted, wait_ms);
             let answer = tokio::select! {
                 answer = self.sync(&request) => answer,
                 () = news(&mut states, &mut figures, sent), if !is_overdue => continue,
@@ -85,8 +90,10 @@ impl Agent {
                     }
                     control.clone_from(&answer.control);
                     self.logs.release();
+                    wanted.clone_from(&answer.details);
                     // One that meets this node for the first time answers at once as well.
-                    let is_useless = !self.take(answer).await && !is_overdue && !is_other;
+                    let is_useless =
+                        !self.take(answer).await && wanted.is_empty() && !is_overdue && !is_other;
                     if is_useless && sent.elapsed() < GATHER {
                         sleep(USELESS_WAIT).await;
                     }
@@ -106,7 +113,7 @@ impl Agent {
         Ok(self.control.client()?.sync(&self.facts.name, request).await?)
     }
 
-    fn report(&self, control: &str, wait_ms: u32) -> SyncRequest {
+    fn report(&self, control: &str, number: u64, wanted: &[DetailsWanted], wait_ms: u32) -> SyncRequest {
         let generation = self
             .assignment
             .borrow()
@@ -117,7 +124,10 @@ impl Agent {
             node: self.facts.clone(),
             generation,
             control: control.to_owned(),
-            instances: self.board.reports(),
+            number,
+            base: None,
+            processes: report::fold(self.board.reports(), wanted),
+            gone: Vec::new(),
             wait_ms,
         }
     }
@@ -231,8 +241,12 @@ mod tests {
         sleep(Duration::from_millis(100)).await;
         read.send_modify(|count| *count += 1);
         sleep(Duration::from_millis(request.wait_ms.into())).await;
-        let (control, assignment) = ("life".to_owned(), None);
-        let answer = SyncResponse { control, assignment };
+        let answer = SyncResponse {
+            control: "life".to_owned(),
+            assignment: None,
+            resync: false,
+            details: Vec::new(),
+        };
         Response::new(Full::new(serde_json::to_vec(&answer).expect("json").into()))
     }
 

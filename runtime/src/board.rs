@@ -76,6 +76,7 @@ impl Board {
             since: Timestamp::now(),
             port: None,
             memory_bytes: 0,
+            memory_bytes_peak: 0,
             memory_bytes_max,
             fuel_per_s: 0,
             restarts: 0,
@@ -174,6 +175,7 @@ impl Entry {
             Change::Running(guest) => {
                 let usage = guest.usage();
                 report.memory_bytes = usage.memory_bytes;
+                report.memory_bytes_peak = usage.memory_bytes_peak;
                 self.sampled = (Instant::now(), usage.fuel_total);
                 self.traps_total = usage.traps_total;
                 self.guest = Some(guest);
@@ -214,6 +216,7 @@ impl Entry {
         let report = &mut self.report;
         let changed = (report.memory_bytes, report.fuel_per_s) != (usage.memory_bytes, fuel_per_s);
         (report.memory_bytes, report.fuel_per_s) = (usage.memory_bytes, fuel_per_s);
+        report.memory_bytes_peak = usage.memory_bytes_peak;
         let failed = usage.traps_total > self.traps_total;
         self.traps_total = usage.traps_total;
         if let Some(trap) = usage.last_trap.filter(|_| failed) {

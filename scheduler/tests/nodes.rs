@@ -151,6 +151,16 @@ async fn a_drain_ends_waiting_syncs_and_followed_logs() {
     syncing.await.expect("no panic");
 }
 
+/// A report of running instances, as JSON.
+fn process(ranges: &[(u32, u32)]) -> Value {
+    let range = |(first, last): &(u32, u32)| json!({ "first": first, "last": last, "epoch": 1 });
+    let running: Vec<Value> = ranges.iter().map(range).collect();
+    json!({
+        "app": "hello", "release": "v1", "process": "web", "states": { "running": running },
+        "memory_bytes": 0, "fuel_per_s": 0, "restarts": 0, "details": [],
+    })
+}
+
 #[tokio::test]
 async fn bad_reports_are_refused_and_change_nothing() {
     let (plane, _data) = harness::in_memory().await;
@@ -162,7 +172,7 @@ async fn bad_reports_are_refused_and_change_nothing() {
         body
     };
     for (body, want) in [
-        (with(&["protocol"], json!(2)), "speaks protocol 2"),
+        (with(&["protocol"], json!(1)), "speaks protocol 1"),
         (with(&["node", "name"], json!("b")), "names node \"a\""),
         (with(&["node", "name"], json!("../a")), "\"../a\""),
         (with(&["node", "http"], json!("somewhere")), "somewhere"),
@@ -172,8 +182,12 @@ async fn bad_reports_are_refused_and_change_nothing() {
         (with(&["node", "memory_bytes"], json!(0)), "memory"),
         (with(&["generation"], json!(-1)), "-1"),
         (
-            with(&["instances"], json!([{ "id": "x" }])),
-            "\"x\" is not an instance",
+            with(&["processes"], json!([process(&[(5, 4)])])),
+            "hello/v1/web is not one: slots 5 to 4",
+        ),
+        (
+            with(&["processes"], json!([process(&[(1, 4), (3, 5)])])),
+            "slot 3 is there twice",
         ),
     ] {
         post(&plane, "/v1/nodes/a/sync", &body)

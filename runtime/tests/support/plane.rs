@@ -362,7 +362,13 @@ impl Face {
     async fn sync(mut self, request: SyncRequest) -> Response<Full<Bytes>> {
         {
             let mut state = self.state.lock().expect("state");
-            state.instances.clone_from(&request.instances);
+            assert!(request.is_whole());
+            let details = request
+                .processes
+                .iter()
+                .flat_map(|process| process.details.clone());
+            state.instances = details.collect();
+            state.instances.sort_by(|a, b| a.id.cmp(&b.id));
             state.generation_of_node = request.generation;
             state.syncs += 1;
         }
@@ -377,6 +383,8 @@ impl Face {
                 let answer = SyncResponse {
                     control: self.id.clone(),
                     assignment,
+                    resync: false,
+                    details: Vec::new(),
                 };
                 return Response::new(Full::new(serde_json::to_vec(&answer).expect("json").into()));
             }

@@ -168,6 +168,9 @@ pub struct InstanceReport {
     pub port: Option<u16>,
     /// Bytes of linear memory and tables in use.
     pub memory_bytes: u64,
+    /// The most it ever was in this life of the instance.
+    #[serde(default)]
+    pub memory_bytes_peak: u64,
     /// Bytes it may use.
     pub memory_bytes_max: u64,
     /// Fuel burnt per second, over the last seconds.

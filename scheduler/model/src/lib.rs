@@ -21,6 +21,7 @@ pub mod name;
 pub mod outbound;
 pub mod placement;
 pub mod release;
+pub mod report;
 pub mod route;
 pub mod scale;
 pub mod sync;

@@ -1,11 +1,25 @@
 //! The node protocol: report up, assignment down, in one long poll.
+//!
+//! A report carries whole process types: all of them at first and when the answer asked for it
+//! ([`SyncResponse::resync`]); later those that changed since the last report that was answered. What is cut
+//! off unanswered may have arrived or not: the next report carries its changes again, so both are the same.
+//!
+//! Invariant: a report is complete in each process type it names; nothing is ever added up over reports.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Timestamp, assignment::Assignment, instance::InstanceReport, log::LogLine, name::NodeName};
+use crate::{
+    Timestamp,
+    assignment::Assignment,
+    log::LogLine,
+    name::NodeName,
+    report::{DetailsWanted, ProcessKey, ProcessReport},
+};
 
 /// Version of the node protocol this build speaks.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
+/// Most process types in one report, named or gone: more than a node can hold releases of.
+pub const PROCESSES_COUNT_MAX: usize = 100_000;
 /// Longest time a sync may be held open.
 pub const WAIT_MS_MAX: u32 = 30_000;
 /// Most log lines in one batch.
@@ -49,8 +63,20 @@ pub struct SyncRequest {
     pub generation: u64,
     /// The control plane it last spoke to ([`SyncResponse::control`]); empty at first.
     pub control: String,
-    /// All its instances.
-    pub instances: Vec<InstanceReport>,
+    /// The number of this report: it grows with every report in a life of the node, from 1. One that arrives
+    /// after a later one says nothing.
+    pub number: u64,
+    /// The number of the report that this one is relative to: the last one answered; none when it is whole.
+    ///
+    /// A relative one carries every process type that changed since that report was made, even one that
+    /// changed back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<u64>,
+    /// Process types with instances here: all, or those that changed.
+    pub processes: Vec<ProcessReport>,
+    /// Process types of which no instance is left since the report it is relative to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<ProcessKey>,
     /// How long the answer may wait for a newer assignment, in milliseconds; at most [`WAIT_MS_MAX`].
     pub wait_ms: u32,
 }
@@ -59,12 +85,26 @@ pub struct SyncRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SyncResponse {
-    /// Names this life of the control plane: when it changes, the node answers at once with a full report and sends
-    /// the log lines it still holds.
+    /// Names this life of the control plane: when it changes, the node answers at once with a full report and
+    /// sends the log lines it still holds.
     pub control: String,
     /// The assignment, when its generation is not the one in the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignment: Option<Assignment>,
+    /// Whether the next report is to be whole: the control plane does not hold the one that this was relative
+    /// to.
+    #[serde(default)]
+    pub resync: bool,
+    /// Instances whose details are to be in the next report, which is sent at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<DetailsWanted>,
+}
+
+impl SyncRequest {
+    /// Whether it names every process type.
+    pub fn is_whole(&self) -> bool {
+        self.base.is_none()
+    }
 }
 
 /// Log lines from a node, oldest first.

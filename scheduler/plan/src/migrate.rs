@@ -297,6 +297,7 @@ mod tests {
             since: after(since),
             port: None,
             memory_bytes: 0,
+            memory_bytes_peak: 0,
             memory_bytes_max: 0,
             fuel_per_s: 0,
             restarts: 0,

@@ -355,6 +355,7 @@ fn new_report(id: InstanceId, since: Timestamp) -> InstanceReport {
         since,
         port: None,
         memory_bytes: 0,
+        memory_bytes_peak: 0,
         memory_bytes_max: 0,
         fuel_per_s: 0,
         restarts: 0,

@@ -4,8 +4,11 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Json, extract::State};
 use gilliam_model::{
+    Timestamp,
     assignment::Assignment,
+    instance::InstanceReport,
     name::{AppName, NODE_NAME_BYTES_MAX},
+    report::ProcessReport,
     sync::{LOG_BATCH_LINES_MAX, LogBatch, NodeFacts, PROTOCOL, SyncRequest, SyncResponse, WAIT_MS_MAX},
     text::excerpt,
 };
@@ -49,14 +52,14 @@ pub(crate) async fn sync(
         node,
         generation,
         control,
-        instances,
+        processes,
         wait_ms,
         ..
     } = request;
     let name = node.name.clone();
     shared
         .observed
-        .report(node, instances, Now::read())
+        .report(node, expand(processes), Now::read())
         .map_err(|_| {
             Refusal::busy("nodes").hint("forget nodes that are gone by restarting the control plane")
         })?;
@@ -86,6 +89,8 @@ pub(crate) async fn sync(
     Ok(Json(SyncResponse {
         control: shared.life.clone(),
         assignment,
+        resync: false,
+        details: Vec::new(),
     }))
 }
 
@@ -153,7 +158,50 @@ fn check(path: &str, request: &SyncRequest) -> Result<(), Refusal> {
     if request.node.name.as_str() != path {
         return Err(Refusal::another_node(path, &request.node.name));
     }
+    for process in &request.processes {
+        process
+            .check()
+            .map_err(|error| Refusal::invalid(error.to_string()))?;
+    }
     check_facts(&request.node)
+}
+
+/// Each instance of each report, with what is known of it.
+fn expand(processes: Vec<ProcessReport>) -> Vec<InstanceReport> {
+    let mut instances = Vec::new();
+    for process in processes {
+        let key = process.key();
+        let detailed: BTreeSet<_> = process.details.iter().map(|detail| detail.id.clone()).collect();
+        for (state, ranges) in &process.states {
+            for (range, slot) in ranges
+                .iter()
+                .flat_map(|range| range.slots().map(move |slot| (range, slot)))
+            {
+                let id = key.instance(slot, range.epoch);
+                if !detailed.contains(&id) {
+                    instances.push(InstanceReport {
+                        id,
+                        state: *state,
+                        since: process
+                            .newest
+                            .get(state)
+                            .copied()
+                            .unwrap_or(Timestamp::UNIX_EPOCH),
+                        port: None,
+                        memory_bytes: 0,
+                        memory_bytes_peak: 0,
+                        memory_bytes_max: 0,
+                        fuel_per_s: 0,
+                        restarts: 0,
+                        last_failure: None,
+                        retry_at: None,
+                    });
+                }
+            }
+        }
+        instances.extend(process.details);
+    }
+    instances
 }
 
 fn check_facts(facts: &NodeFacts) -> Result<(), Refusal> {

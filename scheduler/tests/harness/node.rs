@@ -7,6 +7,7 @@ use gilliam_model::{
     assignment::Assignment,
     code::Code,
     instance::{Failure, InstanceId, InstanceReport, InstanceState},
+    report::{DetailsWanted, fold},
     sync::{NodeFacts, PROTOCOL, SyncRequest, SyncResponse},
 };
 use reqwest::Method;
@@ -21,6 +22,8 @@ pub type Rule = Arc<dyn Fn(&InstanceId) -> (InstanceState, u32) + Send + Sync>;
 pub struct Node {
     pub facts: NodeFacts,
     pub generation: u64,
+    pub number: u64,
+    pub wanted: Vec<DetailsWanted>,
     pub control: String,
     pub assignment: Option<Assignment>,
     pub rule: Rule,
@@ -74,6 +77,8 @@ impl Node {
         Self {
             facts: facts(name),
             generation: 0,
+            number: 1,
+            wanted: Vec::new(),
             control: String::new(),
             assignment: None,
             rule: all_running(),
@@ -95,13 +100,17 @@ impl Node {
             node: self.facts.clone(),
             generation: self.generation,
             control: self.control.clone(),
-            instances: self.reports(),
+            number: self.number,
+            base: None,
+            processes: fold(self.reports(), &self.wanted),
+            gone: Vec::new(),
             wait_ms: u32::try_from(wait.as_millis()).expect("a short wait"),
         }
     }
 
     /// One sync; `None` when the control plane cannot be reached.
     pub async fn try_sync(&mut self, wait: Duration) -> Option<SyncResponse> {
+        self.number += 1;
         let url = format!("{}/v1/nodes/{}/sync", self.base, self.facts.name);
         let request = self
             .http
@@ -110,6 +119,7 @@ impl Node {
             .json(&self.request(wait));
         let response = request.send().await.ok()?;
         let answer: SyncResponse = response.json().await.ok()?;
+        self.wanted.clone_from(&answer.details);
         self.control.clone_from(&answer.control);
         if let Some(assignment) = &answer.assignment {
             assert!(
@@ -174,6 +184,7 @@ fn report(id: InstanceId, rule: &Rule) -> InstanceReport {
         since: Timestamp::now(),
         port: Some(10_000),
         memory_bytes: 1 << 20,
+        memory_bytes_peak: 1 << 20,
         memory_bytes_max: 128 << 20,
         fuel_per_s: 0,
         restarts,
