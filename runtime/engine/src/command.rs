@@ -79,7 +79,7 @@ impl CommandInstance {
     /// Starts the command on the guest threads. Fails with A422 for a bad configuration; whatever happens
     /// in the guest, its instantiation included, is an exit reason.
     pub fn start(loaded: &Loaded, config: InstanceConfig) -> Result<Self, StartError> {
-        let shared = Shared::new(&loaded.0.engines, config)?;
+        let shared = Shared::new(loaded.engines(), config)?;
         let slots = loaded.slots();
         let slot = slots.try_take().ok_or_else(|| {
             let message = format!("all {} slots of the node are taken", slots.total());
@@ -102,7 +102,7 @@ impl CommandInstance {
             shared: shared.clone(),
             exited,
         };
-        loaded.0.engines.threads().handle().spawn(async move {
+        loaded.engines().threads().handle().spawn(async move {
             let reason = tokio::select! {
                 biased;
                 // The instance is gone with its sender: killed as well.
@@ -213,6 +213,10 @@ fn book(shared: &Shared, fuel_left: u64) {
 }
 
 async fn run(loaded: &Loaded, shared: &Arc<Shared>, notice: StopNotice) -> ExitReason {
+    let open = match loaded.open().await {
+        Ok(open) => open,
+        Err(failure) => return trap(failure),
+    };
     let mut store = guest::store(loaded.engine(), shared, Some(notice));
     let probed = shared.clone();
     store.data_mut().fuel_probe = Some(Box::new(move |left| book(&probed, left)));
@@ -223,7 +227,7 @@ async fn run(loaded: &Loaded, shared: &Arc<Shared>, notice: StopNotice) -> ExitR
     let store = &mut running.store;
     let result = async {
         store.set_fuel(u64::MAX)?;
-        match &loaded.0.pre {
+        match &open.value {
             Pre::CommandP2(pre) => {
                 let command = pre.instantiate_async(&mut *store).await?;
                 command.wasi_cli_run().call_run(&mut *store).await

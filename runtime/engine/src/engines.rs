@@ -17,8 +17,11 @@ use wasmtime::{
 use crate::{
     compile::{self, SettingsHash},
     guest::Guest,
+    load::Pre,
     outbound::Tls,
+    residency::{Keep, Residency},
     slots::Slots,
+    sweeper::{self, Sweeper},
     threads::GuestThreads,
 };
 
@@ -64,6 +67,8 @@ pub struct EnginesConfig {
     pub guest_threads: NonZeroUsize,
     /// Nice value of those threads, so that ingress, timers and sync go first.
     pub guest_nice: i32,
+    /// How much compiled code stays mapped while nobody uses it.
+    pub keep_mapped: Keep,
 }
 
 impl Default for EnginesConfig {
@@ -74,6 +79,7 @@ impl Default for EnginesConfig {
             p3_slots: 2_000,
             guest_threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             guest_nice: 10,
+            keep_mapped: Keep::default(),
         }
     }
 }
@@ -160,7 +166,9 @@ struct Inner {
     p3: KindEngine,
     command_p2: KindEngine,
     threads: GuestThreads,
+    residency: Arc<Residency<Pre>>,
     tls: Tls,
+    _sweeper: Sweeper,
 }
 
 /// One wasmtime engine per kind of process, and the threads that run guests. Cheap to clone.
@@ -191,13 +199,22 @@ impl Engines {
                 allowed,
             });
         }
+        let http_p2 = kind_engine(Kind::HttpP2, config)?;
+        let p3 = kind_engine(Kind::P3, config)?;
+        let command_p2 = kind_engine(Kind::CommandP2, config)?;
+        let threads =
+            GuestThreads::start(config.guest_threads, config.guest_nice).map_err(EnginesError::Threads)?;
+        let tls = Tls::new().map_err(EnginesError::Tls)?;
+        let residency = Residency::new(config.keep_mapped);
+        let sweeper = sweeper::start(&residency, Residency::sweep).map_err(EnginesError::Threads)?;
         Ok(Self(Arc::new(Inner {
-            http_p2: kind_engine(Kind::HttpP2, config)?,
-            p3: kind_engine(Kind::P3, config)?,
-            command_p2: kind_engine(Kind::CommandP2, config)?,
-            threads: GuestThreads::start(config.guest_threads, config.guest_nice)
-                .map_err(EnginesError::Threads)?,
-            tls: Tls::new().map_err(EnginesError::Tls)?,
+            http_p2,
+            p3,
+            command_p2,
+            threads,
+            residency,
+            tls,
+            _sweeper: sweeper,
         })))
     }
 
@@ -217,6 +234,10 @@ impl Engines {
 
     pub(crate) fn threads(&self) -> &GuestThreads {
         &self.0.threads
+    }
+
+    pub(crate) fn residency(&self) -> &Residency<Pre> {
+        &self.0.residency
     }
 
     pub(crate) fn tls(&self) -> &Tls {

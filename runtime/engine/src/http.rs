@@ -83,7 +83,7 @@ impl HttpInstance {
     /// with R10 after `boot_ms_max`, with the guest's own failure when it traps or is refused memory, with
     /// A422 for a bad configuration.
     pub async fn start(loaded: &Loaded, config: InstanceConfig) -> Result<Self, StartError> {
-        let shared = Shared::new(&loaded.0.engines, config)?;
+        let shared = Shared::new(loaded.engines(), config)?;
         let boot_max = Duration::from_millis(shared.limits().boot_ms_max);
         let seat = seat(loaded, boot_max).await?;
         let slot = seat.slot().await;
@@ -93,7 +93,7 @@ impl HttpInstance {
         };
         // A set, because that ends its task when it is dropped, however this future ends.
         let mut boots = JoinSet::new();
-        boots.spawn_on(boot, loaded.0.engines.threads().handle());
+        boots.spawn_on(boot, loaded.engines().threads().handle());
         let lane = match tokio::time::timeout(boot_max, boots.join_next()).await {
             Ok(Some(Ok(Ok(Ok(lane))))) => lane,
             Ok(Some(Ok(Ok(Err(failure))))) => return Err(failure.into()),
@@ -154,7 +154,7 @@ impl HttpInstance {
         let task = drive(job, finish, head, body_done_receiver, self.killed.subscribe());
         let mut ride = Ride::new(
             Box::pin(task),
-            self.inner.loaded.0.engines.threads().handle().clone(),
+            self.inner.loaded.engines().threads().handle().clone(),
             usage.clone(),
         );
         let penalty = &self.inner.first_slice_penalty;

@@ -27,7 +27,7 @@ use crate::{
     body::{EndMark, LaneEnd},
     failure::{self, Failure},
     guest::{self, Guest, Shared},
-    load::{Loaded, Pre},
+    load::{Loaded, Open, Pre},
     slots::Slot,
     usage::RequestUsage,
 };
@@ -89,6 +89,8 @@ pub(crate) struct Lane {
     /// Fuel in the store when it was last accounted.
     fuel: u64,
     usage: Option<RequestUsage>,
+    /// What it runs stays mapped.
+    _open: Arc<Open>,
     /// The last field: it is free once the store is gone.
     slot: Slot,
 }
@@ -98,9 +100,10 @@ impl Lane {
     /// request's. While the pool has no room in spite of the slot, for components may have several memories,
     /// it waits; the caller's deadline bounds that.
     pub(crate) async fn boot(loaded: &Loaded, shared: &Arc<Shared>, slot: Slot) -> Result<Self, Failure> {
+        let open = loaded.open().await?;
         loop {
             let mut store = guest::store(loaded.engine(), shared, None);
-            match instantiate(&mut store, loaded, shared).await {
+            match instantiate(&mut store, &open.value, shared).await {
                 Ok(component) => {
                     let (shared, fuel) = (shared.clone(), shared.limits().fuel_per_request_max);
                     let mut lane = Lane {
@@ -110,6 +113,7 @@ impl Lane {
                         uses: 0,
                         fuel,
                         usage: None,
+                        _open: open,
                         slot,
                     };
                     lane.account();
@@ -239,13 +243,9 @@ impl Lane {
     }
 }
 
-async fn instantiate(
-    store: &mut Store<Guest>,
-    loaded: &Loaded,
-    shared: &Shared,
-) -> wasmtime::Result<Component> {
+async fn instantiate(store: &mut Store<Guest>, pre: &Pre, shared: &Shared) -> wasmtime::Result<Component> {
     store.set_fuel(shared.limits().fuel_per_request_max)?;
-    Ok(match &loaded.0.pre {
+    Ok(match pre {
         Pre::HttpP2(pre) => Component::P2(pre.instantiate_async(store).await?),
         Pre::HttpP3(pre) => Component::P3(pre.instantiate_async(store).await?),
         Pre::CommandP2(_) | Pre::CommandP3(_) => wasmtime::bail!("a command takes no requests"),

@@ -8,6 +8,7 @@
 //!   every setting.
 //! - [`HttpInstance`] serves requests, each in a lane (a store) of its own; [`CommandInstance`] runs a
 //!   command to its end.
+//! - [`Loaded`] is a component's compiled code, mapped while it is used.
 //! - A guest's first slice may run on the caller's thread; all that follows runs on the guest threads.
 //!
 //! Invariant: this crate knows no node, no app and no control plane; it reads no environment variable and
@@ -33,10 +34,13 @@ mod load;
 mod log;
 mod memory;
 mod outbound;
+mod residency;
 mod ride;
+mod sealed;
 mod slots;
 mod sockets;
 mod stdio;
+mod sweeper;
 mod threads;
 mod throttle;
 mod usage;
@@ -51,4 +55,5 @@ pub use http::HttpInstance;
 pub use inspect::{InspectError, inspect};
 pub use load::{LoadError, Loaded, load};
 pub use log::{EntryStream, LogEntry};
+pub use residency::Keep;
 pub use usage::{LastTrap, RequestFigures, RequestUsage, Usage};

@@ -1,37 +1,38 @@
 //! Mapping compiled code: the one place with unsafe code.
 //!
-//! In flow a sealed file and the key, out flows a component linked against its engine's host functions.
+//! In flow a sealed file and the key, out flows a handle; whoever starts an instance opens it and gets the
+//! component, mapped and linked against its engine's host functions. What nobody uses is unmapped after a
+//! while ([`Residency`](crate::residency)) and mapped again when it is next opened: a handle alone costs a few
+//! hundred bytes.
 //!
-//! What is authenticated is what is mapped: the file is opened once, read through that descriptor to verify
-//! its MAC, and mapped through the same descriptor (`/proc/self/fd`), so a swapped path changes nothing.
-//! Between the two, and for as long as it is mapped, only a process of the node's own user could alter the
-//! file: it must be a regular file of that user which nobody may write, and `write_sealed` makes it so and
-//! never touches it again.
+//! What is authenticated is what is mapped: the file is opened once, verified through that descriptor
+//! (`sealed.rs` says what that means for a file that was mapped before), and mapped through the same
+//! descriptor (`/proc/self/fd`), so a swapped path changes nothing. Between the two, and for as long as it is
+//! mapped, only a process of the node's own user could alter the file: it must be a regular file of that user
+//! which nobody may write, and `write_sealed` makes it so and never touches it again.
 
 use std::{
     fmt,
     fs::File,
-    io::{self, Read as _},
-    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    io,
+    os::fd::AsRawFd as _,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use gilliam_model::image::Shape;
+use gilliam_model::{code::Code, image::Shape};
 use wasmtime::{Engine, component::Component};
 use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
 
 use crate::{
-    compile::{Artefact, CompileKey, Mac, SettingsHash, TRAILER_BYTES},
+    compile::{Artefact, CompileKey},
     engines::Engines,
+    failure::Failure,
     guest::Guest,
+    residency::Mapped,
+    sealed::{self, Stamp, read_error, shown},
     slots::Slots,
 };
-
-/// Bytes read at a time while a file is verified.
-const READ_BYTES: usize = 1 << 20;
-/// Permission bits that let anybody write.
-const MODE_WRITE: u32 = 0o222;
 
 /// Why compiled code could not be loaded. [`LoadError::recompile`] says whether to compile again.
 #[derive(Debug, thiserror::Error)]
@@ -79,15 +80,30 @@ impl LoadError {
     }
 }
 
-/// A component, mapped and linked: instances of any number start from it. Cheap to clone.
+/// A component that instances of any number start from: mapped when it is opened, and as long as it is used.
+/// Cheap to clone.
 #[derive(Clone)]
-pub struct Loaded(pub(crate) Arc<LoadedInner>);
+pub struct Loaded(Arc<Handle>);
 
-pub(crate) struct LoadedInner {
-    pub(crate) engines: Engines,
-    pub(crate) artefact: Artefact,
-    pub(crate) pre: Pre,
+struct Handle {
+    engines: Engines,
+    artefact: Artefact,
+    key: CompileKey,
+    path: Box<Path>,
+    state: Mutex<State>,
+    /// Held by whoever maps the file; others wait for what comes of it.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
+
+#[derive(Default)]
+struct State {
+    open: Weak<Open>,
+    /// Of the file when it was last found authentic.
+    stamp: Option<Stamp>,
+}
+
+/// A component, mapped and linked, for as long as this is held.
+pub(crate) type Open = Mapped<Pre>;
 
 /// The linked component, by shape.
 pub(crate) enum Pre {
@@ -111,17 +127,66 @@ impl Loaded {
         self.0.artefact
     }
 
+    /// Whether its code is mapped now.
+    pub fn is_open(&self) -> bool {
+        self.0.state().open.strong_count() > 0
+    }
+
+    /// The component, mapped on a blocking thread if it is not mapped yet. Those who ask at once share one
+    /// mapping, also when some of them give up. Must run within a tokio runtime.
+    pub(crate) async fn open(&self) -> Result<Arc<Open>, Failure> {
+        if let Some(open) = self.opened() {
+            return Ok(open);
+        }
+        let turn = self.0.turn.clone().lock_owned().await;
+        if let Some(open) = self.opened() {
+            return Ok(open);
+        }
+        let mapping = self
+            .engines()
+            .residency()
+            .mappings()
+            .clone()
+            .acquire_owned()
+            .await;
+        let mapping = mapping.expect("the semaphore is never closed");
+        let handle = self.0.clone();
+        let map = move || {
+            let open = handle.map();
+            drop((turn, mapping));
+            open
+        };
+        let open = tokio::task::spawn_blocking(map)
+            .await
+            .map_err(|error| Failure::new(Code::R99, error.to_string()))?;
+        open.map_err(|error| {
+            // The path is not the app's business.
+            tracing::error!(%error, digest = %self.0.artefact.digest, "cannot map compiled code again");
+            Failure::new(Code::R99, "its compiled code cannot be mapped again")
+        })
+    }
+
+    fn opened(&self) -> Option<Arc<Open>> {
+        let open = self.0.state().open.upgrade()?;
+        self.engines().residency().used(&open);
+        Some(open)
+    }
+
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.0.engines
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
-        &self.0.engines.kind(self.0.artefact.shape).engine
+        &self.engines().kind(self.0.artefact.shape).engine
     }
 
     /// The slots that its instances run in.
     pub(crate) fn slots(&self) -> &Slots {
-        &self.0.engines.kind(self.0.artefact.shape).slots
+        &self.engines().kind(self.0.artefact.shape).slots
     }
 }
 
-/// Verifies and maps compiled code. Reads the whole file once (about 1 GB/s and more): run it where
+/// Verifies, maps and links compiled code. Reads the whole file once (about 1 GB/s and more): run it where
 /// blocking is allowed.
 pub fn load(
     engines: &Engines,
@@ -129,80 +194,49 @@ pub fn load(
     key: &CompileKey,
     path: &Path,
 ) -> Result<Loaded, LoadError> {
-    let kind = engines.kind(artefact.shape);
-    let shown = || path.display().to_string();
-    let mut file = File::open(path).map_err(|source| LoadError::Read {
-        path: shown(),
-        source,
-    })?;
-    verify(&mut file, artefact, key, &kind.settings, &shown)?;
-    let component = map(&kind.engine, &file).map_err(|error| LoadError::Map {
-        path: shown(),
-        message: format!("{error:#}"),
-    })?;
-    let link = || -> wasmtime::Result<Pre> {
-        let pre = kind.linker.instantiate_pre(&component)?;
-        Ok(match artefact.shape {
-            Shape::HttpP2 => Pre::HttpP2(ProxyPre::new(pre)?),
-            Shape::HttpP3 => Pre::HttpP3(ServicePre::new(pre)?),
-            Shape::CommandP2 => Pre::CommandP2(wasmtime_wasi::p2::bindings::CommandPre::new(pre)?),
-            Shape::CommandP3 => Pre::CommandP3(wasmtime_wasi::p3::bindings::CommandPre::new(pre)?),
-        })
-    };
-    let pre = link().map_err(|error| LoadError::Link(format!("{error:#}")))?;
-    Ok(Loaded(Arc::new(LoadedInner {
+    let handle = Arc::new(Handle {
         engines: engines.clone(),
         artefact: *artefact,
-        pre,
-    })))
+        key: key.clone(),
+        path: path.into(),
+        state: Mutex::default(),
+        turn: Arc::default(),
+    });
+    handle.map()?;
+    Ok(Loaded(handle))
 }
 
-fn verify(
-    file: &mut File,
-    artefact: &Artefact,
-    key: &CompileKey,
-    settings: &SettingsHash,
-    shown: &dyn Fn() -> String,
-) -> Result<(), LoadError> {
-    let read = |source| LoadError::Read {
-        path: shown(),
-        source,
-    };
-    let unauthentic = |reason| LoadError::Unauthentic {
-        path: shown(),
-        reason,
-    };
-    let meta = file.metadata().map_err(read)?;
-    if !meta.is_file() || meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(unauthentic("not a file of this user"));
+impl Handle {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    if meta.mode() & MODE_WRITE != 0 {
-        return Err(unauthentic("the file is writable"));
+
+    fn map(&self) -> Result<Arc<Open>, LoadError> {
+        let kind = self.engines.kind(self.artefact.shape);
+        let path = &*self.path;
+        let mut file = File::open(path).map_err(|source| read_error(path, source))?;
+        let known = self.state().stamp;
+        let authentic = sealed::verify(&mut file, path, &self.artefact, &self.key, &kind.settings, known)?;
+        let component = map(&kind.engine, &file).map_err(|error| LoadError::Map {
+            path: shown(path),
+            message: format!("{error:#}"),
+        })?;
+        let link = || -> wasmtime::Result<Pre> {
+            let pre = kind.linker.instantiate_pre(&component)?;
+            Ok(match self.artefact.shape {
+                Shape::HttpP2 => Pre::HttpP2(ProxyPre::new(pre)?),
+                Shape::HttpP3 => Pre::HttpP3(ServicePre::new(pre)?),
+                Shape::CommandP2 => Pre::CommandP2(wasmtime_wasi::p2::bindings::CommandPre::new(pre)?),
+                Shape::CommandP3 => Pre::CommandP3(wasmtime_wasi::p3::bindings::CommandPre::new(pre)?),
+            })
+        };
+        let pre = link().map_err(|error| LoadError::Link(format!("{error:#}")))?;
+        let open = self.engines.residency().admit(pre, authentic.bytes);
+        let mut state = self.state();
+        state.stamp = authentic.stamp;
+        state.open = Arc::downgrade(&open);
+        Ok(open)
     }
-    let code_bytes = meta
-        .len()
-        .checked_sub(TRAILER_BYTES as u64)
-        .ok_or_else(|| unauthentic("too short"))?;
-    let mut mac = Mac::new(key, &artefact.digest, settings, code_bytes);
-    let mut buffer = vec![0; READ_BYTES];
-    let mut left = code_bytes;
-    while left > 0 {
-        let want = usize::try_from(left).unwrap_or(READ_BYTES).min(READ_BYTES);
-        file.read_exact(&mut buffer[..want]).map_err(read)?;
-        mac.update(&buffer[..want]);
-        left -= want as u64;
-    }
-    let mut trailer = [0; TRAILER_BYTES];
-    file.read_exact(&mut trailer).map_err(read)?;
-    let (made_for, tag) = trailer.split_at(32);
-    if made_for != settings.0 {
-        return Err(LoadError::Stale { path: shown() });
-    }
-    let tag: [u8; 32] = tag.try_into().map_err(|_| unauthentic("too short"))?;
-    if mac.finish() != blake3::Hash::from_bytes(tag) {
-        return Err(unauthentic("the seal does not match"));
-    }
-    Ok(())
 }
 
 #[allow(
@@ -212,7 +246,7 @@ fn verify(
 fn map(engine: &Engine, file: &File) -> wasmtime::Result<Component> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     // SAFETY: `deserialize_file` needs a file that `precompile_component` made and that does not change
-    // while it is mapped. `verify` has just checked a MAC over the content of this very descriptor's file
+    // while it is mapped. `sealed::verify` has just found that this very descriptor's file is one whose MAC was checked
     // under a key that only this node has, which `seal` gives to nothing but compiled code; the file is
     // this user's and writable by nobody, and the path names the descriptor, not a name in a folder.
     unsafe { Component::deserialize_file(engine, path) }

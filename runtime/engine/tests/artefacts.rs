@@ -2,11 +2,14 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
-use gilliam_engine::{Artefact, CompileKey, LoadError, Loaded, compile, inspect, load, write_sealed};
-use gilliam_model::image::Shape;
-use support::{command_guest, digest, engines, http_guest, key, try_load};
+use gilliam_engine::{
+    Artefact, CompileKey, Engines, EnginesConfig, Keep, LoadError, Loaded, compile, inspect, load,
+    write_sealed,
+};
+use gilliam_model::{code::Code, image::Shape, limits::Limits};
+use support::{ANSWER, command_guest, digest, engines, http_guest, key, try_load};
 
 struct Sealed {
     folder: tempfile::TempDir,
@@ -15,16 +18,27 @@ struct Sealed {
 
 impl Sealed {
     fn new() -> Self {
-        let component = http_guest("", "");
+        Self::of(&http_guest("", ""))
+    }
+
+    /// Answers each request with 200.
+    fn answering() -> Self {
+        Self::of(&http_guest(
+            ANSWER,
+            "(call $answer (local.get 1) (i32.const 200))",
+        ))
+    }
+
+    fn of(component: &[u8]) -> Self {
         let artefact = Artefact {
             shape: Shape::HttpP2,
-            digest: digest(&component),
+            digest: digest(component),
         };
         let sealed = Self {
             folder: tempfile::tempdir().expect("folder"),
             artefact,
         };
-        let code = compile(artefact.shape, &component).expect("compiles");
+        let code = compile(artefact.shape, component).expect("compiles");
         write_sealed(&sealed.path(), &key(), &artefact, &code).expect("sealed");
         sealed
     }
@@ -194,4 +208,45 @@ fn proposals_that_are_switched_off_are_refused() {
 #[test]
 fn a_command_of_0_2_is_found_by_its_export() {
     assert_eq!(inspect(&command_guest("", "(i32.const 0)")), Ok(Shape::CommandP2));
+}
+
+/// Engines that keep nothing mapped which nobody uses.
+fn forgetful() -> Engines {
+    let config = EnginesConfig {
+        http_p2_slots: 4,
+        p3_slots: 1,
+        keep_mapped: Keep {
+            idle_max: Duration::ZERO,
+            ..Keep::default()
+        },
+        ..EnginesConfig::default()
+    };
+    Engines::new(&config).expect("engines")
+}
+
+#[tokio::test]
+async fn code_that_nobody_uses_is_unmapped_and_mapped_again_for_the_next_request() {
+    let sealed = Sealed::answering();
+    let loaded = load(&forgetful(), &sealed.artefact, &key(), &sealed.path()).expect("loads");
+    let (instance, _log) = support::start(&loaded, Limits::default()).await;
+    for _ in 0..3 {
+        let answers = (0..2).map(|_| support::fetch(&instance, "/"));
+        for answer in futures::future::join_all(answers).await {
+            assert_eq!(answer.expect("an answer").status, 200);
+        }
+        support::until("unmapped", || !loaded.is_open()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_altered_while_it_was_not_mapped_is_refused() {
+    let sealed = Sealed::answering();
+    let loaded = load(&forgetful(), &sealed.artefact, &key(), &sealed.path()).expect("loads");
+    let (instance, _log) = support::start(&loaded, Limits::default()).await;
+    support::fetch(&instance, "/").await.expect("an answer");
+    support::until("unmapped", || !loaded.is_open()).await;
+    sealed.rewrite(|bytes| bytes[100] ^= 1);
+    let error = support::fetch(&instance, "/").await.expect_err("altered");
+    assert_eq!(error.code, Code::R99);
+    assert!(!error.message.contains('/'), "{error}: no path of the node's");
 }
