@@ -1,0 +1,10 @@
+;; case: G01
+;; does: loops with more fuel than time
+;; world: http
+;; limits: fuel=1000T request_ms=200
+;; gets: call H12
+(module
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+  (func (export "wasi:http/incoming-handler@0.2.12#handle") (param $request i32) (param $out i32)
+    (loop (br 0))))

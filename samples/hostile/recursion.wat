@@ -1,0 +1,10 @@
+;; case: G03
+;; does: calls itself without end
+;; world: http
+;; gets: call R21
+(module
+  (func $deeper (call $deeper))
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+  (func (export "wasi:http/incoming-handler@0.2.12#handle") (param $request i32) (param $out i32)
+    (call $deeper)))

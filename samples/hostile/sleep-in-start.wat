@@ -1,0 +1,14 @@
+;; case: G12
+;; does: waits for a timer while it starts
+;; world: http
+;; limits: boot_ms=300
+;; gets: start R10
+(module
+  (import "wasi:clocks/monotonic-clock@0.2.12" "subscribe-duration" (func $after (param i64) (result i32)))
+  (import "wasi:io/poll@0.2.12" "[method]pollable.block" (func $block (param i32)))
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+  (func $wait (call $block (call $after (i64.const -1))))
+  (start $wait)
+  (func (export "wasi:http/incoming-handler@0.2.12#handle") (param $request i32) (param $out i32)
+))
