@@ -2,7 +2,7 @@
 ;; does: sends a head, then waits for ever
 ;; world: http
 ;; limits: request_ms=300
-;; gets: breaks H12
+;; gets: streams
 (module
   (import "wasi:clocks/monotonic-clock@0.2.12" "subscribe-duration" (func $after (param i64) (result i32)))
   (import "wasi:io/poll@0.2.12" "[method]pollable.block" (func $block (param i32)))

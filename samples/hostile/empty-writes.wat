@@ -2,7 +2,7 @@
 ;; does: writes nothing to its answer's body ten million times
 ;; world: http
 ;; limits: fuel=50M
-;; gets: breaks R20
+;; gets: breaks R23
 (module
   ;;@answer
   (memory (export "memory") 1)

@@ -2,7 +2,7 @@
 ;; does: appends one header a million times, then answers
 ;; world: http
 ;; limits: fuel=20G
-;; gets: answers 200
+;; gets: call R22
 (module
   (import "wasi:http/types@0.2.12" "[method]fields.append"
     (func $append (param i32 i32 i32 i32 i32 i32)))

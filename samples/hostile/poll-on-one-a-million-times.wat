@@ -2,7 +2,7 @@
 ;; does: polls a list that names one timer a million times
 ;; world: http
 ;; limits: request_ms=1000
-;; gets: call H12
+;; gets: call R22
 (module
   (import "wasi:clocks/monotonic-clock@0.2.12" "subscribe-duration" (func $after (param i64) (result i32)))
   (import "wasi:io/poll@0.2.12" "poll" (func $poll (param i32 i32 i32)))

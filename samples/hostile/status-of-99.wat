@@ -1,7 +1,7 @@
 ;; case: G21
 ;; does: answers with the status 99
 ;; world: http
-;; gets: call R23
+;; gets: answers 200
 (module
   ;;@answer
   (memory (export "memory") 1)

@@ -1,7 +1,7 @@
 ;; case: G05
 ;; does: has a hundred tables
 ;; world: http
-;; gets: start R22
+;; gets: unlinked
 (module
   (table 10 funcref)
   (table 10 funcref)

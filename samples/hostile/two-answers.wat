@@ -1,7 +1,7 @@
 ;; case: G22
 ;; does: answers twice
 ;; world: http
-;; gets: call R23
+;; gets: breaks R23
 (module
   ;;@answer
   (memory (export "memory") 1)

@@ -41,6 +41,11 @@ pub struct StartError {
     pub message: String,
 }
 
+/// A guest asked the host for more than a cap allows (R22); the text says of what.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct CapReached(pub(crate) String);
+
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
@@ -85,7 +90,7 @@ fn code_of(error: &wasmtime::Error, memory_refused: bool) -> Code {
     if memory_refused {
         return Code::R14;
     }
-    if is_pool_full(error) {
+    if is_pool_full(error) || error.downcast_ref::<CapReached>().is_some() {
         return Code::R22;
     }
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {

@@ -27,6 +27,7 @@ use crate::{
     log::{EntryStream, LogGate},
     memory::{MemoryMeter, MemoryTally},
     outbound::Outbound,
+    random::{self, RandomSlice},
     sockets,
     stdio::{Output, StopNotice},
     throttle::CpuBucket,
@@ -41,8 +42,6 @@ const HOSTCALL_BYTES_MAX: usize = 1 << 20;
 const HANDLES_MAX: usize = 10_000;
 /// Headers of one message, as held in memory.
 const FIELD_BYTES_MAX: usize = 64 << 10;
-/// Random bytes of one call.
-const RANDOM_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of a body copied out of a guest at once.
 pub(crate) const BODY_CHUNK_BYTES_MAX: usize = 64 << 10;
 
@@ -115,7 +114,6 @@ impl Shared {
         if let Some(stdin) = stdin {
             wasi.stdin(stdin);
         }
-        wasi.max_random_size(RANDOM_BYTES_MAX);
         let grants = self.outbound.grants();
         wasi.allow_udp(false);
         wasi.allow_tcp(self.config.listen_port.is_some() || !grants.is_empty());
@@ -137,6 +135,7 @@ pub(crate) struct Guest {
     http: WasiHttpCtx,
     pub(crate) table: ResourceTable,
     pub(crate) held: Held,
+    pub(crate) random: RandomSlice,
     hooks: Hooks,
     pub(crate) memory: MemoryMeter,
     pub(crate) log: Arc<LogGate>,
@@ -215,6 +214,7 @@ pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNot
         http,
         table,
         held: Held::default(),
+        random: RandomSlice::new(shared.limits().random_bytes_max),
         hooks: Hooks {
             outbound: shared.outbound.clone(),
         },
@@ -244,14 +244,12 @@ pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Gue
     linker.allow_shadowing(true);
     probe_waits(&mut linker)?;
     sockets::bound(&mut linker)?;
-    held::meter(
-        &mut linker,
-        if kind == Kind::P3 {
-            Lines::P2AndP3
-        } else {
-            Lines::P2
-        },
-    )?;
+    let lines = match kind {
+        Kind::P3 => Lines::P2AndP3,
+        Kind::HttpP2 | Kind::CommandP2 => Lines::P2,
+    };
+    random::bound(&mut linker, lines)?;
+    held::meter(&mut linker, lines)?;
     linker.allow_shadowing(false);
     Ok(linker)
 }

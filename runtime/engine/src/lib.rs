@@ -35,6 +35,7 @@ mod log;
 mod memory;
 mod outbound;
 mod residency;
+mod random;
 mod ride;
 mod sealed;
 mod slots;

@@ -6,15 +6,21 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use gilliam_engine::{CommandInstance, ExitReason, HttpInstance, LoadError, Loaded, compile, inspect};
-use gilliam_model::{code::Code, limits::Limits};
+use gilliam_model::limits::Limits;
 use http_body_util::BodyExt as _;
 use support::{ANSWER, DEADLINE, command_guest, config, fetch, get, guest, guestbook, loaded, start, usage};
 
 /// What the heap and pools may keep after all guests are gone.
 const RSS_SLACK_BYTES: u64 = 64 << 20;
+
+/// A body that has not ended by then is one that never ends.
+const STREAM_MAX: Duration = Duration::from_secs(1);
+/// A command that has not ended by then goes on for ever.
+const RUN_MAX: Duration = Duration::from_millis(300);
 
 /// A guest's file: the remarks at its head, and the text below them.
 struct Hostile {
@@ -132,18 +138,20 @@ async fn serve(loaded: &Loaded, limits: Limits) -> String {
     let (config, _log) = config(limits);
     let instance = match HttpInstance::start(loaded, config).await {
         Ok(instance) => instance,
-        Err(error) => return format!("start {}", error.code),
+        Err(error) => return format!("start {}: {}", error.code, error.message),
     };
     let gets = match instance.call(get("/")).await {
-        Err(error) => format!("call {}", error.code),
+        Err(error) => format!("call {}: {}", error.code, error.message),
         Ok(response) => {
             let (status, usage) = (response.status(), usage(&response));
-            match response.into_body().collect().await {
-                Ok(_) => format!("answers {}", status.as_u16()),
-                Err(_) => match usage.finished().await.failure {
+            match tokio::time::timeout(STREAM_MAX, response.into_body().collect()).await {
+                Ok(Ok(_)) => format!("answers {}", status.as_u16()),
+                Ok(Err(_)) => match usage.finished().await.failure {
                     Some(code) => format!("breaks {code}"),
                     None => "breaks".to_owned(),
                 },
+                // The body is dropped, as when a client leaves.
+                Err(_) => "streams".to_owned(),
             }
         }
     };
@@ -157,10 +165,8 @@ async fn run(loaded: &Loaded, limits: Limits) -> String {
         Ok(command) => command,
         Err(error) => return format!("start {}", error.code),
     };
-    // Long enough for each of them to have done what it does: CPU time used, or a second gone by.
-    let settled = tokio::time::timeout(std::time::Duration::from_millis(300), command.wait()).await;
-    match settled {
-        Ok(ExitReason::Trap { code, .. }) => format!("exit {code}"),
+    match tokio::time::timeout(RUN_MAX, command.wait()).await {
+        Ok(ExitReason::Trap { code, message }) => format!("exit {code}: {message}"),
         Ok(reason) => reason.to_string(),
         Err(_) => {
             command.kill();
@@ -205,7 +211,8 @@ async fn each_hostile_guest_gets_what_its_file_says_and_the_host_is_as_before() 
             Ok(got) => got,
             Err(_) => format!("nothing within {DEADLINE:?}"),
         };
-        if got != hostile.remark("gets") {
+        // The rest of what it got is the message.
+        if got.split(": ").next() != Some(hostile.remark("gets")) {
             let Hostile { name, .. } = &hostile;
             writeln!(wrong, "{name}: {got}, not {}", hostile.remark("gets")).expect("a string");
         }
