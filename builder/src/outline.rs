@@ -19,6 +19,11 @@ const CORE_EXTERNS_MAX: u64 = 100_000;
 const MODULES_MAX: u64 = 200;
 /// Components inside a component.
 const COMPONENTS_MAX: u64 = 100;
+/// Tables of one module, and memories of one module: what a slot of the engine's pools holds.
+const TABLES_PER_MODULE_MAX: u64 = 4;
+const MEMORIES_PER_MODULE_MAX: u64 = 4;
+/// Elements that one table begins with: what the engine's pools hold. One from Python has over 10,000.
+const TABLE_ELEMENTS_MAX: u64 = 20_000;
 /// Imports and exports of the outermost component; a real one has a few dozen.
 const EXTERNS_MAX: u64 = 1_000;
 
@@ -59,6 +64,7 @@ pub(crate) fn outline(bytes: &[u8]) -> Result<Outline, Fault> {
             _ => {}
         }
         counts.add(&payload)?;
+        fits_a_slot(&payload)?;
         let is_nested_start = matches!(
             payload,
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. }
@@ -106,6 +112,30 @@ impl Counts {
             return Err(Fault::Limit { what, max });
         }
         Ok(())
+    }
+}
+
+/// Refuses a module that no slot of the engine's pools holds.
+fn fits_a_slot(payload: &Payload<'_>) -> Result<(), Fault> {
+    let (count, max, what) = match payload {
+        Payload::TableSection(section) => {
+            for table in section.clone() {
+                let table = table.map_err(|error| Fault::malformed(&error))?;
+                if table.ty.initial > TABLE_ELEMENTS_MAX {
+                    let (what, max) = ("elements in one table", TABLE_ELEMENTS_MAX);
+                    return Err(Fault::Limit { what, max });
+                }
+            }
+            (section.count(), TABLES_PER_MODULE_MAX, "tables in one module")
+        }
+        Payload::MemorySection(section) => {
+            (section.count(), MEMORIES_PER_MODULE_MAX, "memories in one module")
+        }
+        _ => return Ok(()),
+    };
+    match u64::from(count) > max {
+        true => Err(Fault::Limit { what, max }),
+        false => Ok(()),
     }
 }
 

@@ -391,6 +391,17 @@ fn too_much_of_anything_is_refused_before_it_is_validated() {
         Code::B10,
         "web.wasm has more than 100 nested components",
     );
+    for (fields, what) in [
+        (many(5, "(table 1 funcref)"), "4 tables in one module"),
+        (many(5, "(memory 1)"), "4 memories in one module"),
+        (many(1, "(table 20001 funcref)"), "20000 elements in one table"),
+    ] {
+        refused(
+            wasm(&command("0.2.0", &format!("(core module {fields})"))),
+            Code::B10,
+            &format!("web.wasm has more than {what}"),
+        );
+    }
     let types = format!("(core module {})", many(200_001, "(type (func))"));
     refused(
         wasm(&command("0.2.0", &types)),

@@ -43,6 +43,15 @@ impl ArtefactError {
             message: message.to_string(),
         }
     }
+
+    fn unfit(error: LoadError) -> Self {
+        let code = match error {
+            LoadError::Link(_) => Code::B11,
+            LoadError::TooLarge(_) => Code::B10,
+            _ => Code::R99,
+        };
+        Self::new(code, error)
+    }
 }
 
 type Attempt = Arc<OnceCell<Result<Loaded, ArtefactError>>>;
@@ -151,7 +160,7 @@ impl Artefacts {
                     tracing::warn!(%error, digest = %artefact.digest, "compiled again");
                     let _ = fs::remove_file(&path);
                 }
-                Err(error) => return Err(ArtefactError::new(Code::B11, error)),
+                Err(error) => return Err(ArtefactError::unfit(error)),
             }
         }
         let blob = self
@@ -160,10 +169,7 @@ impl Artefacts {
             .await;
         let blob = blob.map_err(|error| ArtefactError::new(error.code(), with_source(&error)))?;
         self.compiler.compile(app, &artefact, &blob, &path).await?;
-        self.load(artefact, &path).await?.map_err(|error| {
-            let code = if error.recompile() { Code::R99 } else { Code::B11 };
-            ArtefactError::new(code, error)
-        })
+        self.load(artefact, &path).await?.map_err(ArtefactError::unfit)
     }
 
     /// Maps compiled code, away from the threads of the ingress: it is read and authenticated whole.

@@ -1,7 +1,7 @@
 ;; case: G05
 ;; does: asks for a table of ten million elements
 ;; world: http
-;; gets: unlinked
+;; gets: too large
 (module
   (table $t 10000000 funcref)
   (memory (export "memory") 1)

@@ -96,10 +96,14 @@ fn code_of(error: &wasmtime::Error, memory_refused: bool) -> Code {
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
         return Code::R22;
     }
-    // These two have no public type; their texts are part of the pinned version and held by a test.
+    // These have no public type; their texts are part of the pinned version and held by tests.
+    const CAPS: [&str; 3] = [
+        "fuel allocated for hostcalls",
+        "store handle limit exceeded",
+        "total size of fields exceeds limit",
+    ];
     let cause = error.root_cause().to_string();
-    let is_cap =
-        cause.contains("fuel allocated for hostcalls") || cause.contains("store handle limit exceeded");
+    let is_cap = CAPS.iter().any(|text| cause.contains(text));
     if is_cap { Code::R22 } else { Code::R23 }
 }
 

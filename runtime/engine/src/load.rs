@@ -68,6 +68,9 @@ pub enum LoadError {
         /// wasmtime's message.
         message: String,
     },
+    /// The component's tables, memories or instances are more or larger than an engine holds.
+    #[error("the component is too large to run: {0}")]
+    TooLarge(String),
     /// The component imports what the platform does not offer, or lacks the exports of its shape.
     #[error("cannot link the component: {0}")]
     Link(String),
@@ -76,7 +79,7 @@ pub enum LoadError {
 impl LoadError {
     /// Whether compiling the component anew would help.
     pub fn recompile(&self) -> bool {
-        !matches!(self, LoadError::Link(_))
+        !matches!(self, LoadError::Link(_) | LoadError::TooLarge(_))
     }
 }
 
@@ -217,9 +220,12 @@ impl Handle {
         let mut file = File::open(path).map_err(|source| read_error(path, source))?;
         let known = self.state().stamp;
         let authentic = sealed::verify(&mut file, path, &self.artefact, &self.key, &kind.settings, known)?;
-        let component = map(&kind.engine, &file).map_err(|error| LoadError::Map {
-            path: shown(path),
-            message: format!("{error:#}"),
+        let component = map(&kind.engine, &file).map_err(|error| match too_large(&error) {
+            Some(message) => LoadError::TooLarge(message),
+            None => LoadError::Map {
+                path: shown(path),
+                message: format!("{error:#}"),
+            },
         })?;
         let link = || -> wasmtime::Result<Pre> {
             let pre = kind.linker.instantiate_pre(&component)?;
@@ -237,6 +243,13 @@ impl Handle {
         state.open = Arc::downgrade(&open);
         Ok(open)
     }
+}
+
+/// Why a component does not fit its engine's pool. That error has no public type; its text is part of the
+/// pinned version and held by a test.
+fn too_large(error: &wasmtime::Error) -> Option<String> {
+    let is_pools = format!("{error:#}").contains("does not fit in pooling allocator requirements");
+    is_pools.then(|| error.root_cause().to_string())
 }
 
 #[allow(

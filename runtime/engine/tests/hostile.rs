@@ -125,6 +125,7 @@ async fn outcome(hostile: &Hostile) -> String {
     let loaded = match support::try_load(&support::engines(), shape, &component) {
         Ok(loaded) => loaded,
         Err(LoadError::Link(_)) => return "unlinked".to_owned(),
+        Err(LoadError::TooLarge(_)) => return "too large".to_owned(),
         Err(error) => return format!("not loaded: {error}"),
     };
     if shape.is_http() {
