@@ -57,6 +57,9 @@ impl fmt::Display for ExitReason {
     }
 }
 
+/// Called with the reason of a command's end, once, on a thread of the guests: it must not wait.
+pub type OnExit = Box<dyn FnOnce(ExitReason) + Send>;
+
 /// A running command. Dropping it kills it.
 pub struct CommandInstance {
     shared: Arc<Shared>,
@@ -79,6 +82,23 @@ impl CommandInstance {
     /// Starts the command on the guest threads. Fails with A422 for a bad configuration; whatever happens
     /// in the guest, its instantiation included, is an exit reason.
     pub fn start(loaded: &Loaded, config: InstanceConfig) -> Result<Self, StartError> {
+        Self::start_with(loaded, config, None)
+    }
+
+    /// Starts a command whose end is told to `on_exit`, perhaps before this returns.
+    pub fn start_and_tell(
+        loaded: &Loaded,
+        config: InstanceConfig,
+        on_exit: OnExit,
+    ) -> Result<Self, StartError> {
+        Self::start_with(loaded, config, Some(on_exit))
+    }
+
+    fn start_with(
+        loaded: &Loaded,
+        config: InstanceConfig,
+        on_exit: Option<OnExit>,
+    ) -> Result<Self, StartError> {
         let shared = Shared::new(loaded.engines(), config)?;
         let slots = loaded.slots();
         let slot = slots.try_take().ok_or_else(|| {
@@ -100,7 +120,9 @@ impl CommandInstance {
         let run = Metered::new(run, shared.cpu.clone(), None);
         let ended = Ended {
             shared: shared.clone(),
+            reason: ExitReason::Killed { code: None },
             exited,
+            on_exit,
         };
         loaded.engines().threads().handle().spawn(async move {
             let reason = tokio::select! {
@@ -136,8 +158,7 @@ impl CommandInstance {
     /// with R12. One that does not listen to its standard input cannot hear the notice and is killed at
     /// once.
     pub async fn stop(&self, grace: Duration) -> ExitReason {
-        self.stop.send_replace(true);
-        let heard = self.notice.heard();
+        let heard = self.notice();
         let grace = if heard { grace } else { Duration::ZERO };
         if let Ok(reason) = tokio::time::timeout(grace, self.wait()).await {
             return reason;
@@ -149,6 +170,13 @@ impl CommandInstance {
             },
             reason => reason,
         }
+    }
+
+    /// Gives notice by ending its standard input, without waiting. False when it does not listen there and
+    /// cannot hear it.
+    pub fn notice(&self) -> bool {
+        self.stop.send_replace(true);
+        self.notice.heard()
     }
 
     /// Kills it without notice.
@@ -170,28 +198,27 @@ fn trap(Failure { code, message }: Failure) -> ExitReason {
 /// Reports the end, also when the task is dropped with its runtime.
 struct Ended {
     shared: Arc<Shared>,
+    reason: ExitReason,
     exited: watch::Sender<Option<ExitReason>>,
+    on_exit: Option<OnExit>,
 }
 
 impl Ended {
-    fn with(self, reason: ExitReason) {
+    fn with(mut self, reason: ExitReason) {
         if let ExitReason::Trap { code, message } = &reason {
             self.shared.trapped(&Failure::new(*code, message.clone()));
         }
-        self.exited.send_replace(Some(reason));
+        self.reason = reason;
     }
 }
 
 impl Drop for Ended {
     fn drop(&mut self) {
         self.shared.log.settle();
-        self.exited.send_if_modified(|reason| {
-            let is_open = reason.is_none();
-            if is_open {
-                *reason = Some(ExitReason::Killed { code: None });
-            }
-            is_open
-        });
+        self.exited.send_replace(Some(self.reason.clone()));
+        if let Some(on_exit) = self.on_exit.take() {
+            on_exit(self.reason.clone());
+        }
     }
 }
 

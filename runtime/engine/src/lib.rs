@@ -47,7 +47,7 @@ mod throttle;
 mod usage;
 
 pub use body::{BodyError, ResponseBody};
-pub use command::{CommandInstance, ExitReason};
+pub use command::{CommandInstance, ExitReason, OnExit};
 pub use compile::{Artefact, CompileError, CompileKey, SealError, compile, seal, write_sealed};
 pub use config::{InstanceConfig, LogSink, ProcessConfig};
 pub use engines::{Engines, EnginesConfig, EnginesError};

@@ -40,6 +40,24 @@ async fn a_command_ends_with_its_exit_code() {
 }
 
 #[tokio::test]
+async fn an_end_is_told_once_whatever_it_is() {
+    let told = |run: &str| {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let on_exit = Box::new(move |reason| tell.send(reason).expect("someone waits"));
+        let (config, _log) = config(Limits::default());
+        let command = CommandInstance::start_and_tell(&loaded(&command_guest("", run)), config, on_exit);
+        (command.expect("starts"), told)
+    };
+    let (command, reason) = told("(i32.const 1)");
+    assert_eq!(reason.await.expect("told"), ExitReason::ExitCode(1));
+    assert_eq!(wait(&command).await, ExitReason::ExitCode(1));
+    let (command, reason) = told("(loop (br 0)) (i32.const 0)");
+    assert!(!command.notice(), "it does not listen");
+    drop(command);
+    assert_eq!(reason.await.expect("told"), ExitReason::Killed { code: None });
+}
+
+#[tokio::test]
 async fn a_0_3_command_ends_too() {
     let component = guest(
         "command3",
