@@ -209,6 +209,14 @@ pub fn load(
     Ok(Loaded(handle))
 }
 
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(open) = self.state().open.upgrade() {
+            self.engines.residency().forget(&open);
+        }
+    }
+}
+
 impl Handle {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -115,6 +115,11 @@ impl<T> Residency<T> {
         mapped.used_ms.store(self.now_ms(), Relaxed);
     }
 
+    /// Lets go a component that nobody can ask for any more.
+    pub(crate) fn forget(&self, mapped: &Arc<Mapped<T>>) {
+        self.mapped().retain(|known| !Arc::ptr_eq(known, mapped));
+    }
+
     /// Lets go what was not used for long.
     pub(crate) fn sweep(&self) {
         let idle_ms_max = u64::try_from(self.keep.idle_max.as_millis()).unwrap_or(u64::MAX);
