@@ -9,7 +9,7 @@ export SAMPLES_TARGET_DIR ?= $(CACHE)/samples-target
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup samples build demo up test test-samples lint bench
+.PHONY: help setup samples build demo up test test-samples lint bench soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,3 +47,6 @@ lint: setup ## formatting, clippy, rustdoc; warnings are errors
 
 bench: samples ## measure this machine: ingress, cold start, memory per instance
 	scripts/bench $(ARGS)
+
+soak: samples ## a million starts and stops: memory and descriptors must stay as they are (ten minutes)
+	GILLIAM_LEAK_STARTS=1000000 cargo test -p gilliam-engine --test leaks -- --nocapture

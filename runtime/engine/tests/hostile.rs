@@ -179,33 +179,13 @@ async fn run(loaded: &Loaded, limits: Limits) -> String {
     }
 }
 
-/// Bytes of this process in memory.
-fn rss() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("status");
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .expect("RSS");
-    let kib: u64 = line
-        .split_whitespace()
-        .nth(1)
-        .expect("a number")
-        .parse()
-        .expect("KiB");
-    kib * 1024
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("descriptors").count()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_hostile_guest_gets_what_its_file_says_and_the_host_is_as_before() {
     let (quiet, _log) = start(&guestbook(), Limits::default()).await;
     // Run once before, so that what the first use of everything costs is not counted.
     let warm = loaded(&command_guest("", "(i32.const 0)"));
     run(&warm, Limits::default()).await;
-    let before = (rss(), descriptors());
+    let before = (support::rss_bytes(), support::descriptors());
     let mut wrong = String::new();
     for hostile in all() {
         let got = match tokio::time::timeout(DEADLINE, outcome(&hostile)).await {
@@ -221,7 +201,7 @@ async fn each_hostile_guest_gets_what_its_file_says_and_the_host_is_as_before() 
         assert_eq!(answer.status, 200, "beside {}", hostile.name);
     }
     assert!(wrong.is_empty(), "{wrong}");
-    let after = (rss(), descriptors());
+    let after = (support::rss_bytes(), support::descriptors());
     assert!(
         after.0 < before.0 + RSS_SLACK_BYTES,
         "RSS {before:?}, then {after:?}"

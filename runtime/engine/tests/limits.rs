@@ -365,29 +365,6 @@ async fn a_quiet_neighbour_keeps_answering() {
 }
 
 #[tokio::test]
-async fn nothing_of_another_guest_is_left_in_memory() {
-    let fill = loaded(&http_guest(
-        "",
-        "(memory.fill (i32.const 0) (i32.const 170) (i32.const 65536)) unreachable",
-    ));
-    // Traps when it finds a byte that is not zero.
-    let scan = "(local $at i32)
-        (loop
-            (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then unreachable))
-            (br_if 0 (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (i32.const 65536))))
-        (call $answer (local.get $out) (i32.const 200))";
-    let scan = loaded(&http_guest(ANSWER, scan));
-    let ((fill, _fill_log), (scan, _scan_log)) = (
-        start(&fill, Limits::default()).await,
-        start(&scan, Limits::default()).await,
-    );
-    for _ in 0..300 {
-        assert_eq!(call_fails(&fill, "/").await.code, Code::R23);
-        assert_eq!(fetch(&scan, "/").await.expect("clean memory").status, 200);
-    }
-}
-
-#[tokio::test]
 async fn headers_held_by_the_host_count_as_memory() {
     // A value of 60,000 bytes in each of up to 9,000 handles, which is 540 MB: by appending, then by copies
     // of one.

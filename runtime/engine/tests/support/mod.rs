@@ -268,3 +268,24 @@ impl http_body::Body for Long {
         Poll::Ready(None)
     }
 }
+
+/// Bytes of this process in memory.
+pub fn rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("status");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .expect("RSS");
+    let kib: u64 = line
+        .split_whitespace()
+        .nth(1)
+        .expect("a number")
+        .parse()
+        .expect("KiB");
+    kib * 1024
+}
+
+/// Open files and sockets of this process.
+pub fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("descriptors").count()
+}
