@@ -61,6 +61,12 @@ pub(crate) fn try_get(platform: &Platform, app: &str, path: &str) -> Result<Answ
     runtime().block_on(send(request))
 }
 
+/// `GET` of a URL within a few seconds, or why there was no whole answer.
+pub(crate) fn try_get_at(url: &str) -> Result<Answer, String> {
+    let request = client().get(url).timeout(Duration::from_secs(5));
+    runtime().block_on(send(request))
+}
+
 /// Waits until the app answers 200.
 #[track_caller]
 pub(crate) fn wait_ok(platform: &Platform, app: &str, path: &str) -> Answer {

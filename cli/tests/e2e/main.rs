@@ -4,7 +4,11 @@ mod bad_input;
 mod client;
 mod conformance;
 mod durable;
+#[path = "../../../runtime/engine/tests/support/guests.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the engine's tests use the rest")]
+mod guests;
 mod healing;
+mod hostile;
 mod limits;
 mod operator;
 mod platform;
