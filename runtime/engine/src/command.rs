@@ -124,7 +124,7 @@ impl CommandInstance {
             exited,
             on_exit,
         };
-        loaded.engines().threads().handle().spawn(async move {
+        let task = async move {
             let reason = tokio::select! {
                 biased;
                 // The instance is gone with its sender: killed as well.
@@ -135,7 +135,8 @@ impl CommandInstance {
                 },
             };
             ended.with(reason);
-        });
+        };
+        loaded.engines().threads().adopt(&shared.cpu, task).detach();
         Ok(Self {
             shared,
             notice,

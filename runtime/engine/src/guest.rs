@@ -64,11 +64,12 @@ impl Shared {
             .validate()
             .map_err(|error| Failure::new(Code::A422, error.to_string()))?;
         let now = Instant::now();
+        let turns = engines.threads().app().instance(limits.cpu_millis);
         let log = Arc::new(LogGate::new(process.clone(), config.label.clone(), now));
         let outbound = Outbound::new(process.clone(), log.clone(), engines.tls().clone());
         Ok(Arc::new(Self {
             memory: Arc::new(MemoryTally::new(limits.memory_bytes_max)),
-            cpu: Arc::new(CpuBucket::new(limits.cpu_millis, now)),
+            cpu: Arc::new(CpuBucket::new(limits.cpu_millis, now, turns)),
             counters: Counters::default(),
             outbound: Arc::new(outbound),
             log,

@@ -23,7 +23,6 @@ use gilliam_model::code::Code;
 use http_body::Body;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch},
-    task::JoinSet,
     time::Instant,
 };
 use wasmtime_wasi_http::WasiBody;
@@ -87,18 +86,17 @@ impl HttpInstance {
         let boot_max = Duration::from_millis(shared.limits().boot_ms_max);
         let seat = seat(loaded, boot_max).await?;
         let slot = seat.slot().await;
+        let threads = loaded.engines().threads();
         let boot = {
             let (loaded, cpu, shared) = (loaded.clone(), shared.cpu.clone(), shared.clone());
-            Metered::new(async move { Lane::boot(&loaded, &shared, slot).await }, cpu, None)
+            let boot = async move { Lane::boot(&loaded, &shared, slot).await };
+            threads.spawn(&cpu, boot)
         };
-        // A set, because that ends its task when it is dropped, however this future ends.
-        let mut boots = JoinSet::new();
-        boots.spawn_on(boot, loaded.engines().threads().handle());
-        let lane = match tokio::time::timeout(boot_max, boots.join_next()).await {
-            Ok(Some(Ok(Ok(Ok(lane))))) => lane,
-            Ok(Some(Ok(Ok(Err(failure))))) => return Err(failure.into()),
-            Ok(Some(Ok(Err(panicked)))) => return Err(Failure::panicked(&panicked).into()),
-            Ok(Some(Err(_)) | None) => {
+        let lane = match tokio::time::timeout(boot_max, boot).await {
+            Ok(Some(Ok(Ok(lane)))) => lane,
+            Ok(Some(Ok(Err(failure)))) => return Err(failure.into()),
+            Ok(Some(Err(panicked))) => return Err(Failure::panicked(&panicked).into()),
+            Ok(None) => {
                 return Err(Failure::new(Code::R99, "the guest threads are shut down").into());
             }
             Err(_) => {
@@ -154,7 +152,8 @@ impl HttpInstance {
         let task = drive(job, finish, head, body_done_receiver, self.killed.subscribe());
         let mut ride = Ride::new(
             Box::pin(task),
-            self.inner.loaded.engines().threads().handle().clone(),
+            self.inner.loaded.engines().clone(),
+            self.inner.shared.cpu.clone(),
             usage.clone(),
         );
         let penalty = &self.inner.first_slice_penalty;

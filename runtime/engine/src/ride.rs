@@ -11,13 +11,12 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::runtime::Handle;
-
-use crate::usage::RequestUsage;
+use crate::{engines::Engines, throttle::CpuBucket, usage::RequestUsage};
 
 /// CPU time a request may have on the caller's thread; a slice of fuel is 40 to 100 µs.
 const RIDE_CPU_MAX: Duration = Duration::from_micros(150);
@@ -30,7 +29,8 @@ const RIDE_POLLS_MAX: u32 = 6;
 pub(crate) struct Ride {
     /// None once it has ended or moved to the guest threads.
     task: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    guest_threads: Handle,
+    engines: Engines,
+    cpu: Arc<CpuBucket>,
     usage: RequestUsage,
     polls_left: u32,
     longest: Duration,
@@ -47,12 +47,14 @@ impl fmt::Debug for Ride {
 impl Ride {
     pub(crate) fn new(
         task: Pin<Box<dyn Future<Output = ()> + Send>>,
-        guest_threads: Handle,
+        engines: Engines,
+        cpu: Arc<CpuBucket>,
         usage: RequestUsage,
     ) -> Self {
         Self {
             task: Some(task),
-            guest_threads,
+            engines,
+            cpu,
             usage,
             polls_left: RIDE_POLLS_MAX,
             longest: Duration::ZERO,
@@ -77,7 +79,7 @@ impl Ride {
     /// Moves the task to the guest threads.
     pub(crate) fn hand_over(&mut self) {
         if let Some(task) = self.task.take() {
-            self.guest_threads.spawn(task);
+            self.engines.threads().adopt(&self.cpu, task).detach();
         }
     }
 

@@ -12,50 +12,43 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use tokio::time::Sleep;
+use pin_project_lite::pin_project;
 
-use crate::usage::RequestUsage;
+use crate::{
+    cpu_clock::Stretch,
+    run_queue::InstanceId,
+    threads::{InstanceTurns, OpenDebt},
+    usage::RequestUsage,
+};
 
-/// How much unused share an instance may save up: this much wall time of it.
-const BURST_WALL_NS: u64 = 200_000_000;
-/// Least burst: the timer's grain is 1 ms, and a bucket smaller than a few grains loses share to rounding.
-const BURST_CPU_NS_MIN: i64 = 10_000_000;
-/// Most burst, so that a whole core saved up does not become a long stall of others.
-const BURST_CPU_NS_MAX: i64 = 100_000_000;
+/// How much unused share an instance may save up: this much wall time of it. More would let it have more
+/// than a tenth over its share in a second.
+const BURST_WALL_NS: u64 = 80_000_000;
+/// What a guest that was in debt has on its account when it goes on: a few slices, so that it does not come
+/// and go with each.
+const RESUME_NS: i64 = 200_000;
 
-/// CPU time of one instance, shared by its lanes.
+/// CPU time of one instance, shared by its lanes, and its place among those that wait for CPU time.
 #[derive(Debug)]
 pub(crate) struct CpuBucket {
-    cpu_millis: u32,
-    burst_ns: i64,
+    rate: Rate,
     total_ns: AtomicU64,
     level: Mutex<Level>,
-}
-
-#[derive(Debug)]
-struct Level {
-    tokens_ns: i64,
-    at: Instant,
+    turns: InstanceTurns,
 }
 
 impl CpuBucket {
-    pub(crate) fn new(cpu_millis: u32, now: Instant) -> Self {
-        let burst = BURST_WALL_NS * u64::from(cpu_millis) / 1_000;
-        let burst_ns = i64::try_from(burst)
-            .unwrap_or(BURST_CPU_NS_MAX)
-            .clamp(BURST_CPU_NS_MIN, BURST_CPU_NS_MAX);
+    pub(crate) fn new(cpu_millis: u32, now: Instant, turns: InstanceTurns) -> Self {
+        let rate = Rate::new(cpu_millis);
         Self {
-            cpu_millis,
-            burst_ns,
             total_ns: AtomicU64::new(0),
-            level: Mutex::new(Level {
-                tokens_ns: burst_ns,
-                at: now,
-            }),
+            level: Mutex::new(Level::full(rate, now)),
+            rate,
+            turns,
         }
     }
 
@@ -64,32 +57,78 @@ impl CpuBucket {
         self.total_ns.load(Relaxed)
     }
 
+    /// Its place in the guest threads' queue.
+    pub(crate) fn id(&self) -> InstanceId {
+        self.turns.id()
+    }
+
     /// Whether a poll may go ahead; else how long until the debt is paid.
     pub(crate) fn wait(&self, now: Instant) -> Option<Duration> {
         let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
-        let elapsed = u64::try_from(now.saturating_duration_since(level.at).as_nanos()).unwrap_or(u64::MAX);
-        let refill = elapsed.saturating_mul(u64::from(self.cpu_millis)) / 1_000;
-        // Below one token the clock is not advanced, so that frequent calls do not round the share away.
-        if refill > 0 {
-            level.at = now;
-            let refill = i64::try_from(refill).unwrap_or(i64::MAX);
-            level.tokens_ns = level.tokens_ns.saturating_add(refill).min(self.burst_ns);
-        }
-        if level.tokens_ns > 0 {
-            return None;
-        }
-        let debt = level.tokens_ns.unsigned_abs() + 1;
-        Some(Duration::from_nanos(
-            debt.saturating_mul(1_000) / u64::from(self.cpu_millis.max(1)),
-        ))
+        level.wait(self.rate, now)
     }
 
     pub(crate) fn charge(&self, cpu_ns: u64) {
         self.total_ns.fetch_add(cpu_ns, Relaxed);
         let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
-        level.tokens_ns = level
-            .tokens_ns
-            .saturating_sub(i64::try_from(cpu_ns).unwrap_or(i64::MAX));
+        level.charge(cpu_ns);
+    }
+}
+
+/// How fast a bucket fills, and how far.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    cpu_millis: u32,
+    burst_ns: i64,
+}
+
+impl Rate {
+    fn new(cpu_millis: u32) -> Self {
+        let cpu_millis = cpu_millis.max(1);
+        let burst = BURST_WALL_NS * u64::from(cpu_millis) / 1_000;
+        Self {
+            cpu_millis,
+            burst_ns: i64::try_from(burst).unwrap_or(i64::MAX).max(2 * RESUME_NS),
+        }
+    }
+}
+
+/// How full a bucket is. Pure.
+#[derive(Debug)]
+struct Level {
+    tokens_ns: i64,
+    at: Instant,
+    in_debt: bool,
+}
+
+impl Level {
+    fn full(rate: Rate, now: Instant) -> Self {
+        Self {
+            tokens_ns: rate.burst_ns,
+            at: now,
+            in_debt: false,
+        }
+    }
+
+    fn wait(&mut self, rate: Rate, now: Instant) -> Option<Duration> {
+        let elapsed = u64::try_from(now.saturating_duration_since(self.at).as_nanos()).unwrap_or(u64::MAX);
+        let refill = elapsed.saturating_mul(u64::from(rate.cpu_millis)) / 1_000;
+        // Below one token the clock is not advanced, so that frequent calls do not round the share away.
+        if refill > 0 {
+            self.at = now;
+            let refill = i64::try_from(refill).unwrap_or(i64::MAX);
+            self.tokens_ns = self.tokens_ns.saturating_add(refill).min(rate.burst_ns);
+        }
+        self.in_debt = self.tokens_ns < if self.in_debt { RESUME_NS } else { 1 };
+        self.in_debt.then(|| {
+            let missing = RESUME_NS.saturating_sub(self.tokens_ns).unsigned_abs();
+            Duration::from_nanos(missing.saturating_mul(1_000).div_ceil(u64::from(rate.cpu_millis)))
+        })
+    }
+
+    fn charge(&mut self, cpu_ns: u64) {
+        let cpu_ns = i64::try_from(cpu_ns).unwrap_or(i64::MAX);
+        self.tokens_ns = self.tokens_ns.saturating_sub(cpu_ns);
     }
 }
 
@@ -97,45 +136,52 @@ impl CpuBucket {
 #[derive(Debug)]
 pub(crate) struct Panicked(pub(crate) String);
 
-impl<F> Drop for Metered<F> {
-    /// A guest that is cut off is torn down here: charged, and a panic in it stays here.
-    fn drop(&mut self) {
-        if let Some(inner) = self.inner.take() {
-            let start = thread_cpu_ns();
-            drop_quietly(inner);
-            self.charge(start);
+pin_project! {
+    /// A guest future that is charged for its CPU time, waits when its share is used up, and whose panics
+    /// end here.
+    pub(crate) struct Metered<F> {
+        #[pin]
+        inner: Edge<F>,
+        account: Account,
+        debt: Option<OpenDebt>,
+    }
+
+    impl<F> PinnedDrop for Metered<F> {
+        // A guest that is cut off is torn down here, and charged for it.
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            let stretch = Stretch::start(Instant::now());
+            if this.inner.end() {
+                this.account.charge(stretch);
+            }
         }
     }
-}
-
-/// A guest future that is charged for its CPU time, waits when its share is used up, and whose panics end
-/// here.
-pub(crate) struct Metered<F> {
-    /// None once it ended.
-    inner: Option<Pin<Box<F>>>,
-    bucket: Arc<CpuBucket>,
-    debt: Option<Pin<Box<Sleep>>>,
-    usage: Option<RequestUsage>,
 }
 
 impl<F: Future> Metered<F> {
     /// `usage` is told the CPU time too.
     pub(crate) fn new(inner: F, bucket: Arc<CpuBucket>, usage: Option<RequestUsage>) -> Self {
         Self {
-            inner: Some(Box::pin(inner)),
-            bucket,
+            inner: Edge::new(inner),
+            account: Account { bucket, usage },
             debt: None,
-            usage,
         }
     }
 }
 
-impl<F> Metered<F> {
-    fn charge(&self, start_ns: u64) {
-        let cpu_ns = thread_cpu_ns().saturating_sub(start_ns);
-        self.bucket.charge(cpu_ns);
+/// Where CPU time is charged.
+struct Account {
+    bucket: Arc<CpuBucket>,
+    usage: Option<RequestUsage>,
+}
+
+impl Account {
+    fn charge(&self, stretch: Stretch) {
+        let cpu = stretch.end();
+        self.bucket
+            .charge(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX));
         if let Some(usage) = &self.usage {
-            usage.update(|figures| figures.cpu += Duration::from_nanos(cpu_ns));
+            usage.update(|figures| figures.cpu += cpu);
         }
     }
 }
@@ -144,39 +190,68 @@ impl<F: Future> Future for Metered<F> {
     type Output = Result<F::Output, Panicked>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        loop {
-            if let Some(sleep) = &mut this.debt {
-                ready!(sleep.as_mut().poll(cx));
-                this.debt = None;
-            }
-            match this.bucket.wait(Instant::now()) {
-                None => break,
-                Some(wait) => this.debt = Some(Box::pin(tokio::time::sleep(wait))),
-            }
-        }
-        let Some(mut inner) = this.inner.take() else {
+        let this = self.project();
+        let now = Instant::now();
+        *this.debt = None;
+        if let Some(wait) = this.account.bucket.wait(now) {
+            let turns = &this.account.bucket.turns;
+            *this.debt = Some(turns.open_debt(now + wait, cx.waker().clone()));
             return Poll::Pending;
-        };
-        let start = thread_cpu_ns();
-        let poll = catch_unwind(AssertUnwindSafe(|| inner.as_mut().poll(cx)));
-        // Dropped here, so that tearing the store down is charged too.
-        match &poll {
-            Ok(Poll::Pending) => this.inner = Some(inner),
-            Ok(Poll::Ready(_)) | Err(_) => drop_quietly(inner),
         }
-        this.charge(start);
-        match poll {
-            Ok(poll) => poll.map(Ok),
-            Err(payload) => Poll::Ready(Err(Panicked(panic_text(payload.as_ref())))),
+        let stretch = Stretch::start(now);
+        let poll = this.inner.poll(cx);
+        this.account.charge(stretch);
+        poll
+    }
+}
+
+pin_project! {
+    /// A future whose panics end here, when it is polled and when it is dropped.
+    pub(crate) struct Edge<F> {
+        // None once it ended.
+        #[pin]
+        inner: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Edge<F> {
+        fn drop(this: Pin<&mut Self>) {
+            this.end();
         }
     }
 }
 
-/// Drops what panicked; a second panic on the way out must not take the thread along.
-fn drop_quietly<T>(value: T) {
-    if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
-        tracing::error!("a guest's store panicked while it was dropped");
+impl<F> Edge<F> {
+    pub(crate) fn new(inner: F) -> Self {
+        Self { inner: Some(inner) }
+    }
+
+    /// Drops the future; whether there was one.
+    fn end(self: Pin<&mut Self>) -> bool {
+        let mut inner = self.project().inner;
+        let is_open = inner.is_some();
+        // A second panic on the way out must not take the thread along.
+        if is_open && catch_unwind(AssertUnwindSafe(|| inner.set(None))).is_err() {
+            tracing::error!("a guest's store panicked while it was dropped");
+        }
+        is_open
+    }
+}
+
+impl<F: Future> Future for Edge<F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(inner) = self.as_mut().project().inner.as_pin_mut() else {
+            return Poll::Pending;
+        };
+        // Dropped at its end, so that tearing the store down is part of the guest's time.
+        let output = match catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(payload) => Err(Panicked(panic_text(payload.as_ref()))),
+        };
+        self.end();
+        Poll::Ready(output)
     }
 }
 
@@ -186,50 +261,54 @@ fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "panic".to_owned())
 }
 
-/// CPU time of this thread: unlike the wall clock it does not run while another process has the core.
-pub(crate) fn thread_cpu_ns() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds
-        .saturating_mul(1_000_000_000)
-        .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn debt_is_paid_at_the_rate_of_the_share() {
-        let start = Instant::now();
-        let bucket = CpuBucket::new(100, start);
-        assert_eq!(bucket.wait(start), None);
-        bucket.charge(20_000_000 + 5_000_000);
-        let wait = bucket.wait(start).expect("in debt");
-        assert!((50..52).contains(&wait.as_millis()), "{wait:?}");
-        assert_eq!(bucket.wait(start + wait + Duration::from_micros(10)), None);
+    proptest! {
+        /// A guest that always wants to run, in slices of any length, gets its share: at most the burst and
+        /// a slice over it, at most two slices and a resumption under it.
+        #[test]
+        fn a_spinner_gets_its_share(
+            cpu_millis in 10_u32..=1_000,
+            slices in proptest::collection::vec(1_000_u64..200_000, 1..20),
+            late_ns in 0_u64..2_000_000,
+        ) {
+            let rate = Rate::new(cpu_millis);
+            let start = Instant::now();
+            let mut level = Level::full(rate, start);
+            let (mut now, mut had) = (start, 0);
+            let end = start + Duration::from_secs(2);
+            let mut slices = slices.into_iter().cycle();
+            while now < end {
+                match level.wait(rate, now) {
+                    // Whoever wakes it is a little late.
+                    Some(wait) => now += wait + Duration::from_nanos(late_ns),
+                    None => {
+                        let slice = slices.next().expect("without end");
+                        level.charge(slice);
+                        had += slice;
+                        now += Duration::from_nanos(slice);
+                    }
+                }
+            }
+            let asked = 2_000_000 * u64::from(cpu_millis);
+            let burst = u64::try_from(rate.burst_ns).expect("positive");
+            prop_assert!(had <= asked + burst + 400_000, "{had} of {asked}");
+            prop_assert!(had + 600_000 >= asked, "{had} of {asked}");
+        }
     }
 
     #[test]
     fn savings_stop_at_the_burst() {
+        let rate = Rate::new(1_000);
         let start = Instant::now();
-        let bucket = CpuBucket::new(1_000, start);
+        let mut level = Level::full(rate, start);
         let later = start + Duration::from_secs(60);
-        assert_eq!(bucket.wait(later), None);
-        bucket.charge(100_000_000);
-        assert!(bucket.wait(later).is_some());
-    }
-
-    async fn explode() {
-        panic!("boom")
-    }
-
-    #[tokio::test]
-    async fn a_panic_ends_at_the_edge() {
-        let bucket = Arc::new(CpuBucket::new(1_000, Instant::now()));
-        let Panicked(text) = Metered::new(explode(), bucket, None)
-            .await
-            .expect_err("it panics");
-        assert_eq!(text, "boom");
+        assert_eq!(level.wait(rate, later), None);
+        level.charge(80_000_000);
+        assert!(level.wait(rate, later).is_some());
     }
 }
