@@ -20,6 +20,7 @@ use wasmtime_wasi_http::{
 use wasmtime_wasi_io::bindings::wasi::io::poll;
 
 use crate::{
+    clock,
     config::InstanceConfig,
     engines::{Engines, Kind},
     failure::Failure,
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) cpu: Arc<CpuBucket>,
     pub(crate) counters: Counters,
     outbound: Arc<Outbound>,
+    started: Instant,
 }
 
 impl Shared {
@@ -72,6 +74,7 @@ impl Shared {
             cpu: Arc::new(CpuBucket::new(limits.cpu_millis, now, turns)),
             counters: Counters::default(),
             outbound: Arc::new(outbound),
+            started: now,
             log,
             config,
         }))
@@ -115,6 +118,8 @@ impl Shared {
         if let Some(stdin) = stdin {
             wasi.stdin(stdin);
         }
+        wasi.monotonic_clock(clock::Monotonic { start: self.started });
+        wasi.wall_clock(clock::Wall);
         let grants = self.outbound.grants();
         wasi.allow_udp(false);
         wasi.allow_tcp(self.config.listen_port.is_some() || !grants.is_empty());

@@ -20,6 +20,7 @@
 
 mod address;
 mod body;
+mod clock;
 mod command;
 mod compile;
 mod config;
