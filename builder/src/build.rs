@@ -125,6 +125,7 @@ fn components(
         let Settings {
             limits,
             allowed_outbound_hosts,
+            guard_pages,
         } = settings.remove(&entry.name).unwrap_or_default();
         processes.insert(
             entry.name.clone(),
@@ -136,7 +137,7 @@ fn components(
                 args: entry.words.clone(),
                 limits,
                 allowed_outbound_hosts,
-                guard_pages: false,
+                guard_pages,
             },
         );
     }

@@ -27,7 +27,6 @@ mod build;
 mod error;
 mod outline;
 mod proposals;
-mod quantity;
 mod seal;
 mod shape;
 

@@ -4,16 +4,21 @@
 //! is optional, and so is everything in it. What is not known is refused: a limit with a typing error would
 //! be no limit.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fmt};
 
-use gilliam_model::{limits::Limits, name::ProcessName, outbound::OutboundHost};
-use serde::Deserialize;
+use gilliam_model::{
+    limits::{LimitName, Limits},
+    name::ProcessName,
+    outbound::OutboundHost,
+    text::excerpt,
+};
+use serde::{
+    Deserialize,
+    de::{self, Deserializer, SeqAccess, Visitor},
+};
 use toml::Spanned;
 
-use crate::{
-    procfile::Entry,
-    quantity::{Bytes, Count, CpuShare, Fuel, Millis, Quantity, show},
-};
+use crate::procfile::Entry;
 
 /// The file's name, at the top of a project.
 pub const MANIFEST: &str = "gilliam.toml";
@@ -29,6 +34,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Hosts it may call.
     pub allowed_outbound_hosts: Vec<OutboundHost>,
+    /// Whether its memory has guard pages of its own.
+    pub guard_pages: bool,
 }
 
 /// A `gilliam.toml` that cannot be used.
@@ -74,21 +81,13 @@ struct Document {
     process: BTreeMap<Spanned<String>, Section>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Section {
-    memory: Option<Spanned<Quantity<Bytes>>>,
-    fuel_per_request: Option<Spanned<Quantity<Fuel>>>,
-    cpu: Option<Spanned<Quantity<CpuShare>>>,
-    request_timeout: Option<Spanned<Quantity<Millis>>>,
-    concurrency: Option<Spanned<Quantity<Count>>>,
-    backlog: Option<Spanned<Quantity<Count>>>,
-    boot_timeout: Option<Spanned<Quantity<Millis>>>,
-    exit_timeout: Option<Spanned<Quantity<Millis>>>,
-    log_rate: Option<Spanned<Quantity<Count>>>,
-    outbound: Option<Spanned<Quantity<Count>>>,
-    allowed_outbound_hosts: Option<Vec<Spanned<String>>>,
-}
+/// A `[process.NAME]`: its keys are those of [`LimitName`] and a few more.
+type Section = BTreeMap<Spanned<String>, Spanned<Value>>;
+
+/// Keys of a section that are no limits.
+const OTHER_KEYS: [&str; 2] = [HOSTS, GUARD_PAGES];
+const HOSTS: &str = "allowed_outbound_hosts";
+const GUARD_PAGES: &str = "guard_pages";
 
 /// Reads `gilliam.toml` for the processes of a Procfile; no bytes stand for no file.
 pub fn parse(bytes: &[u8], entries: &[Entry]) -> Result<BTreeMap<ProcessName, Settings>, ManifestError> {
@@ -113,74 +112,135 @@ pub fn parse(bytes: &[u8], entries: &[Entry]) -> Result<BTreeMap<ProcessName, Se
             return Err(content(text, name.span().start, message, Some(hint)));
         }
     }
-    let shared_hosts = hosts(text, &document.allowed_outbound_hosts)?;
-    let mut settings = BTreeMap::new();
-    for entry in entries {
+    let shared = Settings {
+        allowed_outbound_hosts: hosts(text, &document.allowed_outbound_hosts)?,
+        ..Settings::default()
+    };
+    let settings = entries.iter().map(|entry| {
         let section = document.process.get(entry.name.as_str());
-        let limits =
-            section.map_or_else(|| Ok(Limits::default()), |section| section_limits(text, section))?;
-        let own_hosts = section.and_then(|section| section.allowed_outbound_hosts.as_deref());
-        let allowed_outbound_hosts =
-            own_hosts.map_or_else(|| Ok(shared_hosts.clone()), |own| hosts(text, own))?;
-        settings.insert(
-            entry.name.clone(),
-            Settings {
-                limits,
-                allowed_outbound_hosts,
-            },
-        );
+        let settings = section.map_or_else(|| Ok(shared.clone()), |section| read(text, section, &shared));
+        Ok((entry.name.clone(), settings?))
+    });
+    settings.collect()
+}
+
+/// The settings of a section over those that every process shares.
+fn read(text: &str, section: &Section, shared: &Settings) -> Result<Settings, ManifestError> {
+    let mut settings = shared.clone();
+    for (key, value) in section {
+        let at = value.span().start;
+        let (key, key_at, value) = (key.get_ref().as_str(), key.span().start, value.get_ref());
+        match key {
+            HOSTS => {
+                let Value::List(list) = value else {
+                    return Err(unfit(text, at, key, value, "a list of hosts"));
+                };
+                settings.allowed_outbound_hosts = hosts(text, list)?;
+            }
+            GUARD_PAGES => {
+                let Value::Switch(on) = value else {
+                    return Err(unfit(text, at, key, value, "true or false"));
+                };
+                settings.guard_pages = *on;
+            }
+            _ => {
+                let name = LimitName::of_key(key).map_err(|_| unknown(text, key_at, key))?;
+                let value = value
+                    .quantity(name)
+                    .ok_or_else(|| unfit(text, at, key, value, name.unit().expected()))?;
+                name.check(value)
+                    .map_err(|error| content(text, at, error.to_string(), Some(error.hint())))?;
+                settings.limits.set(name, value);
+            }
+        }
     }
     Ok(settings)
 }
 
-/// A value that was written, for the message when it is out of range.
-struct Written {
-    field: &'static str,
-    key: &'static str,
-    span: Range<usize>,
-    value: u64,
-    show: fn(u64) -> String,
+fn unknown(text: &str, at: usize, key: &str) -> ManifestError {
+    let keys = LimitName::ALL.iter().map(|name| name.key()).chain(OTHER_KEYS);
+    let keys: Vec<&str> = keys.collect();
+    let message = format!("unknown key {:?}", excerpt(key));
+    content(
+        text,
+        at,
+        message,
+        Some(format!("the keys are {}", keys.join(", "))),
+    )
 }
 
-fn section_limits(text: &str, section: &Section) -> Result<Limits, ManifestError> {
-    let mut limits = Limits::default();
-    let mut written = Vec::new();
-    macro_rules! take {
-        ($($key:ident: $unit:ty => $field:ident,)*) => {$(
-            if let Some(spanned) = &section.$key {
-                let value = spanned.get_ref().value;
-                let (field, key, span) = (stringify!($field), stringify!($key), spanned.span());
-                written.push(Written { field, key, span, value, show: show::<$unit> });
-                // What does not fit is far out of range, as is the largest number that does.
-                limits.$field = value.try_into().unwrap_or(u32::MAX.into());
+fn unfit(text: &str, at: usize, key: &str, value: &Value, expected: &str) -> ManifestError {
+    content(text, at, format!("{key} = {value} is not {expected}"), None)
+}
+
+/// A value of a section.
+enum Value {
+    Integer(i64),
+    Decimal(f64),
+    Text(String),
+    Switch(bool),
+    List(Vec<Spanned<String>>),
+}
+
+impl Value {
+    fn quantity(&self, name: LimitName) -> Option<u64> {
+        match self {
+            Value::Integer(number) => name.unit().of_integer(*number),
+            Value::Decimal(number) => name.unit().of_decimal(*number),
+            Value::Text(text) => name.unit().parse(text),
+            Value::Switch(_) | Value::List(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Integer(number) => number.fmt(f),
+            Value::Decimal(number) => number.fmt(f),
+            Value::Text(text) => write!(f, "{:?}", excerpt(text)),
+            Value::Switch(on) => on.fmt(f),
+            Value::List(_) => f.write_str("[…]"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, a text, true, false or a list of texts")
             }
-        )*};
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Value, E> {
+                Ok(Value::Integer(number))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Value, E> {
+                Ok(Value::Decimal(number))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
+                Ok(Value::Text(text.to_string()))
+            }
+
+            fn visit_bool<E: de::Error>(self, on: bool) -> Result<Value, E> {
+                Ok(Value::Switch(on))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = list.next_element()? {
+                    entries.push(entry);
+                }
+                Ok(Value::List(entries))
+            }
+        }
+        deserializer.deserialize_any(Any)
     }
-    take! {
-        memory: Bytes => memory_bytes_max,
-        fuel_per_request: Fuel => fuel_per_request_max,
-        cpu: CpuShare => cpu_millis,
-        request_timeout: Millis => request_ms_max,
-        concurrency: Count => concurrency_max,
-        backlog: Count => backlog_max,
-        boot_timeout: Millis => boot_ms_max,
-        exit_timeout: Millis => exit_ms_max,
-        log_rate: Count => log_lines_per_s_max,
-        outbound: Count => outbound_max,
-    }
-    limits.validate().map_err(|error| {
-        let place = written.iter().find(|written| written.field == error.name);
-        let place = place.expect("the defaults are in range, so the value was written");
-        let show = place.show;
-        let (value, min, max) = (show(place.value), show(error.min), show(error.max));
-        content(
-            text,
-            place.span.start,
-            format!("{} = {value} is outside {min} to {max}", place.key),
-            None,
-        )
-    })?;
-    Ok(limits)
 }
 
 fn hosts(text: &str, entries: &[Spanned<String>]) -> Result<Vec<OutboundHost>, ManifestError> {
@@ -217,6 +277,8 @@ fn content(text: &str, at: usize, message: String, hint: Option<String>) -> Mani
 
 #[cfg(test)]
 mod tests {
+    use gilliam_model::{limits::REUSE_ALWAYS, quantity::Unit};
+
     use super::*;
 
     fn entries() -> Vec<Entry> {
@@ -249,8 +311,15 @@ mod tests {
             backlog = 8
             boot_timeout = "5s"
             exit_timeout = "2s"
-            log_rate = 10
+            log_lines = 10
             outbound = 3
+            reuse = "always"
+            idle = "2m"
+            handles = 500
+            header_bytes = "32KiB"
+            random_bytes = "1KiB"
+            hostcall_bytes = "2MiB"
+            guard_pages = true
             allowed_outbound_hosts = ["http://*.example.com:8080", "http://*.example.com:8080"]
         "#;
         let settings = parse(text.as_bytes(), &entries()).expect(text);
@@ -265,7 +334,12 @@ mod tests {
             exit_ms_max: 2_000,
             log_lines_per_s_max: 10,
             outbound_max: 3,
-            ..Limits::default()
+            reuse_max: REUSE_ALWAYS,
+            idle_ms_max: 120_000,
+            handles_max: 500,
+            header_bytes_max: 32 << 10,
+            random_bytes_max: 1 << 10,
+            hostcall_bytes_max: 2 << 20,
         };
         let host = |text: &str| text.parse::<OutboundHost>().expect(text);
         let hosts = vec![host("http://*.example.com:8080")];
@@ -273,13 +347,50 @@ mod tests {
             settings["web"],
             Settings {
                 limits,
-                allowed_outbound_hosts: hosts
+                allowed_outbound_hosts: hosts,
+                guard_pages: true
             }
         );
         assert_eq!(settings["worker"].limits, Limits::default());
         assert_eq!(
             settings["worker"].allowed_outbound_hosts,
             [host("https://api.example.com")]
+        );
+    }
+
+    #[test]
+    fn every_limit_out_of_its_range_is_refused_with_the_range() {
+        for name in LimitName::ALL {
+            let (key, (min, max)) = (name.key(), name.range());
+            let range = format!("is outside {} to {}", name.show(min), name.show(max));
+            let beyond = [min.checked_sub(1), max.checked_add(1)];
+            for value in beyond.into_iter().flatten() {
+                let decimal = format!("{}.{:03}", value / 1_000, value % 1_000);
+                let shown = match name.unit() {
+                    Unit::Bytes => format!("\"{decimal}KB\""),
+                    Unit::Millis => format!("\"{value}ms\""),
+                    Unit::CpuShare => decimal,
+                    Unit::Fuel | Unit::Count | Unit::Uses => value.to_string(),
+                };
+                let text = format!("[process.web]\n{key} = {shown}");
+                let error = parse(text.as_bytes(), &entries()).expect_err(&text);
+                let message = format!("{key} = {} {range}", name.show(value));
+                assert!(error.to_string().ends_with(&message), "{error}");
+                let hint = error.hint().expect("a hint");
+                assert!(hint.starts_with("choose a value in that range"), "{hint}");
+            }
+        }
+        refused(
+            "[process.web]\nmemory = \"5GiB\"",
+            "gilliam.toml line 2, column 10: memory = 5GiB is outside 64KiB to 4GiB",
+        );
+        refused(
+            "[process.web]\nreuse = 0",
+            "gilliam.toml line 2, column 9: reuse = 0 is outside 1 to always",
+        );
+        refused(
+            "[process.web]\nguard_pages = \"yes\"",
+            "gilliam.toml line 2, column 15: guard_pages = \"yes\" is not true or false",
         );
     }
 
@@ -293,12 +404,11 @@ mod tests {
     fn what_is_wrong_is_named_with_its_place() {
         refused(
             "[process.web]\nmemory = \"lots\"",
-            "gilliam.toml line 2, column 10: invalid value: string \"lots\", expected a size such as \
-             \"64MiB\"",
+            "gilliam.toml line 2, column 10: memory = \"lots\" is not a size such as 64MiB",
         );
         refused(
             "[process.web]\nmemory = 64",
-            "gilliam.toml line 2, column 10: invalid value: integer `64`, expected a size such as \"64MiB\"",
+            "gilliam.toml line 2, column 10: memory = 64 is not a size such as 64MiB",
         );
         refused(
             "[process.web]\nmemory = \"1KiB\"",
@@ -314,7 +424,7 @@ mod tests {
         );
         refused(
             "[process.web]\nconcurrency = -1",
-            "gilliam.toml line 2, column 15: invalid value: integer `-1`, expected a whole number",
+            "gilliam.toml line 2, column 15: concurrency = -1 is not a whole number",
         );
         refused(
             "[process.wbe]\nmemory = \"64MiB\"",
@@ -325,8 +435,10 @@ mod tests {
     #[test]
     fn unknown_keys_and_bad_hosts_are_refused() {
         let error = parse(b"[process.web]\nmemry = \"64MiB\"", &entries()).expect_err("memry");
-        let start = "gilliam.toml line 2, column 1: unknown field `memry`, expected one of `memory`, ";
-        assert!(error.to_string().starts_with(start), "{error}");
+        let message = "gilliam.toml line 2, column 1: unknown key \"memry\"";
+        assert_eq!(error.to_string(), message);
+        let hint = error.hint().expect("a hint");
+        assert!(hint.starts_with("the keys are memory, cpu, "), "{hint}");
         assert!(parse(b"[app]\n", &entries()).is_err());
         assert!(parse(b"process = 1\n", &entries()).is_err());
         let error = parse(b"allowed_outbound_hosts = [\"$api\"]", &entries()).expect_err("$api");

@@ -6,6 +6,7 @@ use gilliam_builder::{
     manifest::{self, Settings},
     procfile::{self, Entry},
 };
+use gilliam_model::limits::LimitName;
 
 fn text() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/procfile.md");
@@ -66,10 +67,15 @@ fn the_table_has_the_defaults_and_the_ranges() {
             )
         };
         let Some((min, max)) = range.split_once(" to ") else {
-            assert_eq!(key, "allowed_outbound_hosts");
+            assert!(matches!(key, "allowed_outbound_hosts" | "guard_pages"), "{key}");
             continue;
         };
         assert_eq!(read(default).expect(key), Settings::default().limits, "{key}");
+        let name = LimitName::of_key(key).expect("a limit");
+        let shown = (name.show(name.range().0), name.show(name.range().1));
+        assert_eq!((min.to_string(), max.to_string()), shown, "{key}");
+        let code = name.code().map(|code| format!("({code})")).unwrap_or_default();
+        assert!(row[4].contains(&code), "{key} says {code}");
         let quoted = |value: &str| match value.parse::<f64>() {
             Ok(_) => value.to_string(),
             Err(_) => format!("\"{value}\""),
@@ -79,5 +85,5 @@ fn the_table_has_the_defaults_and_the_ranges() {
         }
         checked += 1;
     }
-    assert_eq!(checked, 10);
+    assert_eq!(checked, LimitName::ALL.len());
 }

@@ -7,6 +7,7 @@ mod create;
 mod deploy;
 mod destroy;
 pub(crate) mod internal;
+mod limits;
 mod logs;
 mod node;
 mod open;
@@ -19,7 +20,7 @@ mod status;
 mod up;
 mod version;
 
-/// What follows the making of a release, alike for `deploy`, `config` and `rollback`.
+/// What follows the making of a release, alike for `deploy`, `config`, `limits` and `rollback`.
 mod released;
 
 use std::io;
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Create(create::Args),
     Deploy(deploy::Args),
     Config(config::Args),
+    Limits(limits::Args),
     Scale(scale::Args),
     Ps(ps::Args),
     Logs(logs::Args),
@@ -75,6 +77,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Create(args) => create::run(&context, args).await,
         Command::Deploy(args) => deploy::run(&context, args).await,
         Command::Config(args) => config::run(&context, args).await,
+        Command::Limits(args) => limits::run(&context, args).await,
         Command::Scale(args) => scale::run(&context, args).await,
         Command::Ps(args) => ps::run(&context, args).await,
         Command::Logs(args) => logs::run(&context, args).await,

@@ -292,10 +292,9 @@ fn node_state(node: &NodeView) -> NodeState {
 }
 
 fn images(state: &State, app: &AppName) -> BTreeMap<ReleaseId, Image> {
-    let releases = state.releases.iter().filter(|((owner, _), _)| owner == app);
-    let image = |release: &gilliam_model::release::Release| state.images.get(&release.image);
-    releases
-        .filter_map(|((_, id), release)| Some((*id, Image::clone(image(release)?))))
+    let images = state.images.iter().filter(|((owner, _), _)| owner == app);
+    images
+        .map(|((_, id), image)| (*id, Image::clone(image)))
         .collect()
 }
 

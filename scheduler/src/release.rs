@@ -1,4 +1,4 @@
-//! Releases: read, and made by the three ways there are: a build, a change of config, a rollback.
+//! Releases: read, and made by the ways there are: a build, a change of config or limits, a rollback.
 //!
 //! Invariant: numbers are unique and without gaps: each comes from the app's record, whose revision the
 //! commit checks.
@@ -17,7 +17,9 @@ use gilliam_model::{
     config::{Config, ConfigChange, ConfigError},
     digest::Digest,
     image::Image,
+    limits::LimitName,
     name::{AppName, ConfigKey},
+    overrides::{LimitsChange, Overrides},
     release::{MESSAGE_BYTES_MAX, Release, ReleaseId},
 };
 use gilliam_store::{Check, keys, records};
@@ -49,7 +51,9 @@ pub(crate) enum Basis {
     Build(Digest, Image),
     /// The newest image, with another config.
     Config(ConfigChange),
-    /// Image and config of an older release; by default of the one before the newest.
+    /// The newest image and config, with other limits.
+    Limits(LimitsChange),
+    /// Image, config and limits of an older release; by default of the one before the newest.
     Rollback(Option<ReleaseId>),
 }
 
@@ -58,6 +62,7 @@ struct Parts {
     digest: Digest,
     image: Image,
     config: Config,
+    limits: Overrides,
     message: String,
 }
 
@@ -78,7 +83,7 @@ pub(crate) async fn load(shared: &Shared, app: &AppName, id: ReleaseId) -> Resul
         .ok_or_else(|| Refusal::missing("release", app, id))
 }
 
-/// Reads the image of a release.
+/// Reads the image of a release, as it was sealed.
 pub(crate) async fn load_image(shared: &Shared, release: &Release) -> Result<Image, Refusal> {
     let found = records::load_image(&shared.store, &release.image).await?;
     found
@@ -117,6 +122,7 @@ async fn decide(
         id: stored.value.next_release(),
         image: parts.digest,
         config: parts.config,
+        limits: parts.limits,
         message,
         author: new.author.clone(),
         created_at: now,
@@ -136,34 +142,47 @@ async fn decide(
 
 async fn parts(shared: &Shared, app: &App, basis: &Basis) -> Result<Parts, Refusal> {
     if let Basis::Build(digest, image) = basis {
-        let config = match app.latest {
-            Some(latest) => load(shared, &app.name, latest).await?.config,
-            None => Config::default(),
+        let (config, limits) = match app.latest {
+            Some(latest) => {
+                let latest = load(shared, &app.name, latest).await?;
+                (latest.config, latest.limits)
+            }
+            None => Default::default(),
         };
-        let message = "deploy".to_string();
         return Ok(Parts {
             digest: *digest,
             image: image.clone(),
             config,
-            message,
+            limits,
+            message: "deploy".to_string(),
         });
     }
     let latest = app.latest.ok_or_else(|| Refusal::nothing_released(&app.name))?;
-    let (base, change) = match basis {
-        Basis::Rollback(to) => (rollback_target(app, latest, *to)?, None),
-        Basis::Config(change) => (latest, Some(change)),
-        Basis::Build(..) => unreachable!("answered above"),
+    let base = match basis {
+        Basis::Rollback(to) => rollback_target(app, latest, *to)?,
+        _ => latest,
     };
-    let base = load(shared, &app.name, base).await?;
+    let mut base = load(shared, &app.name, base).await?;
     let image = load_image(shared, &base).await?;
-    let (config, message) = match change {
-        Some(change) => (changed_config(&base.config, change)?, describe(change)),
-        None => (base.config, format!("rollback to {}", base.id)),
+    let message = match basis {
+        Basis::Config(change) => {
+            base.config = changed_config(&base.config, change)?;
+            describe(change)
+        }
+        Basis::Limits(change) => {
+            base.limits = base
+                .limits
+                .changed(&image, change)
+                .map_err(|error| Refusal::invalid(error.to_string()).hint(error.hint()))?;
+            describe_limits(change)
+        }
+        Basis::Rollback(_) | Basis::Build(..) => format!("rollback to {}", base.id),
     };
     Ok(Parts {
         digest: base.image,
         image,
-        config,
+        config: base.config,
+        limits: base.limits,
         message,
     })
 }
@@ -212,6 +231,23 @@ fn describe(change: &ConfigChange) -> String {
         (true, _) => format!("unset {unset}"),
         (false, false) => format!("set {set}; unset {unset}"),
     }
+}
+
+/// The change in words: `web: memory=64MiB cpu=0.25; unset backlog`.
+fn describe_limits(change: &LimitsChange) -> String {
+    let set = change.set.iter();
+    let set: Vec<String> = set
+        .map(|(name, value)| format!("{}={}", name.key(), name.show(*value)))
+        .collect();
+    let unset: Vec<&str> = change.unset.iter().copied().map(LimitName::key).collect();
+    let mut parts = Vec::new();
+    if !set.is_empty() {
+        parts.push(set.join(" "));
+    }
+    if !unset.is_empty() {
+        parts.push(format!("unset {}", unset.join(", ")));
+    }
+    format!("{}: {}", change.process, parts.join("; "))
 }
 
 fn info(app: &App, release: &Release, image: &Image) -> ReleaseInfo {

@@ -34,8 +34,8 @@ pub(crate) struct State {
     pub(crate) epoch: Option<Stored<Epoch>>,
     /// The releases that apps run, or are moving from or to.
     pub(crate) releases: BTreeMap<(AppName, ReleaseId), Arc<Release>>,
-    /// Their images.
-    pub(crate) images: BTreeMap<Digest, Arc<Image>>,
+    /// Their images as they run: with the limits of the release over those that were sealed.
+    pub(crate) images: BTreeMap<(AppName, ReleaseId), Arc<Image>>,
 }
 
 /// The releases and images in use.
@@ -43,7 +43,10 @@ pub(crate) struct State {
 pub(crate) struct Library {
     /// By app, its creation and number: an app of the same name that is created later has other releases.
     releases: BTreeMap<(AppName, Timestamp, ReleaseId), Arc<Release>>,
+    /// As they were sealed.
     images: BTreeMap<Digest, Arc<Image>>,
+    /// As they run, where the release sets limits.
+    limited: BTreeMap<(AppName, Timestamp, ReleaseId), Arc<Image>>,
 }
 
 impl State {
@@ -61,8 +64,8 @@ impl State {
             apps,
             placements,
             epoch,
+            images: library.as_run(),
             releases,
-            images: library.images.clone(),
         })
     }
 
@@ -78,12 +81,9 @@ impl State {
     }
 
     fn assigned(&self, placement: &Placement) -> Option<AssignedProcess> {
-        let release = self.releases.get(&(placement.app.clone(), placement.release))?;
-        let process = self
-            .images
-            .get(&release.image)?
-            .processes
-            .get(&placement.process)?;
+        let key = (placement.app.clone(), placement.release);
+        let release = self.releases.get(&key)?;
+        let process = self.images.get(&key)?.processes.get(&placement.process)?;
         Some(AssignedProcess {
             app: placement.app.clone(),
             release: placement.release,
@@ -122,10 +122,30 @@ impl Library {
                 self.images.insert(digest, Arc::new(found.value));
             }
         }
+        self.limited.retain(|key, _| self.releases.contains_key(key));
+        for (key, release) in &self.releases {
+            if !release.limits.is_empty()
+                && !self.limited.contains_key(key)
+                && let Some(image) = self.images.get(&release.image)
+            {
+                let limited = Arc::new(release.limits.image(image));
+                self.limited.insert(key.clone(), limited);
+            }
+        }
         let named = |((app, _, id), release): (&(AppName, Timestamp, ReleaseId), &Arc<Release>)| {
             ((app.clone(), *id), release.clone())
         };
         Ok(self.releases.iter().map(named).collect())
+    }
+
+    /// The image of each release, as it runs.
+    fn as_run(&self) -> BTreeMap<(AppName, ReleaseId), Arc<Image>> {
+        let images = self.releases.iter().filter_map(|(key, release)| {
+            let limited = self.limited.get(key);
+            let image = limited.or_else(|| self.images.get(&release.image))?;
+            Some(((key.0.clone(), key.2), image.clone()))
+        });
+        images.collect()
     }
 }
 

@@ -72,6 +72,12 @@ async fn an_app_that_is_not_there_is_404_everywhere() {
                 "/config",
                 Some(r#"{"change":{"set":{"A":"1"}},"migrate":true}"#),
             ),
+            (Method::GET, "/limits", None),
+            (
+                Method::PATCH,
+                "/limits",
+                Some(r#"{"change":{"process":"web","set":{"cpu_millis":250}},"migrate":true}"#),
+            ),
             (Method::GET, "/scale", None),
             (Method::PATCH, "/scale", Some(r#"{"counts":{"web":1}}"#)),
             (Method::GET, "/instances", None),

@@ -80,6 +80,7 @@ GET /v1/apps
 GET /v1/apps/{app}
 GET /v1/apps/{app}/config
 GET /v1/apps/{app}/instances
+GET /v1/apps/{app}/limits
 GET /v1/apps/{app}/logs
 GET /v1/apps/{app}/releases
 GET /v1/apps/{app}/scale
@@ -88,6 +89,7 @@ GET /v1/health
 GET /v1/openapi.json
 GET /v1/status
 PATCH /v1/apps/{app}/config
+PATCH /v1/apps/{app}/limits
 PATCH /v1/apps/{app}/scale
 POST /v1/apps
 POST /v1/apps/{app}/deploy

@@ -3,8 +3,8 @@
 use crate::env::Env;
 
 const VERBS: &[&str] = &[
-    "up", "create", "deploy", "config", "scale", "ps", "logs", "releases", "rollback", "restart", "apps",
-    "open", "destroy", "status", "clusters", "node", "version",
+    "up", "create", "deploy", "config", "limits", "scale", "ps", "logs", "releases", "rollback", "restart",
+    "apps", "open", "destroy", "status", "clusters", "node", "version",
 ];
 
 #[test]

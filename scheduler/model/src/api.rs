@@ -10,6 +10,7 @@
 //! | `GET /v1/apps/{app}/releases` | | `Vec<`[`ReleaseInfo`]`>`, newest first |
 //! | `POST /v1/apps/{app}/rollback` | [`Rollback`] | [`ReleaseInfo`] |
 //! | `GET` · `PATCH /v1/apps/{app}/config` | [`ConfigPatch`] | [`ConfigInfo`] · [`ReleaseInfo`] |
+//! | `GET` · `PATCH /v1/apps/{app}/limits` | [`LimitsPatch`] | [`LimitsInfo`] · [`ReleaseInfo`] |
 //! | `GET` · `PATCH /v1/apps/{app}/scale` | [`ScalePatch`] | [`ScaleInfo`] |
 //! | `GET /v1/apps/{app}/instances` | | [`Instances`] |
 //! | `POST /v1/apps/{app}/restart` | [`Restart`] | [`Instances`] |
@@ -28,9 +29,11 @@ use crate::{
     code::Code,
     config::{Config, ConfigChange},
     digest::Digest,
-    image::Image,
+    image::{Image, Shape},
     instance::{InstanceReport, InstanceState},
+    limits::{LimitName, Limits},
     name::{AppName, NodeName, ProcessName},
+    overrides::LimitsChange,
     release::ReleaseId,
     scale::Scale,
     sync::NodeFacts,
@@ -163,6 +166,43 @@ pub struct ConfigInfo {
     pub release: Option<ReleaseId>,
     /// Its configuration.
     pub config: Config,
+}
+
+/// `PATCH /v1/apps/{app}/limits`: all of it happens, in one new release, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LimitsPatch {
+    /// What to change.
+    pub change: LimitsChange,
+    /// Whether what the previous release ran moves to the new one.
+    pub migrate: bool,
+}
+
+/// The limits of the newest release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LimitsInfo {
+    /// The release; none before the first.
+    pub release: Option<ReleaseId>,
+    /// The limits of each of its process types.
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, ProcessLimits>))]
+    pub processes: BTreeMap<ProcessName, ProcessLimits>,
+}
+
+/// The limits of a process type, and where they come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ProcessLimits {
+    /// How it is run.
+    pub shape: Shape,
+    /// What holds.
+    pub limits: Limits,
+    /// What its image was sealed with: the `gilliam.toml` of the deploy, or the defaults.
+    pub image: Limits,
+    /// The limits that were set since, which stand over the image's.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub set: Vec<LimitName>,
 }
 
 /// `PATCH /v1/apps/{app}/scale`.

@@ -9,6 +9,7 @@ use crate::{
     config::Config,
     digest::Digest,
     name::AppName,
+    overrides::Overrides,
     text::{excerpt, wire_text},
 };
 
@@ -89,6 +90,9 @@ pub struct Release {
     pub image: Digest,
     /// Its configuration.
     pub config: Config,
+    /// The limits it sets over those of its image.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    pub limits: Overrides,
     /// What changed, in the author's or the platform's words.
     pub message: String,
     /// The name of the token that made it.

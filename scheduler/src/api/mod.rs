@@ -15,6 +15,7 @@ mod config;
 mod deploy;
 pub(crate) mod extract;
 mod instances;
+mod limits;
 mod logs;
 mod nodes;
 mod openapi;
@@ -65,6 +66,7 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(releases::list))
         .routes(routes!(releases::rollback))
         .routes(routes!(config::show, config::change_config))
+        .routes(routes!(limits::show, limits::change_limits))
         .routes(routes!(scale::show, scale::change_scale))
         .routes(routes!(instances::list))
         .routes(routes!(restart::restart))

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::{Stream, stream};
 use gilliam_model::{
     api::{
-        AppInfo, ConfigInfo, ConfigPatch, CreateApp, Instances, ReleaseInfo, Restart, Rollback, ScaleInfo,
-        ScalePatch, Status,
+        AppInfo, ConfigInfo, ConfigPatch, CreateApp, Instances, LimitsInfo, LimitsPatch, ReleaseInfo,
+        Restart, Rollback, ScaleInfo, ScalePatch, Status,
     },
     name::AppName,
 };
@@ -18,6 +18,8 @@ use crate::{Client, ClientError, DeployStream, LogStream};
 
 /// Longest wait for the head of a deploy's answer: the whole archive is sent before it on a slow line.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// Longest wait for a change that may be probed before: to compile the largest components takes a minute.
+const PROBED_TIMEOUT: Duration = Duration::from_secs(180);
 /// Longest wait for the head of a log's answer.
 const LOGS_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes read of an archive at once.
@@ -132,6 +134,21 @@ impl Client {
     ) -> Result<ReleaseInfo, ClientError> {
         self.send(Method::PATCH, &format!("/v1/apps/{app}/config"), patch)
             .await
+    }
+
+    /// The limits of the newest release.
+    pub async fn limits(&self, app: &AppName) -> Result<LimitsInfo, ClientError> {
+        self.get(&format!("/v1/apps/{app}/limits")).await
+    }
+
+    /// Changes limits, which makes a release; one that lets lanes be reused is probed before, which takes time.
+    pub async fn change_limits(
+        &self,
+        app: &AppName,
+        patch: &LimitsPatch,
+    ) -> Result<ReleaseInfo, ClientError> {
+        let call = self.request(Method::PATCH, &format!("/v1/apps/{app}/limits"));
+        self.json(call.json(patch).timeout(PROBED_TIMEOUT)).await
     }
 
     /// What should run.

@@ -1,0 +1,141 @@
+//! Limits: a release sets them over its image's, they stay over deploys, and bad ones change nothing.
+
+mod harness;
+
+use gilliam_model::api::{LimitsInfo, ReleaseInfo};
+use serde_json::{Value, json};
+
+use harness::{Plane, node::Node};
+
+async fn limits(plane: &Plane, change: Value) -> harness::Answer {
+    let body = json!({ "change": change, "migrate": true });
+    plane.patch("/v1/apps/hello/limits", body).await
+}
+
+async fn shown(plane: &Plane) -> LimitsInfo {
+    plane.get("/v1/apps/hello/limits").await.ok().json()
+}
+
+#[tokio::test]
+async fn limits_make_a_release_that_is_rolled_back_and_outlives_deploys() {
+    let (plane, _data) = harness::fresh().await;
+    plane.create("hello").await;
+    assert_eq!(shown(&plane).await.release, None);
+    plane.deploy("hello", "image web worker").await;
+    let change = json!({ "process": "web", "set": { "memory_bytes_max": 67_108_864, "cpu_millis": 250 } });
+    let answer = limits(&plane, change).await.ok();
+    assert_eq!(answer.status, 201);
+    let release: ReleaseInfo = answer.json();
+    assert_eq!(release.id.to_string(), "v2");
+    assert_eq!(release.message, "web: memory=64MiB cpu=0.25");
+    let info = shown(&plane).await;
+    let web = &info.processes["web"];
+    assert_eq!(
+        (web.limits.memory_bytes_max, web.limits.cpu_millis),
+        (64 << 20, 250)
+    );
+    assert_eq!(web.set.len(), 2);
+    assert_eq!(web.image.memory_bytes_max, 128 << 20);
+    assert_eq!(info.processes["worker"].set, []);
+
+    plane.deploy("hello", "image web worker again").await;
+    plane.set("hello", "A", "1").await;
+    assert_eq!(shown(&plane).await.processes["web"].limits.cpu_millis, 250);
+    let back: ReleaseInfo = plane
+        .post("/v1/apps/hello/rollback", json!({ "to": "v1" }))
+        .await
+        .ok()
+        .json();
+    assert_eq!(back.id.to_string(), "v5");
+    assert_eq!(shown(&plane).await.processes["web"].limits.cpu_millis, 1_000);
+
+    plane
+        .post("/v1/apps/hello/rollback", json!({ "to": "v2" }))
+        .await
+        .ok();
+    let unset = json!({ "process": "web", "unset": ["cpu_millis"] });
+    let release: ReleaseInfo = limits(&plane, unset).await.ok().json();
+    assert_eq!(release.message, "web: unset cpu");
+    let web = &shown(&plane).await.processes["web"];
+    assert_eq!(
+        (web.limits.memory_bytes_max, web.limits.cpu_millis),
+        (64 << 20, 1_000)
+    );
+}
+
+#[tokio::test]
+async fn bad_limits_are_refused_and_change_nothing() {
+    let (plane, _data) = harness::fresh().await;
+    plane.create("hello").await;
+    let set = json!({ "process": "web", "set": { "cpu_millis": 250 } });
+    limits(&plane, set).await.refused(409, "A409", "no release yet");
+    plane.deploy("hello", "image web").await;
+    for (change, message, hint) in [
+        (
+            json!({ "process": "web" }),
+            "sets and unsets nothing",
+            "name a limit, such as memory=64MiB",
+        ),
+        (
+            json!({ "process": "wbe", "set": { "cpu_millis": 250 } }),
+            "no process wbe",
+            "it has web",
+        ),
+        (
+            json!({ "process": "web", "set": { "cpu_millis": 250, "memory_bytes_max": 1 } }),
+            "memory = 1B is outside 64KiB to 4GiB",
+            "choose a value in that range; the default is 128MiB",
+        ),
+        (
+            json!({ "process": "web", "unset": ["cpu_millis"] }),
+            "cpu of web is not set",
+            "gilliam limits lists what is set",
+        ),
+    ] {
+        let error = limits(&plane, change).await.refused(422, "A422", message);
+        assert_eq!(error.hint.as_deref(), Some(hint));
+    }
+    for change in [
+        json!({ "process": "web", "set": { "cpu": 250 } }),
+        json!({ "process": "web", "set": { "cpu_millis": -1 } }),
+        json!({ "process": "web", "set": { "cpu_millis": 0.5 } }),
+        json!({ "process": "WEB", "set": { "cpu_millis": 250 } }),
+        json!({ "process": "web", "sets": {} }),
+    ] {
+        limits(&plane, change).await.refused(422, "A422", "");
+    }
+    assert_eq!(shown(&plane).await.release.expect("v1").to_string(), "v1");
+    assert_eq!(shown(&plane).await.processes["web"].set, []);
+}
+
+#[tokio::test]
+async fn nodes_get_the_limits_of_the_release_that_they_run() {
+    let (plane, _data) = harness::fresh().await;
+    plane.create("hello").await;
+    plane.deploy("hello", "image web worker").await;
+    let node = Node::new(&plane, "a").follow();
+    plane.scale("hello", json!({ "web": 2, "worker": 1 })).await;
+    plane.settled("hello").await;
+    let change = json!({ "process": "web", "set": { "memory_bytes_max": 1_073_741_824 } });
+    let release: ReleaseInfo = limits(&plane, change).await.ok().json();
+    assert!(release.migrating, "what ran moves to it, as with config");
+    plane.settled("hello").await;
+    let assigned = node.stop().await.assignment.expect("an assignment").processes;
+    let assigned: Vec<_> = assigned
+        .iter()
+        .map(|process| {
+            (
+                process.name.as_str(),
+                process.release.to_string(),
+                process.process.limits.memory_bytes_max,
+            )
+        })
+        .collect();
+    assert_eq!(
+        assigned,
+        [
+            ("web", "v2".to_string(), 1 << 30),
+            ("worker", "v2".to_string(), 128 << 20)
+        ]
+    );
+}
