@@ -19,7 +19,8 @@ use crate::{
     guest::{self, Guest, Shared},
     load::{Loaded, Pre},
     stdio::StopNotice,
-    throttle::Metered,
+    threads::GuestTask,
+    throttle::{Metered, Panicked},
     usage::Usage,
 };
 
@@ -65,7 +66,7 @@ pub struct CommandInstance {
     shared: Arc<Shared>,
     notice: StopNotice,
     stop: watch::Sender<bool>,
-    kill: watch::Sender<bool>,
+    task: GuestTask<Result<(), Panicked>>,
     exit: watch::Receiver<Option<ExitReason>>,
 }
 
@@ -106,7 +107,6 @@ impl CommandInstance {
             Failure::new(Code::R22, message)
         })?;
         let (stop, stopped) = watch::channel(false);
-        let (kill, mut killed) = watch::channel(false);
         let (exited, exit) = watch::channel(None);
         let notice = StopNotice::new(stopped);
         let run = {
@@ -125,23 +125,19 @@ impl CommandInstance {
             on_exit,
         };
         let task = async move {
-            let reason = tokio::select! {
-                biased;
-                // The instance is gone with its sender: killed as well.
-                _ = killed.wait_for(|killed| *killed) => ExitReason::Killed { code: None },
-                reason = run => match reason {
-                    Ok(reason) => reason,
-                    Err(panicked) => trap(Failure::panicked(&panicked)),
-                },
+            let reason = match run.await {
+                Ok(reason) => reason,
+                Err(panicked) => trap(Failure::panicked(&panicked)),
             };
+            // Cut off, it tells its end as it is dropped, after the guest: in the order of their first use.
             ended.with(reason);
         };
-        loaded.engines().threads().adopt(&shared.cpu, task).detach();
+        let task = loaded.engines().threads().adopt(&shared.cpu, task);
         Ok(Self {
             shared,
             notice,
             stop,
-            kill,
+            task,
             exit,
         })
     }
@@ -182,7 +178,7 @@ impl CommandInstance {
 
     /// Kills it without notice.
     pub fn kill(&self) {
-        self.kill.send_replace(true);
+        self.task.cancel();
     }
 
     /// What it uses and has used. Fuel is exact once it has ended; until then it is as of when the guest

@@ -66,7 +66,7 @@ impl Shared {
             .validate()
             .map_err(|error| Failure::new(Code::A422, error.to_string()))?;
         let now = Instant::now();
-        let turns = engines.threads().app().instance(limits.cpu_millis);
+        let turns = engines.threads().app(&process.app).instance(limits.cpu_millis);
         let log = Arc::new(LogGate::new(process.clone(), config.label.clone(), now));
         let outbound = Outbound::new(process.clone(), log.clone(), engines.tls().clone());
         Ok(Arc::new(Self {

@@ -48,6 +48,7 @@ mod stdio;
 mod sweeper;
 mod threads;
 mod throttle;
+mod turns;
 mod usage;
 
 pub use body::{BodyError, ResponseBody};

@@ -71,7 +71,10 @@ impl Ride {
         self.polls_left = self.polls_left.saturating_sub(1);
         match poll {
             Poll::Ready(()) => self.task = None,
-            Poll::Pending if self.polls_left == 0 || after > RIDE_CPU_MAX => self.hand_over(),
+            // The guest threads wait for debts; the caller's thread has better to do.
+            Poll::Pending if self.polls_left == 0 || after > RIDE_CPU_MAX || self.cpu.in_debt() => {
+                self.hand_over();
+            }
             Poll::Pending => {}
         }
     }

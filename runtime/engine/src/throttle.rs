@@ -21,7 +21,7 @@ use pin_project_lite::pin_project;
 use crate::{
     cpu_clock::Stretch,
     run_queue::InstanceId,
-    threads::{InstanceTurns, OpenDebt},
+    turns::{InstanceTurns, OpenDebt},
     usage::RequestUsage,
 };
 
@@ -66,6 +66,11 @@ impl CpuBucket {
     pub(crate) fn wait(&self, now: Instant) -> Option<Duration> {
         let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
         level.wait(self.rate, now)
+    }
+
+    /// Whether the last poll was put off.
+    pub(crate) fn in_debt(&self) -> bool {
+        self.level.lock().unwrap_or_else(PoisonError::into_inner).in_debt
     }
 
     pub(crate) fn charge(&self, cpu_ns: u64) {

@@ -70,6 +70,7 @@ impl Spec {
     /// What all instances of the process type have in common.
     fn process_config(&self, log: Arc<AppLog>) -> ProcessConfig {
         ProcessConfig {
+            app: self.id.app.to_string(),
             args: self.process.args.clone(),
             env: self.env(),
             limits: self.process.limits.clone(),
