@@ -12,15 +12,15 @@ fn arguments_that_make_no_sense_end_with_2() {
         ),
         (
             &["scale", "web=-1", "-a", "x"],
-            "count \"-1\" of web is not a whole number from 0 to 100000",
+            "count \"-1\" of web is not a whole number from 0 to 1000000",
         ),
         (
             &["scale", "web=two", "-a", "x"],
-            "count \"two\" of web is not a whole number from 0 to 100000",
+            "count \"two\" of web is not a whole number from 0 to 1000000",
         ),
         (
-            &["ps:scale", "web=100001", "-a", "x"],
-            "count \"100001\" of web is not a whole number from 0 to 100000",
+            &["ps:scale", "web=1000001", "-a", "x"],
+            "count \"1000001\" of web is not a whole number from 0 to 1000000",
         ),
         (
             &["scale", "v0", "web=1", "-a", "x"],

@@ -1,35 +1,38 @@
 //! Which nodes can take how many more slots of a group, and why the others cannot.
 //!
-//! A node is feasible when it is ready, has fewer slots than it takes, and the memory promised on it, with
-//! one more instance at its limit, stays within the node's memory times the overcommit factor.
+//! A node is feasible when it is ready, has fewer slots than it takes, a TCP port left for what takes HTTP, and
+//! the memory promised on it, with one more instance at its limit, stays within the node's memory times the
+//! overcommit factor.
 
 use std::collections::BTreeMap;
 
 use crate::{
     snapshot::Availability,
-    world::{GroupName, Node, World},
+    world::{GroupName, Needs, Node, World},
 };
 
 /// Where a reason stands that no node can change.
 const CLUSTER: &str = "cluster";
 
-/// Slots of a group with `memory_bytes` each that a node can take besides what it has.
-pub(crate) fn capacity(node: &Node<'_>, memory_bytes: u64, overcommit: u32) -> u32 {
+/// Slots of a group with these needs each that a node can take besides what it has.
+pub(crate) fn capacity(node: &Node<'_>, needs: Needs, overcommit: u32) -> u32 {
     if node.state.state != Availability::Ready {
         return 0;
     }
     let slots = node.state.slots_max.saturating_sub(node.slots);
+    let ports = node.state.ports_max.saturating_sub(node.ports);
     let memory = promisable(node, overcommit).saturating_sub(node.memory_bytes);
-    match memory.checked_div(memory_bytes) {
-        None => slots,
-        Some(fit) => slots.min(u32::try_from(fit).unwrap_or(u32::MAX)),
-    }
+    let by_ports = ports.checked_div(needs.ports).unwrap_or(u32::MAX);
+    let by_memory = memory.checked_div(needs.memory_bytes).unwrap_or(u64::MAX);
+    slots
+        .min(by_ports)
+        .min(u32::try_from(by_memory).unwrap_or(u32::MAX))
 }
 
 /// Why each node takes no more slots of a group.
 pub(crate) fn reasons(world: &World<'_>, name: GroupName<'_>) -> BTreeMap<String, String> {
     let one = |reason: String| BTreeMap::from([(CLUSTER.to_string(), reason)]);
-    let Some(memory_bytes) = world.groups.get(&name).and_then(|group| group.memory_bytes) else {
+    let Some(needs) = world.groups.get(&name).and_then(|group| group.needs) else {
         return one(format!(
             "the image of {} has no process type {}",
             name.release, name.process
@@ -42,11 +45,11 @@ pub(crate) fn reasons(world: &World<'_>, name: GroupName<'_>) -> BTreeMap<String
     world
         .nodes
         .iter()
-        .map(|(node, state)| (node.to_string(), reason(state, memory_bytes, overcommit)))
+        .map(|(node, state)| (node.to_string(), reason(state, needs, overcommit)))
         .collect()
 }
 
-fn reason(node: &Node<'_>, memory_bytes: u64, overcommit: u32) -> String {
+fn reason(node: &Node<'_>, needs: Needs, overcommit: u32) -> String {
     match node.state.state {
         Availability::Lost => return "it is lost".to_string(),
         Availability::Draining => return "it is draining".to_string(),
@@ -55,11 +58,17 @@ fn reason(node: &Node<'_>, memory_bytes: u64, overcommit: u32) -> String {
     if node.slots >= node.state.slots_max {
         return format!("all of its {} slots are taken", node.state.slots_max);
     }
+    if needs.ports > 0 && node.ports >= node.state.ports_max {
+        return format!(
+            "all of its {} ports for web instances are taken",
+            node.state.ports_max
+        );
+    }
     let all = promisable(node, overcommit);
     let left = all.saturating_sub(node.memory_bytes);
     format!(
         "an instance needs {} MiB; {} MiB are left of the {} MiB it may promise, {overcommit} times its memory",
-        memory_bytes.div_ceil(1 << 20),
+        needs.memory_bytes.div_ceil(1 << 20),
         left >> 20,
         all >> 20,
     )

@@ -23,6 +23,7 @@
 mod budget;
 mod desired;
 mod feasible;
+mod instances;
 mod migrate;
 mod place;
 mod rank;
@@ -37,6 +38,7 @@ mod stop;
 mod world;
 
 pub use budget::{RANGES_MAX, STEPS_MAX};
+pub use instances::InstanceSet;
 pub use migrate::{CRASHES_MAX, MigrationStep, MigrationView, STALL_MS_MAX, finished, given_up, migration};
 pub use released::released;
 pub use report::{Blocked, Plan, Report, Step};

@@ -6,11 +6,15 @@ use gilliam_model::{
     Timestamp,
     app::{App, Migration, MigrationFailure},
     image::Image,
-    instance::{Failure, InstanceId, InstanceReport, InstanceState},
+    instance::{Failure, InstanceState},
+    name::NodeName,
     placement::Placement,
     release::ReleaseId,
+    report::{ProcessKey, ProcessReport},
     scale::Scale,
 };
+
+use crate::instances::InstanceSet;
 
 /// Crashes of one instance of the new release after which a migration is given up: the first may be bad luck,
 /// and the third comes within four seconds of it (the delays before a start are 0, 1 and 2 s).
@@ -44,8 +48,8 @@ pub struct MigrationView<'a> {
     pub images: &'a BTreeMap<ReleaseId, Image>,
     /// Placements; those of other apps do not matter.
     pub placements: &'a [Placement],
-    /// What a node reports of an instance, if it does.
-    pub report: &'a dyn Fn(&InstanceId) -> Option<&'a InstanceReport>,
+    /// What a node that can be counted on reports of a process type, if it does.
+    pub report: &'a dyn Fn(&NodeName, &ProcessKey) -> Option<&'a ProcessReport>,
     /// Since when reports are listened to (the start of the control plane): earlier time is not held against
     /// anyone.
     pub watching_since: Timestamp,
@@ -166,40 +170,52 @@ fn placed<'a>(view: &MigrationView<'a>) -> impl Iterator<Item = &'a Placement> {
 fn look<'a>(view: &MigrationView<'a>, to: ReleaseId) -> Seen<'a> {
     let mut seen = Seen::default();
     for placement in placed(view).filter(|placement| placement.release == to) {
-        let ready_before = seen.ready.count(&placement.process);
-        let mut ready = ready_before;
-        for id in placement.instances() {
-            let Some(report) = (view.report)(&id) else {
-                continue;
-            };
-            if report.state == InstanceState::Running {
-                ready += 1;
-                seen.newest_ready = seen.newest_ready.max(Some(report.since));
+        let key = ProcessKey {
+            app: placement.app.clone(),
+            release: placement.release,
+            process: placement.process.clone(),
+        };
+        let here = (view.report)(&placement.node, &key);
+        let ready = here.map_or(0, |report| seen.add(placement, report));
+        seen.waits |= ready < placement.count();
+        let before = seen.ready.count(&placement.process);
+        seen.ready.set(placement.process.clone(), before + ready);
+    }
+    seen
+}
+
+impl<'a> Seen<'a> {
+    /// Takes in what a node reports of what is placed on it; gives how many of those are ready.
+    fn add(&mut self, placement: &Placement, report: &'a ProcessReport) -> u32 {
+        let placed = InstanceSet::of(&placement.ranges);
+        let running = report.states.get(&InstanceState::Running);
+        let ready = running.map_or(0, |ranges| InstanceSet::of(ranges).intersect(&placed).count());
+        if ready > 0 {
+            let newest = report.newest.get(&InstanceState::Running).copied();
+            self.newest_ready = self.newest_ready.max(newest);
+        }
+        let details = report.details.iter();
+        for detail in details.filter(|detail| placed.contains(detail.id.slot, detail.id.epoch)) {
+            let label = detail.id.label();
+            let crashes = detail.restarts + u32::from(detail.state == InstanceState::Crashed);
+            if crashes >= CRASHES_MAX && self.crashed.is_none() {
+                let of = placement.release;
+                self.crashed = Some(match &detail.last_failure {
+                    Some(failure) => format!("{label} of {of} crashed {crashes} times: {}", text(failure)),
+                    None => format!("{label} of {of} ended {crashes} times"),
+                });
             }
-            let crashes = report.restarts + u32::from(report.state == InstanceState::Crashed);
-            if let Some(failure) = &report.last_failure {
-                if crashes >= CRASHES_MAX && seen.crashed.is_none() {
-                    let label = id.label();
-                    seen.crashed = Some(format!(
-                        "{label} of {to} crashed {crashes} times: {}",
-                        text(failure)
-                    ));
-                }
-                if seen
+            if let Some(failure) = &detail.last_failure
+                && self
                     .last_failure
                     .as_ref()
                     .is_none_or(|(_, last)| last.at < failure.at)
-                {
-                    seen.last_failure = Some((id.label(), failure));
-                }
-            } else if crashes >= CRASHES_MAX && seen.crashed.is_none() {
-                seen.crashed = Some(format!("{} of {to} ended {crashes} times", id.label()));
+            {
+                self.last_failure = Some((label, failure));
             }
         }
-        seen.waits |= ready - ready_before < placement.count();
-        seen.ready.set(placement.process.clone(), ready);
+        ready
     }
-    seen
 }
 
 fn text(failure: &Failure) -> String {
@@ -213,9 +229,10 @@ fn text(failure: &Failure) -> String {
 mod tests {
     use gilliam_model::{
         image::{Process, Shape},
-        instance::Epoch,
+        instance::{Epoch, InstanceId, InstanceReport},
         limits::Limits,
         placement::SlotRange,
+        report::fold,
     };
 
     use super::*;
@@ -277,6 +294,23 @@ mod tests {
         )])
     }
 
+    fn reported(id: &InstanceId, since: Timestamp) -> ProcessReport {
+        let report = InstanceReport {
+            id: id.clone(),
+            state: InstanceState::Running,
+            since,
+            port: None,
+            memory_bytes: 0,
+            memory_bytes_peak: 0,
+            memory_bytes_max: 0,
+            fuel_per_s: 0,
+            restarts: 0,
+            last_failure: None,
+            retry_at: None,
+        };
+        fold([report], &[]).remove(0)
+    }
+
     fn decide(boot_ms_max: u64, watching_since: i64, ready_at: Option<i64>, now: i64) -> MigrationStep {
         let app = moving();
         let placement = Placement {
@@ -291,24 +325,12 @@ mod tests {
             }],
         };
         let first = placement.instances().next().expect("an instance");
-        let report = ready_at.map(|since| InstanceReport {
-            id: first.clone(),
-            state: InstanceState::Running,
-            since: after(since),
-            port: None,
-            memory_bytes: 0,
-            memory_bytes_peak: 0,
-            memory_bytes_max: 0,
-            fuel_per_s: 0,
-            restarts: 0,
-            last_failure: None,
-            retry_at: None,
-        });
+        let report = ready_at.map(|since| reported(&first, after(since)));
         migration(&MigrationView {
             app: &app,
             images: &images(boot_ms_max),
             placements: &[placement],
-            report: &|id| report.as_ref().filter(|_| *id == first),
+            report: &|_, _| report.as_ref(),
             watching_since: after(watching_since),
             now: after(now),
         })

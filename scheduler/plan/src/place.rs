@@ -64,10 +64,10 @@ pub(crate) fn place<'a>(
 }
 
 fn candidates<'a>(world: &World<'a>, name: GroupName<'a>) -> Vec<Candidate<'a>> {
-    let Some((group, memory_bytes)) = world
+    let Some((group, needs)) = world
         .groups
         .get(&name)
-        .and_then(|group| group.memory_bytes.map(|bytes| (group, bytes)))
+        .and_then(|group| group.needs.map(|needs| (group, needs)))
     else {
         return Vec::new();
     };
@@ -76,7 +76,7 @@ fn candidates<'a>(world: &World<'a>, name: GroupName<'a>) -> Vec<Candidate<'a>> 
         node,
         own: group.held.get(node).map_or(0, |held| held.slots().count()),
         all: state.slots,
-        capacity: feasible::capacity(state, memory_bytes, overcommit),
+        capacity: feasible::capacity(state, needs, overcommit),
     };
     world.nodes.iter().map(candidate).collect()
 }

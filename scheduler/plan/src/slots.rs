@@ -32,6 +32,25 @@ impl SlotSet {
         Self::of(ranges.iter().map(|range| (range.first, range.last)))
     }
 
+    /// Adds slots; cheapest in their order.
+    pub(crate) fn add(&mut self, first: u32, last: u32) {
+        match self.ranges.back_mut() {
+            Some((_, end)) if end.checked_add(1) == Some(first) => *end = last,
+            Some((_, end)) if *end >= first => *self = Self::of(self.ranges().chain([(first, last)])),
+            _ => self.ranges.push_back((first, last)),
+        }
+    }
+
+    /// The fewest ranges that hold them, in order.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.ranges.iter().copied()
+    }
+
+    pub(crate) fn contains(&self, slot: u32) -> bool {
+        let after = self.ranges.partition_point(|(first, _)| *first <= slot);
+        after > 0 && self.ranges[after - 1].1 >= slot
+    }
+
     pub(crate) fn count(&self) -> u32 {
         self.ranges.iter().map(|(first, last)| last - first + 1).sum()
     }

@@ -6,12 +6,13 @@ use gilliam_model::{
     app::App,
     image::Image,
     instance::{Epoch, InstanceId},
-    name::{AppName, NodeName, ProcessName},
+    name::NodeName,
     placement::{Placement, SlotRange},
     release::ReleaseId,
+    report::ProcessKey,
 };
 
-use crate::{budget::STEPS_MAX, slots::SlotSet};
+use crate::{budget::STEPS_MAX, instances::InstanceSet, slots::SlotSet};
 
 /// Everything a plan depends on, as it was read.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +53,8 @@ pub struct NodeState {
     pub memory_bytes: u64,
     /// Most slots it takes.
     pub slots_max: u32,
+    /// Most slots it takes whose instances each need a TCP port of their own.
+    pub ports_max: u32,
 }
 
 /// Whether a node can be counted on.
@@ -87,84 +90,44 @@ impl Default for Policy {
     }
 }
 
-/// The instances that are running (ready), as ranges: 100,000 of one process type are a few numbers.
+/// The instances that are running (ready), as ranges: 500,000 of one process type are a few numbers.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
-    running: BTreeMap<(AppName, ReleaseId, ProcessName), ByEpoch>,
+    running: BTreeMap<ProcessKey, InstanceSet>,
 }
-
-/// Ranges of slots by the epoch of their instances: of one slot an old and a new instance may run at once.
-type ByEpoch = BTreeMap<Epoch, Vec<(u32, u32)>>;
 
 impl Observed {
     /// Adds a running instance; cheapest in the order of slots.
     pub fn add(&mut self, id: &InstanceId) {
-        self.add_range(
-            &id.app,
-            id.release,
-            &id.process,
-            SlotRange {
-                first: id.slot,
-                last: id.slot,
-                epoch: id.epoch,
-            },
-        );
+        let range = SlotRange {
+            first: id.slot,
+            last: id.slot,
+            epoch: id.epoch,
+        };
+        self.running.entry(ProcessKey::from(id)).or_default().add(range);
     }
 
-    /// Adds running instances.
-    pub fn add_range(&mut self, app: &AppName, release: ReleaseId, process: &ProcessName, range: SlotRange) {
-        let key = (app.clone(), release, process.clone());
-        let ranges = self
-            .running
-            .entry(key)
-            .or_default()
-            .entry(range.epoch)
-            .or_default();
-        match ranges.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(range.first) => *last = range.last,
-            _ => ranges.push((range.first, range.last)),
+    /// Adds running instances of a process type.
+    pub fn add_ranges(&mut self, process: &ProcessKey, ranges: &[SlotRange]) {
+        let running = InstanceSet::of(ranges);
+        match self.running.get_mut(process) {
+            Some(known) => *known = known.union(&running),
+            None => drop(self.running.insert(process.clone(), running)),
         }
     }
 
     /// Whether an instance is running.
     pub fn is_running(&self, id: &InstanceId) -> bool {
-        let epochs = self
-            .running
-            .get(&(id.app.clone(), id.release, id.process.clone()));
-        let ranges = epochs.and_then(|epochs| epochs.get(&id.epoch));
-        ranges.is_some_and(|ranges| {
-            ranges
-                .iter()
-                .any(|(first, last)| (*first..=*last).contains(&id.slot))
-        })
+        let running = self.running.get(&ProcessKey::from(id));
+        running.is_some_and(|running| running.contains(id.slot, id.epoch))
     }
 
     /// The slots of `placed` whose instances, of that very epoch, are running.
-    pub(crate) fn running(
-        &self,
-        app: &AppName,
-        release: ReleaseId,
-        process: &ProcessName,
-        placed: &[SlotRange],
-    ) -> SlotSet {
-        let Some(epochs) = self.running.get(&(app.clone(), release, process.clone())) else {
-            return SlotSet::default();
-        };
-        let mut by_epoch = ByEpoch::new();
-        for range in placed {
-            by_epoch
-                .entry(range.epoch)
-                .or_default()
-                .push((range.first, range.last));
-        }
-        let mut running = SlotSet::default();
-        for (epoch, placed) in by_epoch {
-            if let Some(ranges) = epochs.get(&epoch) {
-                let here = SlotSet::of(ranges.iter().copied()).intersect(&SlotSet::of(placed));
-                running = running.union(&here);
-            }
-        }
+    pub(crate) fn running(&self, process: &ProcessKey, placed: &[SlotRange]) -> SlotSet {
+        let running = self.running.get(process);
         running
+            .map(|running| running.intersect(&InstanceSet::of(placed)).slots())
+            .unwrap_or_default()
     }
 }
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use gilliam_model::{
-    image::Image,
+    image::{Image, Process},
     instance::Epoch,
     name::{AppName, NodeName, ProcessName},
     placement::{Placement, SlotRange},
     release::ReleaseId,
+    report::ProcessKey,
+    route::WEB,
 };
 
 use crate::{
@@ -40,10 +42,19 @@ pub(crate) enum Standing {
 /// Everything of one group.
 #[derive(Debug, Default)]
 pub(crate) struct Group<'a> {
-    /// Bytes that an instance may use; `None` when there is no such image or process.
-    pub(crate) memory_bytes: Option<u64>,
+    /// What an instance takes of its node; `None` when there is no such image or process.
+    pub(crate) needs: Option<Needs>,
     /// Its slots by node.
     pub(crate) held: BTreeMap<&'a NodeName, Held>,
+}
+
+/// What an instance takes of its node besides a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Bytes that it may use.
+    pub(crate) memory_bytes: u64,
+    /// TCP ports: one for what takes HTTP.
+    pub(crate) ports: u32,
 }
 
 /// The slots of a group on a node.
@@ -85,7 +96,36 @@ impl Held {
 pub(crate) struct Node<'a> {
     pub(crate) state: &'a NodeState,
     pub(crate) slots: u32,
+    pub(crate) ports: u32,
     pub(crate) memory_bytes: u64,
+}
+
+impl Needs {
+    fn of(name: GroupName<'_>, process: &Process) -> Self {
+        let takes_http = process.shape.is_http() || name.process.as_str() == WEB;
+        Self {
+            memory_bytes: process.limits.memory_bytes_max,
+            ports: takes_http.into(),
+        }
+    }
+}
+
+impl Node<'_> {
+    fn take(&mut self, needs: Option<Needs>, count: u32) {
+        self.slots += count;
+        if let Some(needs) = needs {
+            self.ports += needs.ports * count;
+            self.memory_bytes += needs.memory_bytes * u64::from(count);
+        }
+    }
+
+    fn give_back(&mut self, needs: Option<Needs>, count: u32) {
+        self.slots -= count;
+        if let Some(needs) = needs {
+            self.ports -= needs.ports * count;
+            self.memory_bytes -= needs.memory_bytes * u64::from(count);
+        }
+    }
 }
 
 /// How many slots of a group there are, by what is known of them.
@@ -120,6 +160,7 @@ impl<'a> World<'a> {
                 Node {
                     state,
                     slots: 0,
+                    ports: 0,
                     memory_bytes: 0,
                 },
             )
@@ -156,9 +197,14 @@ impl<'a> World<'a> {
                 release: *release,
                 process,
             };
-            let memory_bytes = world.group(&images, name).memory_bytes;
-            let running = snapshot.observed.running(app, *release, process, ranges);
-            world.hold(name, node, ranges, running, memory_bytes);
+            let needs = world.group(&images, name).needs;
+            let key = ProcessKey {
+                app: app.clone(),
+                release: *release,
+                process: process.clone(),
+            };
+            let running = snapshot.observed.running(&key, ranges);
+            world.hold(name, node, ranges, running, needs);
         }
         world
     }
@@ -172,7 +218,7 @@ impl<'a> World<'a> {
             let image = images.get(&(name.app, name.release));
             let process = image.and_then(|image| image.processes.get(name.process));
             Group {
-                memory_bytes: process.map(|process| process.limits.memory_bytes_max),
+                needs: process.map(|process| Needs::of(name, process)),
                 held: BTreeMap::new(),
             }
         })
@@ -184,7 +230,7 @@ impl<'a> World<'a> {
         node: &'a NodeName,
         ranges: &[SlotRange],
         running: SlotSet,
-        memory_bytes: Option<u64>,
+        needs: Option<Needs>,
     ) {
         let known = self.nodes.get_mut(node);
         let standing = match known.as_ref().map(|known| known.state.state) {
@@ -201,9 +247,7 @@ impl<'a> World<'a> {
             running
         };
         if let Some(known) = known {
-            let count = held.slots().count();
-            known.slots += count;
-            known.memory_bytes += u64::from(count) * memory_bytes.unwrap_or(0);
+            known.take(needs, held.slots().count());
         }
         if let Some(group) = self.groups.get_mut(&name) {
             group.held.insert(node, held);
@@ -259,8 +303,7 @@ impl<'a> World<'a> {
         held.running = held.running.intersect(&held.slots());
         held.stopped += gone.count();
         if let Some(node) = self.nodes.get_mut(node) {
-            node.slots -= gone.count();
-            node.memory_bytes -= u64::from(gone.count()) * group.memory_bytes.unwrap_or(0);
+            node.give_back(group.needs, gone.count());
         }
     }
 
@@ -276,8 +319,7 @@ impl<'a> World<'a> {
         held.ranges = slots::with(&held.ranges, new, epoch);
         held.started += new.count();
         if let Some(node) = self.nodes.get_mut(node) {
-            node.slots += new.count();
-            node.memory_bytes += u64::from(new.count()) * group.memory_bytes.unwrap_or(0);
+            node.take(group.needs, new.count());
         }
     }
 

@@ -3,7 +3,7 @@
 //! `UPDATE=1 cargo test -p gilliam-plan --test scripts` writes what is printed now into the files.
 //!
 //! ```text
-//! node a b [slots=N] [memory=MIB]     nodes that join                  drain|lose|return|unhear NODE
+//! node a b [slots=N] [ports=N] [memory=MIB]     nodes that join                  drain|lose|return|unhear NODE
 //! app APP · delete APP                 release APP web[=MIB] … [no-migrate]     the app's next release
 //! scale APP [vN] web=2                 restart APP [web[.1]]           wait SECONDS
 //! run [APP vN web.1 …]                 all that is placed runs, or these only
@@ -26,14 +26,15 @@ use gilliam_model::{
     app::App,
     code::Code,
     instance::{Failure, InstanceId, InstanceReport, InstanceState},
-    name::AppName,
+    name::{AppName, NodeName},
     placement::{Placement, SlotRange},
     release::ReleaseId,
+    report::{ProcessKey, ProcessReport, fold},
     scale::{Scale, parse_count},
 };
 use gilliam_plan::{
-    AppState, Availability, MigrationStep, MigrationView, Observed, Plan, RestartTarget, Snapshot, finished,
-    given_up, migration, released, restart, scale_target, scaled,
+    AppState, Availability, MigrationStep, MigrationView, NodeState, Observed, Plan, RestartTarget, Snapshot,
+    finished, given_up, migration, released, restart, scale_target, scaled,
 };
 
 /// The end of a script without a limit on a node.
@@ -141,9 +142,13 @@ impl Script {
                 .map(|(_, value)| value)
         };
         let slots = option("slots").map_or(PLENTY, |n| n.parse().expect("slots"));
+        let ports = option("ports").map_or(u32::MAX, |n| n.parse().expect("ports"));
         let memory = option("memory").map_or(1 << 30, |n| n.parse().expect("MiB"));
         for name in words.iter().filter(|word| !word.contains('=')) {
-            self.snapshot.nodes.push(cluster::node(name, slots, memory));
+            self.snapshot.nodes.push(NodeState {
+                ports_max: ports,
+                ..cluster::node(name, slots, memory)
+            });
         }
     }
 
@@ -306,8 +311,27 @@ impl Script {
         self.snapshot.observed = running.map(|report| &report.id).collect::<Observed>();
     }
 
+    /// What each node reports, by process type.
+    fn process_reports(&self) -> BTreeMap<(NodeName, ProcessKey), ProcessReport> {
+        let mut nodes: BTreeMap<&NodeName, Vec<InstanceReport>> = BTreeMap::new();
+        for placement in &self.snapshot.placements {
+            let here = placement
+                .instances()
+                .filter_map(|id| self.reports.get(&id).cloned());
+            nodes.entry(&placement.node).or_default().extend(here);
+        }
+        let of_node = |(node, reports): (&NodeName, Vec<InstanceReport>)| {
+            let node = node.clone();
+            fold(reports, &[])
+                .into_iter()
+                .map(move |report| ((node.clone(), report.key()), report))
+        };
+        nodes.into_iter().flat_map(of_node).collect()
+    }
+
     fn turn(&mut self) {
         let mut lines = Vec::new();
+        let reports = self.process_reports();
         for state in self
             .snapshot
             .apps
@@ -318,7 +342,7 @@ impl Script {
                 app: &state.app,
                 images: &state.images,
                 placements: &self.snapshot.placements,
-                report: &|id| self.reports.get(id),
+                report: &|node, key| reports.get(&(node.clone(), key.clone())),
                 watching_since: self.start,
                 now: self.now,
             };

@@ -54,6 +54,10 @@ pub(crate) fn turn(snapshot: &mut Snapshot) -> Plan {
 }
 
 /// The nodes that are alive run all that is placed on them, and nothing else.
+#[allow(
+    dead_code,
+    reason = "not every test that shares this file runs what is placed one by one"
+)]
 pub(crate) fn run_all(snapshot: &mut Snapshot) {
     let lost: BTreeSet<&NodeName> = snapshot
         .nodes
@@ -77,6 +81,7 @@ pub(crate) fn node(name: &str, slots_max: u32, memory_mib: u64) -> NodeState {
         state: Availability::Ready,
         memory_bytes: memory_mib << 20,
         slots_max,
+        ports_max: u32::MAX,
     }
 }
 
@@ -85,7 +90,7 @@ pub(crate) fn image<'a>(processes: impl IntoIterator<Item = (&'a str, u64)>) -> 
         let process = Process {
             component: Digest::from_sha256([7; 32]),
             component_bytes: 1,
-            shape: Shape::HttpP2,
+            shape: if name == "web" { Shape::HttpP2 } else { Shape::CommandP2 },
             command: format!("{name}.wasm"),
             args: vec![format!("{name}.wasm")],
             limits: Limits {
