@@ -39,10 +39,7 @@ pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.as_second() - at.as_second();
     match seconds {
         ..JUST_NOW_S => "just now".to_string(),
-        JUST_NOW_S..120 => format!("{seconds} s ago"),
-        120..7_200 => format!("{} min ago", seconds / 60),
-        7_200..172_800 => format!("{} h ago", seconds / 3_600),
-        _ => format!("{} d ago", seconds / 86_400),
+        _ => format!("{} ago", age(at, now)),
     }
 }
 
@@ -55,10 +52,37 @@ pub(crate) fn span(duration: Duration) -> String {
     }
 }
 
-/// `1 slot`, `2 slots`.
+/// `1 slot`, `2 slots`, `43,120 slots`.
 pub(crate) fn count(n: u64, noun: &str) -> String {
     let ending = if n == 1 { "" } else { "s" };
-    format!("{n} {noun}{ending}")
+    format!("{} {noun}{ending}", number(n))
+}
+
+/// `5000`, `43,120`: from five digits on in groups of three.
+pub(crate) fn number(n: u64) -> String {
+    let digits = n.to_string();
+    if digits.len() < 5 {
+        return digits;
+    }
+    let mut grouped = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// `12 s`, `3 min`: how long something has been so.
+pub(crate) fn age(since: Timestamp, now: Timestamp) -> String {
+    let seconds = (now.as_second() - since.as_second()).max(0);
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +105,8 @@ mod tests {
             read,
             ["0.0 M fuel/s", "0.1 M fuel/s", "0.2 M fuel/s", "2.4 G fuel/s"]
         );
+        let read: Vec<String> = [7, 9_999, 10_000, 43_120, 1_000_000].map(number).to_vec();
+        assert_eq!(read, ["7", "9999", "10,000", "43,120", "1,000,000"]);
         let read: Vec<String> = [465, 1_230, 125_000]
             .map(|ms| span(Duration::from_millis(ms)))
             .to_vec();

@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gilliam_client::Client;
+use gilliam_client::{Client, InstanceQuery};
 use gilliam_model::{
-    api::{InstanceInfo, Instances},
+    api::{InstanceInfo, Instances, ProcessSummary},
     instance::InstanceState,
     name::{AppName, ProcessName},
     release::ReleaseId,
@@ -24,6 +24,10 @@ use crate::{
 /// Between two looks at first, so that the time that is shown is right; and at most.
 const POLL_MIN: Duration = Duration::from_millis(40);
 const POLL_MAX: Duration = Duration::from_millis(250);
+/// Of more instances not every step is worth a line where lines stay.
+const STEPS_SHOWN_MAX: u64 = 200;
+/// Between two lines of how far it is with more than [`STEPS_SHOWN_MAX`].
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
 /// An instance that crashed and was started again this often will not run by waiting longer.
 const RESTARTS_HOPELESS: u32 = 2;
 
@@ -74,9 +78,14 @@ pub(crate) async fn wait_for(
     let begin = Instant::now();
     let mut spinner = ui.spinner(label);
     let mut poll = POLL_MIN;
+    let mut shown_at: Option<Instant> = None;
+    let counts_alone = InstanceQuery {
+        limit: Some(0),
+        ..InstanceQuery::default()
+    };
     loop {
         let asked = Instant::now();
-        let look = match client.instances(app).await {
+        let look = match client.list_instances(app, &counts_alone).await {
             Ok(instances) => look(goal, &instances),
             // The control plane may be starting anew; what was asked for is recorded.
             Err(error) if error.is_transient() && begin.elapsed() < limit => {
@@ -114,17 +123,25 @@ pub(crate) async fn wait_for(
                 blocked,
             } => {
                 let blocked = blocked.map(|reason| format!("; {reason}")).unwrap_or_default();
-                let shown = format!("{running}/{wanted} running{blocked}");
+                let shown = format!(
+                    "{}/{} running{blocked}",
+                    amounts::number(running),
+                    amounts::number(wanted)
+                );
                 if begin.elapsed() >= limit {
                     spinner.finish("gave up waiting");
                     return Err(late(&shown, limit));
                 }
-                if wanted > 0 {
+                let is_due = wanted <= STEPS_SHOWN_MAX
+                    || spinner.moves()
+                    || shown_at.is_none_or(|at| at.elapsed() >= LINE_INTERVAL);
+                if wanted > 0 && is_due {
                     spinner.show(&shown);
+                    shown_at = Some(Instant::now());
                 }
             }
         }
-        // An app with very many instances is not asked for them all the time.
+        // A control plane that takes its time is not asked all the time.
         let pause = poll
             .max(asked.elapsed() * 4)
             .min(limit.saturating_sub(begin.elapsed()).max(POLL_MIN));
@@ -160,26 +177,44 @@ impl Goal {
 fn look(goal: &Goal, seen: &Instances) -> Look {
     match goal {
         Goal::Counts { release, counts } => {
-            let named = |i: &&InstanceInfo| i.release == *release && counts.contains_key(&i.process);
-            let mine: Vec<&InstanceInfo> = seen.instances.iter().filter(named).collect();
+            let of = |process: &ProcessName| {
+                let mut all = seen.processes.iter();
+                all.find(|summary| summary.release == *release && summary.process == *process)
+            };
             let reached = counts.iter().all(|(process, count)| {
-                let of = mine.iter().filter(|i| i.process == *process);
-                let count = u64::from(*count);
-                of.clone().count() as u64 == count && running(of.copied()) == count
+                of(process).map_or((0, 0), |s| (s.count(), running(s))) == (*count, *count)
+            });
+            // Those beyond the count are on their way out, however often they crashed.
+            let staying = |(process, count): (&ProcessName, &u32)| of(process).map_or(0, running).min(*count);
+            let failed = counts.iter().find_map(|(process, count)| {
+                let failures = of(process)?.failures.iter();
+                failures
+                    .filter(|i| slot(i).is_none_or(|slot| slot <= *count))
+                    .find_map(hopeless)
             });
             let wanted = counts.values().map(|n| u64::from(*n)).sum();
-            // Those beyond the count are on their way out, however often they crashed.
-            let staying: Vec<&InstanceInfo> = mine
-                .into_iter()
-                .filter(|i| slot(i).is_none_or(|slot| slot <= counts[&i.process]))
-                .collect();
-            outcome(reached, &staying, wanted, seen)
+            let running = counts.iter().map(|entry| u64::from(staying(entry))).sum();
+            outcome(reached, failed, (running, wanted), seen)
         }
         Goal::Migration { to, scale } => look_at_migration(*to, scale, seen),
         Goal::Everything => {
-            let all: Vec<&InstanceInfo> = seen.instances.iter().collect();
             let blocked: u64 = seen.blocked.iter().map(|b| u64::from(b.count)).sum();
-            outcome(seen.settled, &all, all.len() as u64 + blocked, seen)
+            let all: u64 = seen
+                .processes
+                .iter()
+                .map(|summary| u64::from(summary.count()))
+                .sum();
+            let failed = seen
+                .processes
+                .iter()
+                .flat_map(|summary| &summary.failures)
+                .find_map(hopeless);
+            let running = seen
+                .processes
+                .iter()
+                .map(|summary| u64::from(running(summary)))
+                .sum();
+            outcome(seen.settled, failed, (running, all + blocked), seen)
         }
     }
 }
@@ -192,10 +227,10 @@ fn slot(instance: &InstanceInfo) -> Option<u32> {
 fn look_at_migration(to: ReleaseId, scale: &Scale, seen: &Instances) -> Look {
     if let Some(failure) = seen.migration_failure.as_ref().filter(|failure| failure.to == to) {
         let others: BTreeSet<ReleaseId> = seen
-            .instances
+            .processes
             .iter()
-            .map(|i| i.release)
-            .filter(|r| *r != to)
+            .filter(|summary| summary.release != to && summary.count() > 0)
+            .map(|summary| summary.release)
             .collect();
         let others: Vec<String> = others.iter().map(ReleaseId::to_string).collect();
         let keeps = match others.len() {
@@ -212,9 +247,9 @@ fn look_at_migration(to: ReleaseId, scale: &Scale, seen: &Instances) -> Look {
         None => Look::Done,
         Some(migration) if migration.to > to => Look::Overtaken { by: migration.to },
         Some(_) => {
-            let new = seen.instances.iter().filter(|i| i.release == to);
+            let new = seen.processes.iter().filter(|summary| summary.release == to);
             Look::Waiting {
-                running: running(new),
+                running: new.map(|summary| u64::from(running(summary))).sum(),
                 wanted: scale.total(),
                 blocked: blocked(seen),
             }
@@ -222,25 +257,28 @@ fn look_at_migration(to: ReleaseId, scale: &Scale, seen: &Instances) -> Look {
     }
 }
 
-fn outcome(reached: bool, mine: &[&InstanceInfo], wanted: u64, seen: &Instances) -> Look {
-    if reached {
-        return Look::Done;
-    }
-    match mine.iter().find_map(|instance| hopeless(instance)) {
+fn outcome(
+    reached: bool,
+    failed: Option<(String, String)>,
+    (running, wanted): (u64, u64),
+    seen: &Instances,
+) -> Look {
+    match failed {
+        _ if reached => Look::Done,
         Some((instance, message)) => Look::Failed {
             message,
             instance: Some(instance),
         },
         None => Look::Waiting {
-            running: running(mine.iter().copied()),
+            running,
             wanted,
             blocked: blocked(seen),
         },
     }
 }
 
-fn running<'a>(instances: impl Iterator<Item = &'a InstanceInfo>) -> u64 {
-    instances.filter(|i| i.state == InstanceState::Running).count() as u64
+fn running(summary: &ProcessSummary) -> u32 {
+    summary.in_state(InstanceState::Running)
 }
 
 /// An instance that crashes again and again, and why.
@@ -285,26 +323,41 @@ fn blocked(seen: &Instances) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// `{"instances": …}` of an app from lines `NAME RELEASE STATE RESTARTS`.
+    /// Summaries of an app from lines `NAME RELEASE STATE RESTARTS`.
     fn seen(lines: &[&str], rest: &str) -> Instances {
-        let instances: Vec<String> = lines
-            .iter()
-            .map(|line| {
-                let [name, release, state, restarts] = line.split(' ').collect::<Vec<_>>()[..] else {
-                    panic!("{line}")
-                };
-                let process = name.split('.').next().expect("process");
-                format!(
-                    r#"{{"name":"{name}","process":"{process}","release":"{release}","node":"n","host":"h",
-                    "state":"{state}","report":{{"id":"a/{release}/{name}@1","state":"{state}",
-                    "since":"2026-01-01T00:00:00Z","memory_bytes":0,"memory_bytes_max":1,"fuel_per_s":0,
-                    "restarts":{restarts},"last_failure":{{"code":"R23","message":"unreachable",
-                    "at":"2026-01-01T00:00:00Z"}}}}}}"#
-                )
-            })
-            .collect();
-        let json = format!(r#"{{"instances":[{}],{rest}}}"#, instances.join(","));
-        serde_json::from_str(&json).expect("instances")
+        let mut seen: Instances =
+            serde_json::from_str(&format!(r#"{{"instances":[],{rest}}}"#)).expect("instances");
+        for line in lines {
+            let [name, release, state, restarts] = line.split(' ').collect::<Vec<_>>()[..] else {
+                panic!("{line}")
+            };
+            let process = name.split('.').next().expect("process");
+            let instance: InstanceInfo = serde_json::from_str(&format!(
+                r#"{{"name":"{name}","process":"{process}","release":"{release}","node":"n","host":"h",
+                "state":"{state}","report":{{"id":"a/{release}/{name}@1","state":"{state}",
+                "since":"2026-01-01T00:00:00Z","memory_bytes":0,"memory_bytes_max":1,"fuel_per_s":0,
+                "restarts":{restarts},"last_failure":{{"code":"R23","message":"unreachable",
+                "at":"2026-01-01T00:00:00Z"}}}}}}"#
+            ))
+            .expect("an instance");
+            let same = |s: &ProcessSummary| s.process == instance.process && s.release == instance.release;
+            let at = seen.processes.iter().position(same).unwrap_or_else(|| {
+                seen.processes.push(summary(process, release));
+                seen.processes.len() - 1
+            });
+            let summary = &mut seen.processes[at];
+            *summary.states.entry(instance.state).or_default() += 1;
+            summary.failures.push(instance);
+        }
+        seen
+    }
+
+    fn summary(process: &str, release: &str) -> ProcessSummary {
+        serde_json::from_str(&format!(
+            r#"{{"process":"{process}","release":"{release}","wanted":0,"states":{{}},"newest":{{}},
+            "memory_bytes":0,"fuel_per_s":0,"restarts":0,"nodes":{{}},"failures":[]}}"#
+        ))
+        .expect("a summary")
     }
 
     const CALM: &str = r#""blocked":[],"settled":true,"migration":null,"migration_failure":null"#;

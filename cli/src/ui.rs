@@ -198,6 +198,11 @@ impl Ui {
 }
 
 impl Spinner<'_> {
+    /// Whether it is one line that changes, so that it may as often as it likes.
+    pub(crate) fn moves(&self) -> bool {
+        self.bar.is_some()
+    }
+
     /// Shows how far it is.
     pub(crate) fn show(&mut self, state: &str) {
         if self.shown == state {

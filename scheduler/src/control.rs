@@ -22,10 +22,12 @@ use gilliam_model::{
     Timestamp,
     app::App,
     image::Image,
-    instance::{InstanceId, InstanceState},
+    instance::InstanceState,
     name::{AppName, NodeName},
     placement::Placement,
     release::ReleaseId,
+    report::ProcessKey,
+    scale::COUNT_MAX,
 };
 use gilliam_plan::{
     AppState, Availability, MigrationStep, MigrationView, NodeState, Observed, Plan, Policy, Snapshot,
@@ -49,9 +51,11 @@ const TICK_MAX: Duration = Duration::from_millis(2_500);
 const TICKS_PER_LOST: u32 = 4;
 /// Turns in a row that may change something before the loop pauses: a plan of 100,000 records takes 1,000.
 const TURNS_MAX: u32 = 2_000;
-/// Most slots that one node takes: each web instance has a TCP port of its own, and 16 bits of them are
-/// shared with everything else on the machine.
-const NODE_SLOTS_MAX: u32 = 50_000;
+/// Most slots that one node takes when it does not know better itself: what the largest count of one process
+/// type needs.
+const NODE_SLOTS_MAX: u32 = COUNT_MAX;
+/// Most web instances that one node takes: each has a TCP port of its own, of which a node gives out so many.
+const NODE_PORTS_MAX: u32 = 20_000;
 
 #[derive(Debug, thiserror::Error)]
 enum TurnError {
@@ -212,11 +216,9 @@ fn decide_migration(
         .filter(|p| p.app == app.name)
         .cloned()
         .collect();
-    let report = |id: &InstanceId| {
-        nodes
-            .values()
-            .filter(|n| n.is_ready())
-            .find_map(|node| node.reports.get(id))
+    let report = |node: &NodeName, key: &ProcessKey| {
+        let node = nodes.get(node).filter(|node| node.is_ready())?;
+        node.reports.get(key).map(|report| &**report)
     };
     let now = Timestamp::now();
     let view = MigrationView {
@@ -255,12 +257,15 @@ fn snapshot(state: &State, nodes: &BTreeMap<NodeName, NodeView>, in_grace: bool)
             state: Availability::Lost,
             memory_bytes: 0,
             slots_max: 0,
+            ports_max: 0,
         }));
     }
-    let running = nodes
-        .values()
-        .flat_map(NodeView::current)
-        .filter(|r| r.state == InstanceState::Running);
+    let mut observed = Observed::default();
+    for (key, report) in nodes.values().flat_map(NodeView::current) {
+        if let Some(running) = report.states.get(&InstanceState::Running) {
+            observed.add_ranges(key, running);
+        }
+    }
     Snapshot {
         epoch: state
             .epoch
@@ -270,7 +275,7 @@ fn snapshot(state: &State, nodes: &BTreeMap<NodeName, NodeView>, in_grace: bool)
         apps: state.apps.iter().map(of_app).collect(),
         nodes: known,
         placements: state.placements.iter().map(|p| p.value.clone()).collect(),
-        observed: running.map(|report| &report.id).collect::<Observed>(),
+        observed,
         policy: Policy::default(),
     }
 }
@@ -288,6 +293,7 @@ fn node_state(node: &NodeView) -> NodeState {
             .facts
             .instances_max
             .map_or(NODE_SLOTS_MAX, |max| max.min(NODE_SLOTS_MAX)),
+        ports_max: NODE_PORTS_MAX,
     }
 }
 

@@ -7,6 +7,7 @@
 //!                      │  reads observed, logs, planned         │  └── observed changed · tick · nudge
 //!                      ▼                                        ▼
 //!   nodes ── sync ──► observed (memory)                     publisher (memory) ── watch ──► sync's answer
+//!   readers ── ask ──► details (memory) ── watch ──► sync's answer; the next sync's report ──► readers
 //!   nodes ── logs ──► logs (memory) ── broadcast ──► followers
 //! ```
 //!
@@ -25,12 +26,14 @@ mod archive;
 mod build;
 mod change;
 mod control;
+mod details;
 mod logs;
 mod observed;
 mod publish;
 mod refusal;
 mod release;
 mod report;
+mod roster;
 mod shared;
 mod state;
 mod sweep;

@@ -1,8 +1,12 @@
-//! What nodes report: kept in memory only, whole per node, and gone with the control plane.
+//! What nodes report: kept in memory only, per process type as ranges and sums, and gone with the control
+//! plane.
 //!
-//! In: each sync's facts and instances. Out: a view of all nodes for the planner and for `ps`, and a wake-up
-//! when something changed that a decision can hang on (readiness, states, restarts; never memory or fuel).
+//! In: each sync's facts, and the process types that changed since a report that is held here. Out: a view of
+//! all nodes for the planner and for `ps`, and a wake-up when something changed that a decision can hang on
+//! (readiness, states, restarts; never memory or fuel).
 //!
+//! Invariant: what is held of a node is one whole report of its, or one with later changes applied: a change
+//! whose base is not held is not taken.
 //! Invariant: nothing here reaches the store: after a restart it comes back with the nodes' next sync.
 //! Invariant: liveness is measured on the monotonic clock; a jump of the wall clock loses no node.
 
@@ -15,9 +19,10 @@ use std::{
 use gilliam_model::{
     Timestamp,
     api::{NodeInfo, NodeState},
-    instance::{InstanceId, InstanceReport, InstanceState},
+    instance::InstanceState,
     name::{AppName, NodeName},
-    sync::NodeFacts,
+    report::{ProcessKey, ProcessReport},
+    sync::{NodeFacts, SyncRequest},
 };
 use tokio::sync::watch;
 
@@ -26,8 +31,8 @@ const NODES_MAX: usize = 1_000;
 /// How long a node that is gone stays listed.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
-/// The reports of one node by instance; shared, since a node may run very many.
-pub(crate) type Reports = Arc<BTreeMap<InstanceId, InstanceReport>>;
+/// The reports of one node by process type; shared, since a view of them is taken for every request.
+pub(crate) type Reports = Arc<BTreeMap<ProcessKey, Arc<ProcessReport>>>;
 
 /// A moment on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -47,11 +52,24 @@ pub(crate) struct Observed {
     lost_after: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Seen {
     facts: NodeFacts,
     at: Now,
+    /// The report that was taken last.
+    number: u64,
     reports: Reports,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is what is known of the node now.
+    Applied,
+    /// A later one was here first: it says nothing.
+    Late,
+    /// It is relative to one that is not held here: a whole one is needed.
+    Unfounded,
 }
 
 /// A node at one moment.
@@ -86,35 +104,31 @@ impl Observed {
         }
     }
 
-    /// Replaces all that is known of a node by its report.
-    pub(crate) fn report(
-        &self,
-        facts: NodeFacts,
-        instances: Vec<InstanceReport>,
-        now: Now,
-    ) -> Result<(), TooManyNodes> {
-        let seen = Seen {
-            at: now,
-            reports: Arc::new(instances.into_iter().map(|r| (r.id.clone(), r)).collect()),
-            facts,
-        };
+    /// Takes a report of a node, and with it that the node is alive.
+    pub(crate) fn report(&self, request: SyncRequest, now: Now) -> Result<Taken, TooManyNodes> {
         let news = {
             let mut nodes = self.nodes.lock().expect("no holder panics");
-            if nodes.len() >= NODES_MAX && !nodes.contains_key(&seen.facts.name) {
-                return Err(TooManyNodes);
+            let known = nodes.get_mut(&request.node.name);
+            // Another life of the node numbers its reports anew.
+            let known = known.filter(|seen| seen.facts.started_at == request.node.started_at);
+            match (known, request.base) {
+                (Some(seen), _) if request.number <= seen.number => return Ok(Taken::Late),
+                (Some(seen), Some(base)) if base <= seen.number => seen.change(request, self.lost_after, now),
+                (_, Some(_)) => return Ok(Taken::Unfounded),
+                (_, None) => {
+                    if nodes.len() >= NODES_MAX && !nodes.contains_key(&request.node.name) {
+                        return Err(TooManyNodes);
+                    }
+                    let seen = Seen::of(request, now);
+                    let before = nodes.insert(seen.facts.name.clone(), seen.clone());
+                    before.is_none_or(|before| seen.is_news(&before, self.lost_after))
+                }
             }
-            let news = nodes.get(&seen.facts.name).is_none_or(|before| {
-                before.is_lost(self.lost_after, now)
-                    || before.facts != seen.facts
-                    || !same_to_a_planner(&before.reports, &seen.reports)
-            });
-            nodes.insert(seen.facts.name.clone(), seen);
-            news
         };
         if news {
             self.changes.send_modify(|n| *n += 1);
         }
-        Ok(())
+        Ok(Taken::Applied)
     }
 
     /// Hears of every change that a decision can hang on.
@@ -139,6 +153,49 @@ impl Observed {
 }
 
 impl Seen {
+    fn of(request: SyncRequest, now: Now) -> Self {
+        let processes = request.processes.into_iter();
+        Self {
+            facts: request.node,
+            at: now,
+            number: request.number,
+            reports: Arc::new(processes.map(|report| (report.key(), Arc::new(report))).collect()),
+        }
+    }
+
+    /// Whether a decision can hang on what changed since `before`.
+    fn is_news(&self, before: &Self, lost_after: Duration) -> bool {
+        let (now, then) = (self.reports.iter(), before.reports.iter());
+        before.is_lost(lost_after, self.at)
+            || before.facts != self.facts
+            || before.reports.len() != self.reports.len()
+            || now
+                .zip(then)
+                .any(|((i, new), (j, old))| i != j || !same_to_a_planner(new, old))
+    }
+
+    /// Applies the changes of a report; says whether a decision can hang on one of them.
+    fn change(&mut self, request: SyncRequest, lost_after: Duration, now: Now) -> bool {
+        let mut news = self.is_lost(lost_after, now) || self.facts != request.node;
+        self.facts = request.node;
+        self.number = request.number;
+        self.at = now;
+        if request.gone.is_empty() && request.processes.is_empty() {
+            return news;
+        }
+        let reports = Arc::make_mut(&mut self.reports);
+        for gone in &request.gone {
+            news |= reports.remove(gone).is_some();
+        }
+        for report in request.processes {
+            let key = report.key();
+            let old = reports.get(&key);
+            news |= old.is_none_or(|old| !same_to_a_planner(&report, old));
+            reports.insert(key, Arc::new(report));
+        }
+        news
+    }
+
     fn age(&self, now: Now) -> Duration {
         now.clock.saturating_duration_since(self.at.clock)
     }
@@ -166,151 +223,43 @@ impl NodeView {
         self.state == NodeState::Ready
     }
 
-    /// What a lost node reported says nothing of now.
-    pub(crate) fn current(&self) -> impl Iterator<Item = &InstanceReport> {
-        self.is_ready()
-            .then(|| self.reports.values())
+    /// What it reports of each process type; what a lost node reported says nothing of now.
+    pub(crate) fn current(&self) -> impl Iterator<Item = (&ProcessKey, &ProcessReport)> {
+        let reports = self.is_ready().then_some(&self.reports);
+        reports
             .into_iter()
-            .flatten()
+            .flat_map(|reports| reports.iter())
+            .map(|(key, report)| (key, &**report))
     }
 
     pub(crate) fn info(&self) -> NodeInfo {
+        let running = |(_, report): (_, &ProcessReport)| u64::from(report.count(InstanceState::Running));
         NodeInfo {
             facts: self.facts.clone(),
             state: self.state,
             seen_at: self.seen_at,
-            running: count(self.current().filter(|r| r.state == InstanceState::Running)),
+            running: self.current().map(running).sum(),
         }
     }
 }
 
 /// How many instances of each app run on nodes that can be counted on.
 pub(crate) fn running_by_app(nodes: &BTreeMap<NodeName, NodeView>) -> BTreeMap<AppName, u64> {
-    let mut running = BTreeMap::new();
-    let reports = nodes.values().flat_map(NodeView::current);
-    for report in reports.filter(|r| r.state == InstanceState::Running) {
-        match running.get_mut(&report.id.app) {
-            Some(n) => *n += 1,
-            None => {
-                running.insert(report.id.app.clone(), 1);
-            }
+    let mut running: BTreeMap<AppName, u64> = BTreeMap::new();
+    for (key, report) in nodes.values().flat_map(NodeView::current) {
+        let here = u64::from(report.count(InstanceState::Running));
+        match running.get_mut(&key.app) {
+            Some(n) => *n += here,
+            None if here > 0 => drop(running.insert(key.app.clone(), here)),
+            None => {}
         }
     }
     running
 }
 
-fn count(items: impl Iterator) -> u64 {
-    items.fold(0, |n, _| n + 1)
-}
-
-fn same_to_a_planner(a: &Reports, b: &Reports) -> bool {
-    let decisive = |r: &InstanceReport| (r.state, r.restarts);
-    a.len() == b.len()
-        && a.iter()
-            .zip(b.iter())
-            .all(|((i, a), (j, b))| i == j && decisive(a) == decisive(b))
+fn same_to_a_planner(a: &ProcessReport, b: &ProcessReport) -> bool {
+    a.restarts == b.restarts && a.states == b.states
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LOST_AFTER: Duration = Duration::from_secs(10);
-
-    fn facts(name: &str) -> NodeFacts {
-        NodeFacts {
-            name: name.parse().expect("name"),
-            host: name.to_string(),
-            version: "0.1.0".to_string(),
-            pid: 1,
-            http: "127.0.0.1:8080".to_string(),
-            cpus: 2,
-            memory_bytes: 1 << 30,
-            instances_max: None,
-            started_at: Timestamp::UNIX_EPOCH,
-        }
-    }
-
-    fn report(id: &str, state: InstanceState) -> InstanceReport {
-        InstanceReport {
-            id: id.parse().expect("id"),
-            state,
-            since: Timestamp::UNIX_EPOCH,
-            port: None,
-            memory_bytes: 0,
-            memory_bytes_peak: 0,
-            memory_bytes_max: 0,
-            fuel_per_s: 0,
-            restarts: 0,
-            last_failure: None,
-            retry_at: None,
-        }
-    }
-
-    fn later(now: Now, by: Duration) -> Now {
-        Now {
-            clock: now.clock + by,
-            ..now
-        }
-    }
-
-    #[test]
-    fn a_node_is_lost_when_it_stops_syncing_and_ready_when_it_is_back() {
-        let now = Now::read();
-        let observed = Observed::new(LOST_AFTER, now);
-        observed.report(facts("a"), vec![], now).expect("room");
-        assert_eq!(observed.view(later(now, LOST_AFTER))["a"].state, NodeState::Ready);
-        let lost = later(now, LOST_AFTER + Duration::from_millis(1));
-        assert_eq!(observed.view(lost)["a"].state, NodeState::Lost);
-        let changes = observed.changes();
-        observed.report(facts("a"), vec![], lost).expect("room");
-        assert_eq!(observed.view(lost)["a"].state, NodeState::Ready);
-        assert!(changes.has_changed().expect("open"), "its return is news");
-        assert!(observed.view(later(lost, FORGET_AFTER)).is_empty(), "forgotten");
-    }
-
-    #[test]
-    fn a_report_replaces_the_one_before_and_only_news_wakes() {
-        let now = Now::read();
-        let observed = Observed::new(LOST_AFTER, now);
-        let running = report("hello/v1/web.1@1", InstanceState::Running);
-        observed
-            .report(facts("a"), vec![running.clone()], now)
-            .expect("room");
-        let mut changes = observed.changes();
-        let busier = InstanceReport {
-            memory_bytes: 5,
-            fuel_per_s: 9,
-            ..running.clone()
-        };
-        observed.report(facts("a"), vec![busier], now).expect("room");
-        assert!(!changes.has_changed().expect("open"), "load is not news");
-        let view = observed.view(now);
-        assert_eq!(view["a"].reports.values().next().expect("one").memory_bytes, 5);
-        let crashed = InstanceReport {
-            state: InstanceState::Crashed,
-            ..running
-        };
-        observed.report(facts("a"), vec![crashed], now).expect("room");
-        assert!(changes.has_changed().expect("open"), "a crash is news");
-        changes.mark_unchanged();
-        observed.report(facts("a"), vec![], now).expect("room");
-        assert!(changes.has_changed().expect("open"), "an end is news");
-        assert!(observed.view(now)["a"].reports.is_empty());
-    }
-
-    #[test]
-    fn only_running_instances_of_ready_nodes_count() {
-        let now = Now::read();
-        let observed = Observed::new(LOST_AFTER, now);
-        let instances = vec![
-            report("hello/v1/web.1@1", InstanceState::Running),
-            report("hello/v1/web.2@1", InstanceState::Starting),
-            report("other/v1/web.1@1", InstanceState::Running),
-        ];
-        observed.report(facts("a"), instances, now).expect("room");
-        assert_eq!(running_by_app(&observed.view(now)).get("hello"), Some(&1));
-        assert_eq!(observed.view(now)["a"].info().running, 2);
-        assert!(running_by_app(&observed.view(later(now, LOST_AFTER * 2))).is_empty());
-    }
-}
+mod tests;

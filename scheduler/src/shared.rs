@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     Config,
+    details::Details,
     logs::Logs,
     observed::{NodeView, Now, Observed},
     publish::Publisher,
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) observed: Observed,
+    /// Who waits for details of single instances.
+    pub(crate) details: Details,
     pub(crate) logs: Logs,
     pub(crate) publisher: Publisher,
     /// What the last plan could not place.
@@ -71,6 +74,7 @@ impl Shared {
     pub(crate) fn new(config: Config, store: Store, life: String) -> Self {
         Self {
             observed: Observed::new(config.lost_after, Now::read()),
+            details: Details::default(),
             builds: Arc::new(Semaphore::new(config.builds_max)),
             config,
             store,

@@ -337,9 +337,9 @@ async fn scale_takes_what_the_release_has_and_refuses_the_rest() {
     let told = format!("{} {}", error.message, error.hint.unwrap_or_default());
     assert!(told.contains("web") && told.contains("worker"), "{told}");
     patch(json!({ "counts": {} })).await.refused(422, "A422", "");
-    patch(json!({ "counts": { "web": 100_001 } }))
+    patch(json!({ "counts": { "web": 1_000_001 } }))
         .await
-        .refused(422, "A422", "100001");
+        .refused(422, "A422", "1000001");
     patch(json!({ "counts": { "web": -1 } }))
         .await
         .refused(422, "A422", "-1");

@@ -2,7 +2,7 @@
 
 use gilliam_model::api::AppInfo;
 
-use crate::{context::Context, failure::CommandResult};
+use crate::{amounts, context::Context, failure::CommandResult};
 
 const HEADER: &[&str] = &["APP", "NEWEST", "RUNS", "RUNNING", "URL"];
 
@@ -38,7 +38,11 @@ fn row(app: &AppInfo) -> Vec<String> {
         app.latest
             .map_or_else(|| "-".to_string(), |release| release.to_string()),
         or_none(scale.join(", ")),
-        format!("{}/{wanted} running", app.running),
+        format!(
+            "{}/{} running",
+            amounts::number(app.running),
+            amounts::number(wanted)
+        ),
         or_none(app.urls.join(" ")),
     ]
 }

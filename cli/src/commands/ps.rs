@@ -1,56 +1,99 @@
-//! `gilliam ps`.
+//! `gilliam ps`: a line for each instance of process types with few, a summary and what is wrong with those
+//! that have many, and pages of those.
+
+mod rows;
 
 use std::time::Duration;
 
-use gilliam_client::Client;
+use gilliam_client::{Client, ClientError, InstanceQuery};
 use gilliam_model::{
     Timestamp,
-    api::{InstanceInfo, Instances},
-    instance::{InstanceReport, InstanceState},
-    name::AppName,
+    api::{INSTANCES_COUNT_MAX, InstanceInfo, Instances, ProcessSummary},
+    name::{AppName, ProcessName},
 };
 
-use crate::{amounts, context::Context, failure::CommandResult, ui::Ui};
+use crate::{
+    amounts,
+    context::Context,
+    failure::{CommandError, CommandResult},
+    ui::Ui,
+};
 
 /// Between two looks with `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// A control plane that is away for a minute will not come back by itself.
 const FAILURES_MAX: u32 = 60;
-const HEADER: &[&str] = &[
-    "NAME", "RELEASE", "STATE", "SINCE", "HOST", "PORT", "MEMORY", "FUEL", "NOTE",
-];
 
 /// Lists an app's instances.
 ///
-/// For each: release, state, host and port, memory, fuel per second, restarts and the last failure.
+/// For each: release, state, host and port, memory, fuel per second, restarts and the last failure. Of a
+/// process type with more than 200 instances a summary is shown, and what is wrong with some; its instances
+/// are listed by name and by page.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "gilliam ps worker --from 5000 --limit 50\n\nWithout a process type, those with up to 200 \
+                        instances are listed whole. gilliam ps worker.4711 shows a single one."
+)]
 pub(crate) struct Args {
+    /// A process type or an instance: `worker`, `worker.4711`.
+    #[arg(value_name = "PROCESS[.N]")]
+    target: Option<String>,
+    /// Lists every instance, however many there are.
+    #[arg(long, conflicts_with_all = ["from", "limit"])]
+    all: bool,
+    /// Begins the list of a process type with this number.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    from: Option<u32>,
+    /// Lists at most so many instances of a process type.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    limit: Option<u32>,
     /// Shows them again at every change, until interrupted.
     #[arg(long, short = 'w')]
     watch: bool,
 }
 
+/// What to show.
+#[derive(Debug, Clone)]
+enum View {
+    /// Everything, in short.
+    Overview,
+    /// Everything, one by one.
+    All(Option<ProcessName>),
+    /// A page of a process type.
+    Page(InstanceQuery),
+    /// One instance.
+    One(ProcessName, u32),
+}
+
 pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     let ui = context.ui;
+    let watch = args.watch;
     let app = context.app()?;
     let client = context.client()?;
-    let mut seen = client.instances(&app).await?;
-    if !args.watch {
-        return show(ui, &app, &seen);
+    let view = args.view(&client, &app).await?;
+    let mut seen = view.fetch(&client, &app).await?;
+    if !watch {
+        return view.show(ui, &app, &seen);
     }
     loop {
         ui.clear()?;
-        show(ui, &app, &seen)?;
-        seen = next(ui, &client, &app, &seen).await?;
+        view.show(ui, &app, &seen)?;
+        seen = next(ui, &client, &app, &view, &seen).await?;
     }
 }
 
 /// Waits for the next look that is worth showing.
-async fn next(ui: &Ui, client: &Client, app: &AppName, seen: &Instances) -> CommandResult<Instances> {
+async fn next(
+    ui: &Ui,
+    client: &Client,
+    app: &AppName,
+    view: &View,
+    seen: &Instances,
+) -> CommandResult<Instances> {
     let mut failures = 0;
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
-        match client.instances(app).await {
+        match view.fetch(client, app).await {
             // A terminal shows the amounts of now; a pipe only gets what it has not yet read.
             Ok(next) if ui.out_is_terminal() || !is_alike(seen, &next) => return Ok(next),
             Ok(_) => failures = 0,
@@ -77,92 +120,230 @@ fn is_alike(a: &Instances, b: &Instances) -> bool {
             report.map(|r| (r.id.clone(), r.restarts)),
         )
     };
-    a.instances.iter().map(key).eq(b.instances.iter().map(key)) && a.blocked == b.blocked
+    let sums = |s: &ProcessSummary| (s.process.clone(), s.release, s.states.clone(), s.restarts);
+    a.instances.iter().map(key).eq(b.instances.iter().map(key))
+        && a.processes.iter().map(sums).eq(b.processes.iter().map(sums))
+        && a.blocked == b.blocked
 }
 
-fn show(ui: &Ui, app: &AppName, seen: &Instances) -> CommandResult {
-    if ui.wants_json() {
-        return ui.json(seen);
+// === impl Args ===
+
+impl Args {
+    async fn view(self, client: &Client, app: &AppName) -> CommandResult<View> {
+        let (process, slot) = match &self.target {
+            None => (None, None),
+            Some(text) => parse(text).map(|(process, slot)| (Some(process), slot))?,
+        };
+        let wants_page = self.from.is_some() || self.limit.is_some();
+        Ok(match (process, slot) {
+            (Some(_), Some(_)) if self.all || wants_page => {
+                return Err(CommandError::usage("a single instance has no pages")
+                    .hinted("name the process type alone: gilliam ps worker --from 5000"));
+            }
+            (Some(process), Some(slot)) => View::One(process, slot),
+            (process, None) if self.all => View::All(process),
+            (None, _) if !wants_page => View::Overview,
+            (process, _) => View::Page(InstanceQuery {
+                process: Some(match process {
+                    Some(process) => process,
+                    None => the_large_one(&client.instances(app).await?)?,
+                }),
+                from: self.from,
+                limit: self.limit.map(|limit| limit as usize),
+                release: None,
+            }),
+        })
     }
-    let now = Timestamp::now();
-    if seen.instances.is_empty() && seen.blocked.is_empty() {
-        ui.note(&format!("{app} has no instances"));
-        ui.hint("gilliam scale web=1 starts one of the newest release");
-        return Ok(());
+}
+
+/// Parses `worker` or `worker.4711`.
+fn parse(text: &str) -> CommandResult<(ProcessName, Option<u32>)> {
+    let Some((process, slot)) = text.rsplit_once('.') else {
+        return Ok((text.parse()?, None));
+    };
+    let number = Some(slot).filter(|s| !s.starts_with('0') && s.bytes().all(|b| b.is_ascii_digit()));
+    match number.and_then(|slot| slot.parse().ok()) {
+        Some(number) => Ok((process.parse()?, Some(number))),
+        None => Err(CommandError::usage(format!(
+            "{text:?} is neither a process type nor an instance, such as worker or worker.4711"
+        ))),
     }
-    let rows: Vec<Vec<String>> = seen.instances.iter().map(|instance| row(instance, now)).collect();
-    if !rows.is_empty() {
-        ui.table(HEADER, &rows)?;
+}
+
+/// The one process type that is not listed whole: what `--from` without a name means.
+fn the_large_one(seen: &Instances) -> CommandResult<ProcessName> {
+    let large: Vec<&ProcessName> = seen
+        .processes
+        .iter()
+        .filter(|s| !is_listed(s, seen))
+        .map(|s| &s.process)
+        .collect();
+    match large.as_slice() {
+        [first, rest @ ..] if rest.iter().all(|other| other == first) => Ok((*first).clone()),
+        _ => Err(CommandError::usage("--from and --limit need a process type")
+            .hinted("gilliam ps worker --from 5000 --limit 50")),
     }
-    for blocked in &seen.blocked {
-        let reasons: Vec<String> = blocked
-            .reasons
-            .iter()
-            .map(|(node, why)| format!("{node}: {why}"))
-            .collect();
-        let slots = amounts::count(blocked.count.into(), "instance");
-        ui.note(&format!(
-            "{slots} of {} {} without a node ({})",
-            blocked.process,
-            blocked.release,
-            reasons.join(", ")
+}
+
+/// Whether every instance of a process type is listed.
+fn is_listed(summary: &ProcessSummary, seen: &Instances) -> bool {
+    let mine = seen
+        .instances
+        .iter()
+        .filter(|i| i.process == summary.process && i.release == summary.release);
+    mine.count() as u64 >= u64::from(summary.count())
+}
+
+// === impl View ===
+
+impl View {
+    async fn fetch(&self, client: &Client, app: &AppName) -> Result<Instances, ClientError> {
+        match self {
+            View::Overview => client.instances(app).await,
+            View::All(process) => all(client, app, process.as_ref()).await,
+            View::Page(query) => client.list_instances(app, query).await,
+            View::One(process, slot) => {
+                let query = InstanceQuery {
+                    process: Some(process.clone()),
+                    from: Some(*slot),
+                    limit: Some(1),
+                    release: None,
+                };
+                let mut seen = client.list_instances(app, &query).await?;
+                let name = format!("{process}.{slot}");
+                seen.instances.retain(|instance| instance.name == name);
+                seen.next = None;
+                Ok(seen)
+            }
+        }
+    }
+
+    fn show(&self, ui: &Ui, app: &AppName, seen: &Instances) -> CommandResult {
+        if ui.wants_json() {
+            return ui.json(seen);
+        }
+        let now = Timestamp::now();
+        match self {
+            View::One(process, slot) if seen.instances.is_empty() => {
+                let error = CommandError::failed(format!("{app} has no instance {process}.{slot}"));
+                return Err(error.hinted("gilliam ps shows what there is"));
+            }
+            View::One(..) => return ui.table(rows::HEADER, &rows::of(&seen.instances, now)),
+            _ => {}
+        }
+        let is_empty = seen.processes.iter().all(|summary| summary.count() == 0) && seen.instances.is_empty();
+        if is_empty && seen.blocked.is_empty() {
+            return self.show_nothing(ui, app);
+        }
+        let many = seen.processes.iter().filter(|summary| !is_listed(summary, seen));
+        let many: Vec<&ProcessSummary> = many.collect();
+        let is_overview = !matches!(self, View::All(_));
+        if is_overview && !many.is_empty() {
+            ui.table(rows::SUMMARY_HEADER, &rows::summaries(&many, now))?;
+        }
+        if matches!(self, View::Overview) {
+            let failures: Vec<Vec<String>> = many
+                .iter()
+                .flat_map(|summary| rows::failures(summary, now))
+                .collect();
+            if !failures.is_empty() {
+                ui.table(rows::FAILURES_HEADER, &failures)?;
+            }
+        }
+        if !seen.instances.is_empty() {
+            ui.table(rows::HEADER, &rows::of(&seen.instances, now))?;
+        }
+        self.show_rest(ui, seen, &many);
+        Ok(())
+    }
+
+    fn show_nothing(&self, ui: &Ui, app: &AppName) -> CommandResult {
+        let process = match self {
+            View::All(process) => process.as_ref(),
+            View::Page(query) => query.process.as_ref(),
+            _ => None,
+        };
+        let of = process
+            .map(|process| format!(" of {process}"))
+            .unwrap_or_default();
+        ui.note(&format!("{app} has no instances{of}"));
+        let process = process.map_or("web", ProcessName::as_str);
+        ui.hint(&format!(
+            "gilliam scale {process}=1 starts one of the newest release"
         ));
+        Ok(())
     }
-    if let Some(migration) = &seen.migration {
-        ui.note(&format!("moving to {}", migration.to));
+
+    /// What is not placed, what moves, and how to see more.
+    fn show_rest(&self, ui: &Ui, seen: &Instances, many: &[&ProcessSummary]) {
+        for blocked in &seen.blocked {
+            let reasons: Vec<String> = blocked
+                .reasons
+                .iter()
+                .map(|(node, why)| format!("{node}: {why}"))
+                .collect();
+            let slots = amounts::count(blocked.count.into(), "instance");
+            ui.note(&format!(
+                "{slots} of {} {} without a node ({})",
+                blocked.process,
+                blocked.release,
+                reasons.join(", ")
+            ));
+        }
+        if let Some(migration) = &seen.migration {
+            ui.note(&format!("moving to {}", migration.to));
+        }
+        if let Some(failure) = &seen.migration_failure {
+            ui.note(&format!("{} did not start: {}", failure.to, failure.reason));
+        }
+        match (self, seen.next, many.first()) {
+            (
+                View::Page(InstanceQuery {
+                    process: Some(process),
+                    ..
+                }),
+                Some(next),
+                _,
+            ) => {
+                ui.hint(&format!(
+                    "gilliam ps {process} --from {next} shows more, --all every one"
+                ));
+            }
+            (View::Overview, _, Some(summary)) => {
+                ui.hint(&format!("gilliam ps {} lists its instances", summary.process));
+            }
+            _ => {}
+        }
     }
-    if let Some(failure) = &seen.migration_failure {
-        ui.note(&format!("{} did not start: {}", failure.to, failure.reason));
-    }
-    Ok(())
 }
 
-fn row(instance: &InstanceInfo, now: Timestamp) -> Vec<String> {
-    let report = instance.report.as_ref();
-    let of = |make: &dyn Fn(&InstanceReport) -> String| report.map(make).unwrap_or_default();
-    vec![
-        instance.name.clone(),
-        instance.release.to_string(),
-        instance.state.to_string(),
-        of(&|r| format!("({})", amounts::ago(r.since, now))),
-        format!("on host {}", instance.host),
-        of(&|r| r.port.map(|port| format!("port {port}")).unwrap_or_default()),
-        of(&|r| {
-            format!(
-                "{} / {}",
-                amounts::bytes(r.memory_bytes),
-                amounts::bytes(r.memory_bytes_max)
-            )
-        }),
-        of(&|r| amounts::fuel_per_s(r.fuel_per_s)),
-        of(&|r| note(r, now)),
-    ]
-}
-
-/// Restarts and the last failure, when there are any.
-fn note(report: &InstanceReport, now: Timestamp) -> String {
-    let mut parts = Vec::new();
-    if report.restarts > 0 {
-        parts.push(amounts::count(report.restarts.into(), "restart"));
+/// Every instance of the app or of one process type, page by page.
+async fn all(
+    client: &Client,
+    app: &AppName,
+    process: Option<&ProcessName>,
+) -> Result<Instances, ClientError> {
+    let summaries = InstanceQuery {
+        process: process.cloned(),
+        limit: Some(0),
+        ..InstanceQuery::default()
+    };
+    let mut seen = client.list_instances(app, &summaries).await?;
+    for summary in seen.processes.iter().filter(|summary| summary.count() > 0) {
+        let mut from = Some(1);
+        while from.is_some() {
+            let page = InstanceQuery {
+                process: Some(summary.process.clone()),
+                release: Some(summary.release),
+                from,
+                limit: Some(INSTANCES_COUNT_MAX),
+            };
+            let page = client.list_instances(app, &page).await?;
+            seen.instances.extend(page.instances);
+            from = page.next;
+        }
     }
-    if let Some(failure) = &report.last_failure {
-        let code = failure.code.map(|code| format!("{code} ")).unwrap_or_default();
-        parts.push(format!(
-            "{code}{} ({})",
-            first_line(&failure.message),
-            amounts::ago(failure.at, now)
-        ));
-    }
-    if let Some(retry) = report.retry_at.filter(|_| report.state == InstanceState::Crashed) {
-        let seconds = (retry.as_second() - now.as_second()).max(0);
-        parts.push(format!("starts again in {seconds} s"));
-    }
-    parts.join(", ")
-}
-
-/// A trap's message goes on with its backtrace, which is in the log.
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+    Ok(seen)
 }
 
 #[cfg(test)]
@@ -170,33 +351,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_reads_as_the_guide_prints_it() {
-        let now: Timestamp = "2026-11-21T09:00:05Z".parse().expect("instant");
-        let mut instance: InstanceInfo = serde_json::from_str(
-            r#"{"name":"web.1","process":"web","release":"v1","node":"n","host":"mybox","state":"running",
-            "report":{"id":"a/v1/web.1@1","state":"running","since":"2026-11-21T09:00:00Z","port":10000,
-            "memory_bytes":4300000,"memory_bytes_max":134217728,"fuel_per_s":200000,"restarts":0}}"#,
-        )
-        .expect("instance");
-        let want = [
-            "web.1",
-            "v1",
-            "running",
-            "(just now)",
-            "on host mybox",
-            "port 10000",
-        ];
-        assert_eq!(row(&instance, now)[..6], want);
-        assert_eq!(
-            row(&instance, now)[6..],
-            ["4.1 MiB / 128 MiB", "0.2 M fuel/s", ""]
-        );
-        let report = instance.report.as_mut().expect("report");
-        report.restarts = 2;
-        report.last_failure = serde_json::from_str(
-            r#"{"code":"R23","message":"unreachable\n  at x","at":"2026-11-21T08:59:45Z"}"#,
-        )
-        .expect("failure");
-        assert_eq!(row(&instance, now)[8], "2 restarts, R23 unreachable (20 s ago)");
+    fn a_process_type_and_an_instance_are_told_apart() {
+        let read = |text: &str| {
+            parse(text)
+                .map(|(process, slot)| (process.to_string(), slot))
+                .map_err(|e| e.message)
+        };
+        assert_eq!(read("worker"), Ok(("worker".to_string(), None)));
+        assert_eq!(read("worker.4711"), Ok(("worker".to_string(), Some(4711))));
+        for bad in [
+            "worker.",
+            "worker.0",
+            "worker.x",
+            "worker.1.2",
+            "worker.99999999999",
+            "W",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 }

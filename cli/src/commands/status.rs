@@ -34,7 +34,8 @@ pub(crate) async fn run(context: &Context<'_>, _args: Args) -> CommandResult {
     ui.data(&format!("apps       {}", status.apps))?;
     ui.data(&format!(
         "instances  {} of {} running",
-        status.instances_running, status.instances_wanted
+        amounts::number(status.instances_running),
+        amounts::number(status.instances_wanted)
     ))?;
     if status.nodes.is_empty() {
         ui.note("no node has joined; nothing can run");

@@ -12,7 +12,7 @@
 //! | `GET` · `PATCH /v1/apps/{app}/config` | [`ConfigPatch`] | [`ConfigInfo`] · [`ReleaseInfo`] |
 //! | `GET` · `PATCH /v1/apps/{app}/limits` | [`LimitsPatch`] | [`LimitsInfo`] · [`ReleaseInfo`] |
 //! | `GET` · `PATCH /v1/apps/{app}/scale` | [`ScalePatch`] | [`ScaleInfo`] |
-//! | `GET /v1/apps/{app}/instances` | | [`Instances`] |
+//! | `GET /v1/apps/{app}/instances?process=&release=&from=&limit=` | | [`Instances`] |
 //! | `POST /v1/apps/{app}/restart` | [`Restart`] | [`Instances`] |
 //! | `GET /v1/apps/{app}/logs?lines=&follow=&source=` | | NDJSON of [`LogLine`](crate::log::LogLine) |
 //! | `POST /v1/nodes/{node}/sync` · `/logs` | [`sync`](crate::sync) | node tokens only |
@@ -43,6 +43,12 @@ use crate::{
 pub const ARCHIVE_BYTES_MAX: u64 = 256 << 20;
 /// Most lines that one `logs` request answers with before it follows; also what is kept per app.
 pub const LOG_LINES_MAX: usize = 1_500;
+
+/// Instances that one page lists when its reader does not say how many: some screens, as kubectl's users know
+/// from long lists.
+pub const INSTANCES_LISTED: usize = 100;
+/// Most instances that one answer lists: a page for scripts; some 600 bytes each.
+pub const INSTANCES_COUNT_MAX: usize = 1_000;
 
 /// The body of every error answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -236,8 +242,15 @@ pub struct ScaleInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Instances {
-    /// By release, process type, slot.
+    /// Every process type of each release that has instances or should, by release and name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<ProcessSummary>,
+    /// Instances by release, process type, slot: all of process types with few, or the page that is asked
+    /// for.
     pub instances: Vec<InstanceInfo>,
+    /// First slot after the page that is asked for; none when it is the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u32>,
     /// Slots that no node can take, with the reasons.
     pub blocked: Vec<Blocked>,
     /// Whether every wanted instance is running and nothing else is.
@@ -246,6 +259,47 @@ pub struct Instances {
     pub migration: Option<Migration>,
     /// How the last one failed.
     pub migration_failure: Option<MigrationFailure>,
+}
+
+/// All instances of a process type of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ProcessSummary {
+    /// The process type.
+    pub process: ProcessName,
+    /// The release.
+    pub release: ReleaseId,
+    /// How many should run.
+    pub wanted: u32,
+    /// How many there are, by what they are doing.
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, u32>))]
+    pub states: BTreeMap<InstanceState, u32>,
+    /// When the last of those in a state came into it.
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, String>))]
+    pub newest: BTreeMap<InstanceState, Timestamp>,
+    /// Bytes of linear memory and tables in use, all together.
+    pub memory_bytes: u64,
+    /// Fuel burnt per second over the last seconds, all together.
+    pub fuel_per_s: u64,
+    /// Times they were started again since their placement, all together.
+    pub restarts: u64,
+    /// How many are on each node.
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, u32>))]
+    pub nodes: BTreeMap<NodeName, u32>,
+    /// Some of those that failed: crashed ones first, then the newest failures.
+    pub failures: Vec<InstanceInfo>,
+}
+
+impl ProcessSummary {
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.states.values().sum()
+    }
+
+    /// How many are in a state.
+    pub fn in_state(&self, state: InstanceState) -> u32 {
+        self.states.get(&state).copied().unwrap_or(0)
+    }
 }
 
 /// One line of `ps`.

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::ProcessName;
 
-/// Largest count of one process type: twice what a node of 24 GiB was seen to hold of the smallest commands, so
-/// that the machine is the limit and a slip of the finger is still caught. Counts cost nothing here: slots are
-/// ranges everywhere.
+/// Largest count of one process type: twice the half million of the smallest commands that a node of 24 GiB
+/// is made for, so that the machine is the limit and a slip of the finger is still caught. A count costs
+/// nothing here: slots are ranges everywhere.
 pub const COUNT_MAX: u32 = 1_000_000;
 
 /// Desired counts by process type; a count of 0 is kept out.

@@ -1,8 +1,8 @@
 //! Which nodes can take how many more slots of a group, and why the others cannot.
 //!
-//! A node is feasible when it is ready, has fewer slots than it takes, a TCP port left for what takes HTTP, and
-//! the memory promised on it, with one more instance at its limit, stays within the node's memory times the
-//! overcommit factor.
+//! A node is feasible when it is ready, has fewer slots than it takes, a TCP port left for what takes HTTP,
+//! and the memory promised on it, with one more instance at its limit, stays within the node's memory times
+//! the overcommit factor.
 
 use std::collections::BTreeMap;
 

@@ -1,15 +1,16 @@
 //! The node protocol: sync and logs.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use axum::{Json, extract::State};
 use gilliam_model::{
-    Timestamp,
     assignment::Assignment,
-    instance::InstanceReport,
-    name::{AppName, NODE_NAME_BYTES_MAX},
-    report::ProcessReport,
-    sync::{LOG_BATCH_LINES_MAX, LogBatch, NodeFacts, PROTOCOL, SyncRequest, SyncResponse, WAIT_MS_MAX},
+    name::{AppName, NODE_NAME_BYTES_MAX, NodeName},
+    report::DetailsWanted,
+    sync::{
+        LOG_BATCH_LINES_MAX, LogBatch, NodeFacts, PROCESSES_COUNT_MAX, PROTOCOL, SyncRequest, SyncResponse,
+        WAIT_MS_MAX,
+    },
     text::excerpt,
 };
 use gilliam_store::{keys, records};
@@ -21,12 +22,13 @@ use crate::{
         extract::{self, LastName},
         openapi::Errors,
     },
-    observed::Now,
+    observed::{Now, Taken},
     refusal::Refusal,
     shared::Shared,
 };
 
-/// Largest report: 100,000 instances with a failure each.
+/// Largest report: 1,000,000 instances of which no two neighbours are in the same state, at some 45 bytes
+/// each.
 const SYNC_BYTES_MAX: usize = 64 << 20;
 /// Largest batch of log lines: a full one of the longest lines, some of them escaped.
 const LOGS_BYTES_MAX: usize = 16 << 20;
@@ -48,50 +50,54 @@ pub(crate) async fn sync(
 ) -> Result<Json<SyncResponse>, Refusal> {
     check(&path, &request)?;
     let shared = &api.shared;
-    let SyncRequest {
-        node,
-        generation,
-        control,
-        processes,
-        wait_ms,
-        ..
-    } = request;
-    let name = node.name.clone();
-    shared
-        .observed
-        .report(node, expand(processes), Now::read())
-        .map_err(|_| {
-            Refusal::busy("nodes").hint("forget nodes that are gone by restarting the control plane")
-        })?;
+    let (name, generation) = (request.node.name.clone(), request.generation);
+    let is_stranger = request.control != shared.life;
+    let wait = Duration::from_millis(request.wait_ms.min(WAIT_MS_MAX).into())
+        .min(shared.config.lost_after / SYNCS_PER_LOST);
     let mut newest = shared.publisher.subscribe(&name);
+    shared.details.take(&name, &request.processes);
+    let taken = shared.observed.report(request, Now::read()).map_err(|_| {
+        Refusal::busy("nodes").hint("forget nodes that are gone by restarting the control plane")
+    })?;
+    let is_news = |assignment: &Assignment| assignment.generation > generation;
+    let mut answer = SyncResponse {
+        control: shared.life.clone(),
+        assignment: None,
+        resync: taken == Taken::Unfounded,
+        details: Vec::new(),
+    };
+    if answer.resync {
+        return Ok(Json(answer));
+    }
     let published = newest.borrow().as_ref().map_or(0, |a| a.generation);
     if published < generation {
         catch_up(shared, &name, generation).await?;
     }
-    let is_news = |assignment: &Assignment| assignment.generation > generation;
-    let stranger = control != shared.life;
-    let wait =
-        Duration::from_millis(wait_ms.min(WAIT_MS_MAX).into()).min(shared.config.lost_after / SYNCS_PER_LOST);
     let mut drain = api.drain.clone();
-    let arrived = async {
-        let found = newest
-            .wait_for(|newest| newest.as_deref().is_some_and(|a| stranger || is_news(a)))
-            .await;
-        found.ok().and_then(|newest| newest.clone())
-    };
-    let found: Option<Arc<Assignment>> = tokio::select! {
+    let arrived = newest.wait_for(|newest| newest.as_deref().is_some_and(|a| is_stranger || is_news(a)));
+    tokio::select! {
         biased;
-        found = arrived => found,
-        () = tokio::time::sleep(wait) => None,
-        _ = drain.requested() => None,
-    };
-    let assignment = found.filter(|a| is_news(a)).map(|a| Assignment::clone(&a));
-    Ok(Json(SyncResponse {
-        control: shared.life.clone(),
-        assignment,
-        resync: false,
-        details: Vec::new(),
-    }))
+        details = wanted(shared, &name) => answer.details = details,
+        _ = arrived => {}
+        () = tokio::time::sleep(wait) => {}
+        _ = drain.requested() => {}
+    }
+    let found = newest.borrow().clone().filter(|assignment| is_news(assignment));
+    answer.assignment = found.map(|assignment| Assignment::clone(&assignment));
+    Ok(Json(answer))
+}
+
+/// Waits until there is something to ask the node for.
+async fn wanted(shared: &Shared, node: &NodeName) -> Vec<DetailsWanted> {
+    let mut asked = shared.details.subscribe(node);
+    loop {
+        asked.mark_unchanged();
+        let wanted = shared.details.wanted(node);
+        // The sender is kept for as long as this listens.
+        if !wanted.is_empty() || asked.changed().await.is_err() {
+            return wanted;
+        }
+    }
 }
 
 /// Takes log lines of a node; lines of apps that do not exist are dropped.
@@ -130,11 +136,7 @@ pub(crate) async fn take_logs(
 ///
 /// Either another control plane published it, and a turn of the loop reads what that one read; or the store
 /// was set back to a backup, and what it says now has to get a generation that the node accepts.
-async fn catch_up(
-    shared: &Shared,
-    node: &gilliam_model::name::NodeName,
-    generation: u64,
-) -> Result<(), Refusal> {
+async fn catch_up(shared: &Shared, node: &NodeName, generation: u64) -> Result<(), Refusal> {
     let (revision, _) = shared.store.get(keys::PLAN_EPOCH).await?;
     if revision.0 < generation {
         tracing::warn!(
@@ -158,50 +160,17 @@ fn check(path: &str, request: &SyncRequest) -> Result<(), Refusal> {
     if request.node.name.as_str() != path {
         return Err(Refusal::another_node(path, &request.node.name));
     }
+    let count = request.processes.len().max(request.gone.len());
+    if count > PROCESSES_COUNT_MAX {
+        let message = format!("a report of {count} process types; at most {PROCESSES_COUNT_MAX} are taken");
+        return Err(Refusal::invalid(message));
+    }
     for process in &request.processes {
         process
             .check()
             .map_err(|error| Refusal::invalid(error.to_string()))?;
     }
     check_facts(&request.node)
-}
-
-/// Each instance of each report, with what is known of it.
-fn expand(processes: Vec<ProcessReport>) -> Vec<InstanceReport> {
-    let mut instances = Vec::new();
-    for process in processes {
-        let key = process.key();
-        let detailed: BTreeSet<_> = process.details.iter().map(|detail| detail.id.clone()).collect();
-        for (state, ranges) in &process.states {
-            for (range, slot) in ranges
-                .iter()
-                .flat_map(|range| range.slots().map(move |slot| (range, slot)))
-            {
-                let id = key.instance(slot, range.epoch);
-                if !detailed.contains(&id) {
-                    instances.push(InstanceReport {
-                        id,
-                        state: *state,
-                        since: process
-                            .newest
-                            .get(state)
-                            .copied()
-                            .unwrap_or(Timestamp::UNIX_EPOCH),
-                        port: None,
-                        memory_bytes: 0,
-                        memory_bytes_peak: 0,
-                        memory_bytes_max: 0,
-                        fuel_per_s: 0,
-                        restarts: 0,
-                        last_failure: None,
-                        retry_at: None,
-                    });
-                }
-            }
-        }
-        instances.extend(process.details);
-    }
-    instances
 }
 
 fn check_facts(facts: &NodeFacts) -> Result<(), Refusal> {

@@ -56,7 +56,9 @@ pub(crate) async fn restart(
     shared
         .logs
         .announce(&app, format!("restart of {what} by {}", caller.name));
-    instances::load(shared, &app).await.map(Json)
+    instances::load(shared, &app, &instances::Asked::default())
+        .await
+        .map(Json)
 }
 
 /// Restarts the next records, and answers which.

@@ -9,12 +9,13 @@ use gilliam_model::{
         AppInfo, ConfigInfo, ConfigPatch, CreateApp, Instances, LimitsInfo, LimitsPatch, ReleaseInfo,
         Restart, Rollback, ScaleInfo, ScalePatch, Status,
     },
-    name::AppName,
+    name::{AppName, ProcessName},
+    release::ReleaseId,
 };
 use reqwest::{Body, Method, header};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::{Client, ClientError, DeployStream, LogStream};
+use crate::{Client, ClientError, DeployStream, LogStream, call::CALL_TIMEOUT};
 
 /// Longest wait for the head of a deploy's answer: the whole archive is sent before it on a slow line.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -34,6 +35,19 @@ pub struct DeployRequest {
     pub message: Option<String>,
     /// Whether what the previous release ran moves to the new one.
     pub migrate: bool,
+}
+
+/// Which instances to list; by default all of process types with few.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InstanceQuery {
+    /// Only this process type; the way to a page of one with many instances.
+    pub process: Option<ProcessName>,
+    /// Only this release.
+    pub release: Option<ReleaseId>,
+    /// First slot of the page.
+    pub from: Option<u32>,
+    /// Most instances; the server's default when none. With 0, summaries alone.
+    pub limit: Option<usize>,
 }
 
 /// Which log lines.
@@ -162,9 +176,29 @@ impl Client {
             .await
     }
 
-    /// What runs.
+    /// What runs: a summary of every process type, and each instance of those with few.
     pub async fn instances(&self, app: &AppName) -> Result<Instances, ClientError> {
-        self.get(&format!("/v1/apps/{app}/instances")).await
+        self.list_instances(app, &InstanceQuery::default()).await
+    }
+
+    /// What runs: summaries, and the instances that are asked for.
+    pub async fn list_instances(
+        &self,
+        app: &AppName,
+        query: &InstanceQuery,
+    ) -> Result<Instances, ClientError> {
+        let mut pairs = Vec::new();
+        pairs.extend(
+            query
+                .process
+                .as_ref()
+                .map(|process| ("process", process.to_string())),
+        );
+        pairs.extend(query.release.map(|release| ("release", release.to_string())));
+        pairs.extend(query.from.map(|from| ("from", from.to_string())));
+        pairs.extend(query.limit.map(|limit| ("limit", limit.to_string())));
+        let call = self.request(Method::GET, &format!("/v1/apps/{app}/instances"));
+        self.json(call.query(&pairs).timeout(CALL_TIMEOUT)).await
     }
 
     /// Starts instances anew.

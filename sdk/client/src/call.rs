@@ -15,12 +15,12 @@ use crate::ClientError;
 /// Longest wait for a connection: a control plane is on this machine or a network's round trip away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for an ordinary answer; the slowest is a commit to the store.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A dead peer of a long stream is noticed after a few of these.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Idle connections are dropped before the server's own idle limit would race with a new request.
 const POOL_IDLE: Duration = Duration::from_secs(20);
-/// Largest JSON answer: 100,000 instances at some 600 bytes each, twice.
+/// Largest JSON answer: a list of very many apps; a page of instances is below 1 MiB.
 pub(crate) const ANSWER_BYTES_MAX: usize = 128 << 20;
 /// Largest error answer: a message and a hint.
 const ERROR_BYTES_MAX: usize = 64 << 10;

@@ -14,7 +14,7 @@ mod error;
 mod nodes;
 mod stream;
 
-pub use apps::{DeployRequest, LogQuery};
+pub use apps::{DeployRequest, InstanceQuery, LogQuery};
 pub use call::Client;
 pub use error::ClientError;
 pub use stream::{DeployStream, LogStream};

@@ -90,7 +90,11 @@ pub(crate) fn image<'a>(processes: impl IntoIterator<Item = (&'a str, u64)>) -> 
         let process = Process {
             component: Digest::from_sha256([7; 32]),
             component_bytes: 1,
-            shape: if name == "web" { Shape::HttpP2 } else { Shape::CommandP2 },
+            shape: if name == "web" {
+                Shape::HttpP2
+            } else {
+                Shape::CommandP2
+            },
             command: format!("{name}.wasm"),
             args: vec![format!("{name}.wasm")],
             limits: Limits {
