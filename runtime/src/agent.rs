@@ -10,7 +10,6 @@ use std::{sync::Arc, time::Duration};
 
 use gilliam_model::{
     assignment::Assignment,
-    report::{self, DetailsWanted},
     sync::{NodeFacts, PROTOCOL, SyncRequest, SyncResponse},
 };
 use tokio::{
@@ -27,6 +26,7 @@ use crate::{
     entropy,
     ingress::Ingress,
     logs::Logs,
+    reporter::{Report, Reporter},
 };
 
 /// How long an answer may wait for news: short enough that a node that cannot be reached any more is noticed.
@@ -66,16 +66,14 @@ impl Agent {
         let mut control = String::new();
         let mut retry = RETRY_MIN;
         let mut answered = Instant::now();
-        let mut number = 0;
-        let mut wanted = Vec::new();
+        let mut reporter = Reporter::default();
         loop {
             states.borrow_and_update();
             figures.borrow_and_update();
             let sent = Instant::now();
             let is_overdue = sent - answered >= SILENCE_MAX;
-            number += 1;
             let wait_ms = if is_overdue { 0 } else { WAIT_MS };
-            let request = self.report(&control, number, &wanted, wait_ms);
+            let request = self.request(&control, reporter.next(&self.board), wait_ms);
             let answer = tokio::select! {
                 answer = self.sync(&request) => answer,
                 () = news(&mut states, &mut figures, sent), if !is_overdue => continue,
@@ -90,10 +88,9 @@ impl Agent {
                     }
                     control.clone_from(&answer.control);
                     self.logs.release();
-                    wanted.clone_from(&answer.details);
-                    // One that meets this node for the first time answers at once as well.
-                    let is_useless =
-                        !self.take(answer).await && wanted.is_empty() && !is_overdue && !is_other;
+                    reporter.answered(&answer, is_other, &self.board);
+                    // One that meets this node for the first time, or asks for more, answers at once as well.
+                    let is_useless = !self.take(answer).await && !reporter.is_asked() && !is_overdue;
                     if is_useless && sent.elapsed() < GATHER {
                         sleep(USELESS_WAIT).await;
                     }
@@ -113,21 +110,27 @@ impl Agent {
         Ok(self.control.client()?.sync(&self.facts.name, request).await?)
     }
 
-    fn report(&self, control: &str, number: u64, wanted: &[DetailsWanted], wait_ms: u32) -> SyncRequest {
+    fn request(&self, control: &str, report: Report, wait_ms: u32) -> SyncRequest {
         let generation = self
             .assignment
             .borrow()
             .as_ref()
             .map_or(0, |assignment| assignment.generation);
+        let Report {
+            number,
+            base,
+            processes,
+            gone,
+        } = report;
         SyncRequest {
             protocol: PROTOCOL,
             node: self.facts.clone(),
             generation,
             control: control.to_owned(),
             number,
-            base: None,
-            processes: report::fold(self.board.reports(), wanted),
-            gone: Vec::new(),
+            base,
+            processes,
+            gone,
             wait_ms,
         }
     }
@@ -191,14 +194,14 @@ mod tests {
 
     use bytes::Bytes;
     use gilliam_engine::{Engines, EnginesConfig};
-    use gilliam_model::Timestamp;
+    use gilliam_model::{Timestamp, instance::InstanceId, report::ProcessKey};
     use gilliam_serve::{ServeConfig, drain};
     use http::{Request, Response};
     use http_body_util::{BodyExt as _, Full};
     use hyper::{body::Incoming, service::service_fn};
 
     use super::*;
-    use crate::{config::ControlAddress, lock::node_folder};
+    use crate::{config::ControlAddress, lock::node_folder, slots::Place};
 
     fn agent(data: &Path, api: String) -> Agent {
         std::fs::create_dir(node_folder(data)).expect("folder");
@@ -265,11 +268,14 @@ mod tests {
         tokio::spawn(server.run(service, signal));
         let agent = agent(data.path(), format!("http://{address}"));
         let board = agent.board.clone();
-        let id = "a/v1/web.1@1".parse().expect("id");
-        board.add(&id, 1);
+        let id: InstanceId = "a/v1/web.1@1".parse().expect("id");
+        let (slot, epoch) = (id.slot, id.epoch);
+        let place = Place { slot, epoch };
+        let fleet = board.fleet(&ProcessKey::from(&id), 1);
+        fleet.add(place.range());
         let restless = async {
             loop {
-                board.set_port(&id, 1);
+                fleet.set_port(place, 1);
                 sleep(Duration::from_millis(10)).await;
             }
         };

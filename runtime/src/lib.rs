@@ -6,8 +6,10 @@
 //! | task | wakes on | reads | writes |
 //! |---|---|---|---|
 //! | agent | the control plane, a changed board, time | the board | the assignment, the route table |
-//! | supervisor | assignment, board | both, through [`decide`] | starts and stops instances |
-//! | one per instance | its process, a stop | its spec | the board, its seat in the ingress, its app's log |
+//! | supervisor | assignment, board | what changed, through [`decide`] | starts and stops instances |
+//! | one per web instance | its process, a stop | its spec | the board, its seat, the log |
+//! | one per process type of workers | orders, ends, time | its spec | the board, the log |
+//! | the starts' thread | batches of starts | | commands on the guest threads |
 //! | sampler | each second | usage of instances | figures on the board |
 //! | shipper | new log lines | the apps' rings | log batches to the control plane |
 //! | ingress, and a door per web instance | requests | the table | router lines of the log |
@@ -35,6 +37,8 @@ mod logs;
 mod machine;
 mod node;
 mod ports;
+mod reporter;
+pub mod slots;
 mod supervisor;
 
 pub use config::{ControlAddress, NodeConfig};

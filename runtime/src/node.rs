@@ -23,7 +23,7 @@ use crate::{
     logs::{self, Logs},
     machine,
     ports::Ports,
-    supervisor::{Supervisor, Surroundings},
+    supervisor::{Starts, Supervisor, Surroundings},
 };
 
 /// How often the usage of instances is read.
@@ -57,6 +57,9 @@ pub enum NodeError {
     /// The engine cannot start.
     #[error("cannot start the engine")]
     Engine(#[from] EnginesError),
+    /// The system gives it no thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
     /// There is no program to compile components with.
     #[error("the compile command is empty")]
     CompileCommand,
@@ -68,7 +71,10 @@ impl NodeError {
         match self {
             NodeError::Locked { .. } => Some("end the other node, or pass another data folder"),
             NodeError::Http(error) => error.hint(),
-            NodeError::Data { .. } | NodeError::Engine(_) | NodeError::CompileCommand => None,
+            NodeError::Data { .. }
+            | NodeError::Engine(_)
+            | NodeError::Thread(_)
+            | NodeError::CompileCommand => None,
         }
     }
 }
@@ -140,7 +146,8 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
     };
     let file = AssignmentFile::new(&config.data);
     let ports = Ports::new(http.ip(), config.port_base, places);
-    let (agent, supervisor) = assemble(facts, file, control, artefacts, ports);
+    let starts = Starts::new().map_err(NodeError::Thread)?;
+    let (agent, supervisor) = assemble(facts, file, control, artefacts, ports, starts);
     Ok((
         Node {
             server,
@@ -159,6 +166,7 @@ fn assemble(
     control: Arc<Control>,
     artefacts: Arc<Artefacts>,
     ports: Arc<Ports>,
+    starts: Starts,
 ) -> (Agent, Supervisor) {
     let (board, logs) = (Board::new(), Arc::new(Logs::default()));
     let ingress = Ingress::new(logs.clone());
@@ -170,6 +178,7 @@ fn assemble(
         ports,
         ingress: ingress.clone(),
         logs: logs.clone(),
+        starts,
     };
     let last: Option<Assignment> = file.read();
     let agent = Agent {
@@ -252,6 +261,6 @@ async fn sample(board: Arc<Board>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        board.sample();
+        board.sample().await;
     }
 }

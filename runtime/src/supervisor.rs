@@ -1,11 +1,31 @@
-//! Carries out [`decide`](crate::decide): starts and stops one task for each instance.
+//! Carries out [`decide`](crate::decide): has instances started and stopped, process type by process type.
+//!
+//! An instance that takes HTTP has a task of its own (`instance`); the workers of a process type have one
+//! together (`crew`). Only process types whose assignment or instances changed are looked at.
+//!
+//! Invariant: instances are put on the board here alone; whoever runs them takes them off.
 
-pub(crate) mod instance;
+mod crash;
+mod crew;
+mod instance;
+mod lines;
 mod seat;
+mod spec;
+mod starts;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
-use gilliam_model::{assignment::Assignment, instance::InstanceId, name::NodeName};
+use gilliam_model::{
+    assignment::{AssignedProcess, Assignment},
+    instance::InstanceState,
+    name::NodeName,
+    placement::SlotRange,
+    report::ProcessKey,
+};
 use gilliam_serve::DrainOutcome;
 use tokio::{
     sync::watch,
@@ -15,16 +35,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     artefacts::Artefacts,
-    board::{Board, Change},
-    decide::{Action, decide, wanted},
+    board::{Board, Change, Fleet},
+    decide::{Handover, Steps, decide},
     ingress::Ingress,
     logs::Logs,
     ports::Ports,
+    slots::{Place, SlotSet, places},
 };
-use instance::Spec;
+use crew::Inbox;
+use spec::{Spec, key_of};
+pub(crate) use starts::Starts;
 
 /// Least time between two turns: a thousand instances that change together cost a few turns, not a thousand.
 const GATHER: Duration = Duration::from_millis(2);
+/// Instances put on the board, or told to stop, before others get the thread: some 100 µs.
+const AT_ONCE_COUNT_MAX: u32 = 256;
 
 /// What instances need of their node.
 #[derive(Debug)]
@@ -35,21 +60,38 @@ pub(crate) struct Surroundings {
     pub(crate) ports: Arc<Ports>,
     pub(crate) ingress: Ingress,
     pub(crate) logs: Arc<Logs>,
+    pub(crate) starts: Starts,
 }
 
-/// The instances of an assignment, each with the index of its process in it.
-type Wanted = BTreeMap<InstanceId, usize>;
-
-/// The one owner of all instance tasks. Dropping it ends them.
+/// The one owner of all tasks that run instances. Dropping it ends them.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     surroundings: Arc<Surroundings>,
     assignment: watch::Receiver<Option<Arc<Assignment>>>,
     tasks: JoinSet<()>,
-    ids: BTreeMap<Id, InstanceId>,
-    stops: BTreeMap<InstanceId, CancellationToken>,
-    /// What the assignment that was last looked at asks for.
-    wanted: Option<(Arc<Assignment>, Arc<Wanted>)>,
+    owners: HashMap<Id, Owner>,
+    processes: BTreeMap<ProcessKey, Supervised>,
+    /// Process types to look at.
+    changed: BTreeSet<ProcessKey>,
+    /// The assignment that was last looked at.
+    known: Option<Arc<Assignment>>,
+}
+
+/// Whose task it is.
+#[derive(Debug)]
+struct Owner {
+    key: ProcessKey,
+    /// None for a crew.
+    place: Option<Place>,
+}
+
+/// A process type of the assignment, or with instances.
+#[derive(Debug)]
+struct Supervised {
+    spec: Arc<Spec>,
+    wanted: SlotSet,
+    crew: Option<Arc<Inbox>>,
+    stops: BTreeMap<Place, CancellationToken>,
 }
 
 impl Supervisor {
@@ -57,14 +99,14 @@ impl Supervisor {
         surroundings: Arc<Surroundings>,
         assignment: watch::Receiver<Option<Arc<Assignment>>>,
     ) -> Self {
-        let (ids, stops) = (BTreeMap::new(), BTreeMap::new());
         Self {
             surroundings,
             assignment,
             tasks: JoinSet::new(),
-            ids,
-            stops,
-            wanted: None,
+            owners: HashMap::new(),
+            processes: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            known: None,
         }
     }
 
@@ -75,7 +117,14 @@ impl Supervisor {
             states.borrow_and_update();
             let assignment = self.assignment.borrow_and_update().clone();
             if let Some(assignment) = assignment {
-                self.turn(&assignment);
+                self.take(assignment);
+            }
+            let touched = self.surroundings.board.take_touched();
+            self.changed.extend(touched.iter().map(|fleet| fleet.key.clone()));
+            while let Some(key) = self.changed.first().cloned() {
+                self.turn(&key).await;
+                // Last: a turn that is cut short is begun anew.
+                self.changed.remove(&key);
             }
             tokio::time::sleep(GATHER).await;
             // Each of these only wakes the loop: a wake-up that is lost with this future finds its change in
@@ -94,11 +143,19 @@ impl Supervisor {
 
     /// Stops everything, within `grace`.
     pub(crate) async fn drain(mut self, grace: Duration) -> DrainOutcome {
-        for (id, stop) in &self.stops {
-            self.surroundings.board.change(id, Change::Stopping);
-            stop.cancel();
-        }
         let all = async {
+            let keys: Vec<ProcessKey> = self.processes.keys().cloned().collect();
+            for key in &keys {
+                let Some(fleet) = self.surroundings.board.existing(key) else {
+                    continue;
+                };
+                let stopping = InstanceState::Stopping;
+                let alive = fleet.alive();
+                let alive = alive.states().filter(|(state, _)| *state != stopping);
+                for range in alive.flat_map(|(_, set)| set.ranges()) {
+                    self.stop(key, &fleet, range).await;
+                }
+            }
             while let Some(ended) = self.tasks.join_next_with_id().await {
                 self.ended(ended);
             }
@@ -111,114 +168,214 @@ impl Supervisor {
         }
     }
 
-    fn turn(&mut self, assignment: &Arc<Assignment>) {
-        let wanted = self.wanted(assignment);
-        for action in decide(&wanted, &self.surroundings.board.states()) {
-            match action {
-                Action::Stop(id) => {
-                    self.surroundings.board.change(&id, Change::Stopping);
-                    if let Some(stop) = self.stops.get(&id) {
-                        stop.cancel();
+    /// Takes over what changed in the assignment.
+    fn take(&mut self, assignment: Arc<Assignment>) {
+        if self
+            .known
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, &assignment))
+        {
+            return;
+        }
+        let next: BTreeMap<ProcessKey, &AssignedProcess> = assignment
+            .processes
+            .iter()
+            .map(|assigned| (key_of(assigned), assigned))
+            .collect();
+        let before: BTreeMap<ProcessKey, &AssignedProcess> = self
+            .known
+            .iter()
+            .flat_map(|known| &known.processes)
+            .map(|assigned| (key_of(assigned), assigned))
+            .collect();
+        for (key, assigned) in &next {
+            if before.get(key) == Some(assigned) {
+                continue;
+            }
+            let wanted: SlotSet = assigned.ranges.iter().copied().collect();
+            let is_other =
+                |old: &&AssignedProcess| (&old.process, &old.config) != (&assigned.process, &assigned.config);
+            match self.processes.get_mut(key) {
+                Some(known) => {
+                    known.wanted = wanted;
+                    if before.get(key).is_none_or(is_other) {
+                        let Surroundings { node, logs, .. } = &*self.surroundings;
+                        known.spec = Arc::new(Spec::new(assigned, node, logs));
                     }
                 }
-                Action::Start(id) => {
-                    let assigned = &assignment.processes[wanted[&id]];
-                    self.start(Spec::new(id, assigned, &self.surroundings.node));
+                None => {
+                    let Surroundings { node, logs, .. } = &*self.surroundings;
+                    let supervised = Supervised {
+                        spec: Arc::new(Spec::new(assigned, node, logs)),
+                        wanted,
+                        crew: None,
+                        stops: BTreeMap::new(),
+                    };
+                    self.processes.insert(key.clone(), supervised);
                 }
             }
+            self.changed.insert(key.clone());
         }
+        for key in before.keys().filter(|key| !next.contains_key(key)) {
+            if let Some(known) = self.processes.get_mut(key) {
+                known.wanted = SlotSet::default();
+                self.changed.insert(key.clone());
+            }
+        }
+        self.known = Some(assignment);
     }
 
-    fn wanted(&mut self, assignment: &Arc<Assignment>) -> Arc<Wanted> {
-        match &self.wanted {
-            Some((known, wanted)) if Arc::ptr_eq(known, assignment) => wanted.clone(),
-            _ => {
-                let wanted = Arc::new(wanted(assignment));
-                self.wanted = Some((assignment.clone(), wanted.clone()));
-                wanted
+    /// Does what is to be done about one process type.
+    async fn turn(&mut self, key: &ProcessKey) {
+        let board = self.surroundings.board.clone();
+        let Some(supervised) = self.processes.get(key) else {
+            return;
+        };
+        let fleet = board.existing(key);
+        let alive = fleet.as_ref().map(|fleet| fleet.alive()).unwrap_or_default();
+        let Steps { stop, start } = decide(&supervised.wanted, &alive, Handover::of(&key.process));
+        if let Some(fleet) = fleet {
+            for range in stop {
+                self.stop(key, &fleet, range).await;
+            }
+        }
+        for range in start {
+            self.start(key, range).await;
+        }
+        let Some(supervised) = self.processes.get(key) else {
+            return;
+        };
+        if board.existing(key).is_none_or(|fleet| fleet.is_empty()) {
+            board.forget_empty(key);
+            if supervised.wanted.is_empty() && supervised.is_idle() {
+                self.processes.remove(key);
             }
         }
     }
 
-    fn start(&mut self, spec: Spec) {
-        let id = spec.id.clone();
-        self.surroundings
-            .board
-            .add(&id, spec.process.limits.memory_bytes_max);
-        let stop = CancellationToken::new();
-        self.stops.insert(id.clone(), stop.clone());
-        let task = instance::run(self.surroundings.clone(), spec, stop);
-        let handle = self.tasks.spawn(task);
-        self.ids.insert(handle.id(), id);
+    async fn stop(&mut self, key: &ProcessKey, fleet: &Arc<Fleet>, range: SlotRange) {
+        for part in parts(range) {
+            let stopping = places(part).map(|place| (place, Change::Stopping));
+            fleet.change_each(stopping);
+            let Some(supervised) = self.processes.get(key) else {
+                return;
+            };
+            for stop in places(part).filter_map(|place| supervised.stops.get(&place)) {
+                stop.cancel();
+            }
+            if let Some(crew) = &supervised.crew {
+                // A crew that is gone has left nobody.
+                let _ = crew.stop(part);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn start(&mut self, key: &ProcessKey, range: SlotRange) {
+        for part in parts(range) {
+            let Some(supervised) = self.processes.get_mut(key) else {
+                return;
+            };
+            let spec = supervised.spec.clone();
+            let limits = &spec.process.limits;
+            let fleet = self.surroundings.board.fleet(key, limits.memory_bytes_max);
+            fleet.add(part);
+            if spec.takes_http() {
+                for place in places(part) {
+                    let stop = CancellationToken::new();
+                    supervised.stops.insert(place, stop.clone());
+                    let (around, spec) = (self.surroundings.clone(), spec.clone());
+                    let task = instance::run(around, spec, fleet.clone(), place, stop);
+                    let task = self.tasks.spawn(task);
+                    let (key, place) = (key.clone(), Some(place));
+                    self.owners.insert(task.id(), Owner { key, place });
+                }
+            } else if supervised
+                .crew
+                .as_ref()
+                .is_none_or(|crew| crew.start(part).is_err())
+            {
+                let inbox = Arc::new(Inbox::default());
+                inbox.start(part).expect("a new inbox is open");
+                supervised.crew = Some(inbox.clone());
+                let task = crew::run(self.surroundings.clone(), spec, fleet, inbox);
+                let task = self.tasks.spawn(task);
+                let (key, place) = (key.clone(), None);
+                self.owners.insert(task.id(), Owner { key, place });
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
-        let task = match &ended {
-            Ok((task, ())) => *task,
+        let (task, has_failed) = match &ended {
+            Ok((task, ())) => (*task, false),
             Err(error) => {
-                tracing::error!(%error, "the task of an instance failed; it is started again");
-                error.id()
+                tracing::error!(%error, "a task that runs instances failed; they are started again");
+                (error.id(), true)
             }
         };
-        if let Some(id) = self.ids.remove(&task) {
-            self.stops.remove(&id);
-            self.surroundings.ingress.forget(&id);
-            self.surroundings.board.remove(&id);
+        let Some(Owner { key, place }) = self.owners.remove(&task) else {
+            return;
+        };
+        let fleet = self.surroundings.board.existing(&key);
+        match (place, &fleet) {
+            (Some(place), Some(fleet)) => {
+                self.surroundings.ingress.forget(&fleet.id(place));
+                fleet.remove(place.range());
+            }
+            // Whatever it left: its guests end with their places on the board.
+            (None, Some(fleet)) if has_failed => {
+                let alive = fleet.alive();
+                for range in alive.states().flat_map(|(_, set)| set.ranges()) {
+                    fleet.remove(range);
+                }
+            }
+            _ => {}
         }
+        if let Some(supervised) = self.processes.get_mut(&key) {
+            if let Some(place) = place {
+                supervised.stops.remove(&place);
+            } else if has_failed || supervised.crew.as_ref().is_some_and(|crew| crew.is_closed()) {
+                // Another may have taken its place already.
+                supervised.crew = None;
+            }
+        }
+        self.changed.insert(key);
     }
+}
+
+impl Supervised {
+    /// Whether nobody runs instances of it.
+    fn is_idle(&self) -> bool {
+        self.stops.is_empty() && self.crew.is_none()
+    }
+}
+
+/// The parts of a range that are handled at once.
+fn parts(range: SlotRange) -> impl Iterator<Item = SlotRange> {
+    let step = usize::try_from(AT_ONCE_COUNT_MAX).expect("32 bits");
+    (range.first..=range.last)
+        .step_by(step)
+        .map(move |first| SlotRange {
+            first,
+            last: first.saturating_add(AT_ONCE_COUNT_MAX - 1).min(range.last),
+            epoch: range.epoch,
+        })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use gilliam_engine::{Engines, EnginesConfig};
-    use gilliam_serve::Places;
-
     use super::*;
-    use crate::{config::ControlAddress, control::Control, lock::node_folder};
 
-    fn surroundings(data: &std::path::Path) -> Arc<Surroundings> {
-        std::fs::create_dir(node_folder(data)).expect("folder");
-        let config = EnginesConfig {
-            http_p2_slots: 1,
-            p3_slots: 1,
-            ..EnginesConfig::default()
-        };
-        let engines = Engines::new(&config).expect("engines");
-        let control = Arc::new(Control::new(ControlAddress::File(data.join("none"))));
-        let artefacts = Artefacts::open(data, engines, control, vec!["false".into()]);
-        let logs = Arc::new(Logs::default());
-        Arc::new(Surroundings {
-            node: "n1".parse().expect("name"),
-            artefacts: Arc::new(artefacts.expect("artefacts")),
-            board: Board::new(),
-            ports: Ports::new([127, 0, 0, 1].into(), 0, Places::new(1)),
-            ingress: Ingress::new(logs.clone()),
-            logs,
-        })
-    }
-
-    #[tokio::test]
-    async fn instances_that_end_together_cost_a_few_turns() {
-        let data = tempfile::tempdir().expect("folder");
-        let around = surroundings(data.path());
-        let (_assignment, follow) = watch::channel(None);
-        let mut supervisor = Supervisor::new(around.clone(), follow);
-        for slot in 1..=2_000 {
-            let id: InstanceId = format!("a/v1/worker.{slot}@1").parse().expect("id");
-            around.board.add(&id, 1);
-            let task = supervisor.tasks.spawn(async {});
-            supervisor.ids.insert(task.id(), id);
+    #[test]
+    fn a_range_is_handled_in_parts_that_make_it_up() {
+        let epoch = gilliam_model::instance::Epoch(1);
+        for (first, last) in [(1, 1), (5, 260), (5, 261), (u32::MAX - 300, u32::MAX)] {
+            let range = SlotRange { first, last, epoch };
+            let all: SlotSet = parts(range).collect();
+            assert_eq!(all.ranges(), [range]);
+            assert!(parts(range).all(|part| part.count() <= AT_ONCE_COUNT_MAX));
         }
-        let mut states = around.board.watch_states();
-        let gone = states.wait_for(|_| around.board.states().is_empty());
-        let begun = Instant::now();
-        tokio::select! {
-            () = supervisor.supervise() => panic!("the supervisor ended"),
-            gone = gone => { gone.expect("a board"); }
-        }
-        // A turn takes 2 ms at least.
-        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     }
 }

@@ -1,23 +1,17 @@
-//! The life of one instance: booted, serving, crashed and booted again, until it is told to stop.
+//! The life of one instance that takes HTTP: booted, serving, crashed and booted again, until it is told to
+//! stop.
 //!
 //! Invariant: a request finds the instance only between `join` and `leave`; a stop leaves first, then waits
 //! for requests in flight, then ends the guest.
 
 use std::{sync::Arc, time::Duration};
 
-use gilliam_engine::{
-    CommandInstance, EntryStream, ExitReason, HttpInstance, InstanceConfig, LogEntry, LogSink, ProcessConfig,
-};
+use gilliam_engine::{CommandInstance, EntryStream, ExitReason, HttpInstance, LogEntry, LogSink};
 use gilliam_model::{
     Timestamp,
-    assignment::AssignedProcess,
     code::Code,
-    config::Config,
-    image::Process,
     instance::{Failure, InstanceId},
     log::LogStream,
-    name::NodeName,
-    route::WEB,
 };
 use tokio::{
     net::TcpStream,
@@ -25,17 +19,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Surroundings, seat::Seat};
+use super::{Surroundings, crash::Crash, crew::SETTLE, seat::Seat, spec::Spec, starts::Turn};
 use crate::{
     backoff::Backoff,
-    board::{Change, Guest},
+    board::{Change, Fleet, Guest},
     entropy,
     ingress::{Backend, Phase},
     logs::AppLog,
+    slots::Place,
 };
 
-/// A command that has no port to be looked at counts as ready when it has lived this long.
-const SETTLE: Duration = Duration::from_millis(150);
 /// Between two looks at whether a command's port answers.
 const PROBE_INTERVAL: Duration = Duration::from_millis(10);
 /// A guest may go on after its last response has ended; it is given this long at a stop.
@@ -43,147 +36,59 @@ const LINGER_MAX: Duration = Duration::from_secs(10);
 /// Lines of one message in a log: a wasm backtrace fits.
 const MESSAGE_LINES_MAX: usize = 25;
 
-/// What to run.
-#[derive(Debug, Clone)]
-pub(crate) struct Spec {
-    pub(crate) id: InstanceId,
-    pub(crate) process: Process,
-    config: Config,
-    node: NodeName,
-}
-
-impl Spec {
-    pub(crate) fn new(id: InstanceId, assigned: &AssignedProcess, node: &NodeName) -> Self {
-        let (process, config) = (assigned.process.clone(), assigned.config.clone());
-        Self {
-            id,
-            process,
-            config,
-            node: node.clone(),
-        }
-    }
-
-    fn takes_http(&self) -> bool {
-        self.process.shape.is_http() || self.id.process.as_str() == WEB
-    }
-
-    /// What all instances of the process type have in common.
-    fn process_config(&self, log: Arc<AppLog>) -> ProcessConfig {
-        ProcessConfig {
-            app: self.id.app.to_string(),
-            args: self.process.args.clone(),
-            env: self.env(),
-            limits: self.process.limits.clone(),
-            outbound: self.process.allowed_outbound_hosts.clone(),
-            log,
-        }
-    }
-
-    fn own_env(&self, port: Option<u16>) -> Vec<(String, String)> {
-        let port = port.map(|port| ("PORT".to_owned(), port.to_string()));
-        let mut env: Vec<_> = port.into_iter().collect();
-        env.push(("GILLIAM_INSTANCE".to_owned(), self.id.label()));
-        env
-    }
-
-    fn env(&self) -> Vec<(String, String)> {
-        let mut env: Vec<(String, String)> = self
-            .config
-            .0
-            .iter()
-            .map(|(key, value)| (key.to_string(), value.clone()))
-            .collect();
-        let mut set = |key: &str, value: String| {
-            env.retain(|(other, _)| other != key);
-            env.push((key.to_owned(), value));
-        };
-        set("GILLIAM_APP", self.id.app.to_string());
-        set("GILLIAM_RELEASE", self.id.release.to_string());
-        set("GILLIAM_PROCESS", self.id.process.to_string());
-        set("GILLIAM_NODE", self.node.to_string());
-        env
-    }
-}
-
 /// Runs an instance until `stop`, and to its end.
-pub(super) async fn run(around: Arc<Surroundings>, spec: Spec, stop: CancellationToken) {
-    let log = around.logs.app(&spec.id.app);
+pub(super) async fn run(
+    around: Arc<Surroundings>,
+    spec: Arc<Spec>,
+    fleet: Arc<Fleet>,
+    place: Place,
+    stop: CancellationToken,
+) {
     let mut life = Life {
+        id: fleet.id(place),
         around,
         spec,
+        fleet,
+        place,
         stop,
-        log,
         seat: None,
         backoff: Backoff::default(),
     };
     life.live().await;
     if let Some(seat) = life.seat.take() {
-        seat.leave(&life.spec.id);
+        seat.leave(&life.id);
         seat.close(Duration::from_millis(life.spec.process.limits.exit_ms_max))
             .await;
     }
-    life.say(&format!("{} stopped", life.spec.id.release));
+    life.say(&format!("{} stopped", life.id.release));
 }
 
 struct Life {
     around: Arc<Surroundings>,
-    spec: Spec,
+    spec: Arc<Spec>,
+    fleet: Arc<Fleet>,
+    place: Place,
+    id: InstanceId,
     stop: CancellationToken,
-    log: Arc<AppLog>,
-    /// The port and the door, for instances that take HTTP; kept over restarts.
+    /// The port and the door; kept over restarts.
     seat: Option<Seat>,
     backoff: Backoff,
-}
-
-/// How far a crash comes after its instance was ready.
-struct Crash {
-    ran: Duration,
-    code: Option<Code>,
-    message: String,
-}
-
-impl Crash {
-    fn early(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            ran: Duration::ZERO,
-            code: Some(code),
-            message: message.into(),
-        }
-    }
-
-    fn exited(reason: &ExitReason, ran: Duration) -> Self {
-        match reason {
-            ExitReason::Trap { code, message } => Self {
-                ran,
-                code: Some(*code),
-                message: message.clone(),
-            },
-            ExitReason::Killed { code } => Self {
-                ran,
-                code: *code,
-                message: reason.to_string(),
-            },
-            ExitReason::Ok | ExitReason::ExitCode(_) => Self {
-                ran,
-                code: None,
-                message: reason.to_string(),
-            },
-        }
-    }
 }
 
 impl Life {
     async fn live(&mut self) {
         let stop = self.stop.clone();
+        let mut turn = Turn::First;
         loop {
             if let Some(seat) = &self.seat {
-                seat.group.set_phase(&self.spec.id, Phase::Starting);
+                seat.group.set_phase(&self.id, Phase::Starting);
             }
             let booted = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                booted = self.boot() => booted,
+                booted = self.boot(turn) => booted,
             };
+            turn = Turn::Again;
             let crash = match booted {
                 Err(crash) => crash,
                 Ok(guest) => match self.serve(guest).await {
@@ -197,29 +102,25 @@ impl Life {
                 () = stop.cancelled() => return,
                 () = sleep(wait) => {}
             }
-            self.around.board.change(&self.spec.id, Change::Starting);
+            self.fleet.change(self.place, Change::Starting);
         }
     }
 
     /// From nothing to a ready guest.
-    async fn boot(&mut self) -> Result<Guest, Crash> {
-        let Spec { id, process, .. } = &self.spec;
-        if self.spec.takes_http() && self.seat.is_none() {
+    async fn boot(&mut self, turn: Turn) -> Result<Guest, Crash> {
+        let (id, process) = (&self.id, &self.spec.process);
+        if self.seat.is_none() {
             let seat = Seat::open(&self.around, id, process.shape.is_http());
             let seat = seat.ok_or_else(|| Crash::early(Code::R22, "no port is free on this node"))?;
             seat.group.set_phase(id, Phase::Starting);
-            self.around.board.set_port(id, seat.port());
+            self.fleet.set_port(self.place, seat.port());
             self.seat = Some(seat);
         }
         let loaded = self.around.artefacts.loaded(&id.app, process).await;
         let loaded = loaded.map_err(|error| Crash::early(error.code, error.message))?;
+        self.around.starts.admit(turn, 1).await;
         let port = self.seat.as_ref().map(Seat::port);
-        let config = InstanceConfig {
-            process: Arc::new(self.spec.process_config(self.log.clone())),
-            label: id.label(),
-            own_env: self.spec.own_env(port),
-            listen_port: port.filter(|_| !process.shape.is_http()),
-        };
+        let config = self.spec.instance(self.place, port);
         if process.shape.is_http() {
             let instance = HttpInstance::start(&loaded, config).await;
             let instance = instance.map_err(|error| Crash::early(error.code, error.message))?;
@@ -253,7 +154,7 @@ impl Life {
     /// A ready guest until its end: by itself, which is a crash, or by a stop.
     async fn serve(&mut self, guest: Guest) -> Option<Crash> {
         let since = Instant::now();
-        let id = &self.spec.id;
+        let id = &self.id;
         let backend = self.seat.as_ref().map(|seat| {
             let limits = &self.spec.process.limits;
             let backend = match &guest {
@@ -264,7 +165,8 @@ impl Life {
             seat.door.set(Some(backend.clone()));
             backend
         });
-        self.around.board.change(id, Change::Running(guest.clone()));
+        let changes = [Change::Booted(guest.clone()), Change::Running];
+        self.fleet.change_each(changes.map(|change| (self.place, change)));
         self.say(&format!("{} is running", id.release));
         let crash = tokio::select! {
             biased;
@@ -317,7 +219,7 @@ impl Life {
 
     /// Takes note of a crash, and gives the wait before the next start.
     fn crashed(&mut self, crash: Crash) -> Duration {
-        let id = &self.spec.id;
+        let id = &self.id;
         let wait = self.backoff.crashed(crash.ran, entropy::jitter());
         if let Some(seat) = &self.seat {
             // Started again at once, it is worth a request's wait.
@@ -328,11 +230,7 @@ impl Life {
             };
             seat.suspend(id, phase);
         }
-        let code = crash
-            .code
-            .map(|code| format!("{code} {}: ", code.title()))
-            .unwrap_or_default();
-        self.say(&format!("{} crashed: {code}{}", id.release, crash.message));
+        self.say(&format!("{} crashed: {crash}", id.release));
         self.say(&format!(
             "{} starts again in {:.1} s",
             id.release,
@@ -345,15 +243,16 @@ impl Life {
             at: now,
         };
         let retry_at = now.checked_add(wait).unwrap_or(now);
-        self.around
-            .board
-            .change(id, Change::Crashed { failure, retry_at });
+        let failure = Arc::new(failure);
+        self.fleet
+            .change(self.place, Change::Crashed { failure, retry_at });
         wait
     }
 
     /// Writes a remark about the instance into its app's log.
     fn say(&self, text: &str) {
-        write_lines(&self.log, &self.spec.id.label(), LogStream::Platform, text);
+        let label = self.spec.label(self.place);
+        write_lines(&self.spec.log, &label, LogStream::Platform, text);
     }
 }
 
@@ -385,7 +284,7 @@ impl LogSink for AppLog {
     }
 }
 
-fn write_lines(log: &AppLog, source: &str, stream: LogStream, text: &str) {
+pub(super) fn write_lines(log: &AppLog, source: &str, stream: LogStream, text: &str) {
     for line in text.lines().take(MESSAGE_LINES_MAX) {
         log.write(source, stream, line.to_owned());
     }

@@ -21,6 +21,7 @@ use gilliam_model::{
     limits::Limits,
     log::{LogLine, LogStream},
     placement::SlotRange,
+    report::{ProcessKey, ProcessReport},
     route::{Route, RouteTable},
     sync::{LogBatch, SyncRequest, SyncResponse},
 };
@@ -130,7 +131,7 @@ pub fn digest(bytes: &[u8]) -> Digest {
 struct State {
     assignment: Option<Assignment>,
     blobs: BTreeMap<String, Bytes>,
-    instances: Vec<InstanceReport>,
+    processes: BTreeMap<ProcessKey, ProcessReport>,
     /// Reports in which each state of each instance was seen, in order.
     generation_of_node: u64,
     syncs: u64,
@@ -191,7 +192,7 @@ impl Plane {
             task.await.expect("server");
         }
         let mut state = self.state();
-        state.instances.clear();
+        state.processes.clear();
         state.lines.clear();
     }
 
@@ -258,7 +259,17 @@ impl Plane {
     }
 
     pub fn reports(&self) -> Vec<InstanceReport> {
-        self.state().instances.clone()
+        let state = self.state();
+        let details = state.processes.values().flat_map(|process| &process.details);
+        details.cloned().collect()
+    }
+
+    /// What the node reports of a process type.
+    pub fn process(&self, app: &str, process: &str) -> Option<ProcessReport> {
+        let state = self.state();
+        let is_it = |key: &&ProcessKey| key.app.as_str() == app && key.process.as_str() == process;
+        let key = state.processes.keys().find(is_it)?;
+        Some(state.processes[key].clone())
     }
 
     pub fn node_generation(&self) -> u64 {
@@ -362,13 +373,16 @@ impl Face {
     async fn sync(mut self, request: SyncRequest) -> Response<Full<Bytes>> {
         {
             let mut state = self.state.lock().expect("state");
-            assert!(request.is_whole());
-            let details = request
-                .processes
-                .iter()
-                .flat_map(|process| process.details.clone());
-            state.instances = details.collect();
-            state.instances.sort_by(|a, b| a.id.cmp(&b.id));
+            if request.is_whole() {
+                state.processes.clear();
+            }
+            for key in &request.gone {
+                state.processes.remove(key);
+            }
+            for process in request.processes {
+                process.check().expect("a sound report");
+                state.processes.insert(process.key(), process);
+            }
             state.generation_of_node = request.generation;
             state.syncs += 1;
         }

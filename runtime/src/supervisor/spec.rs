@@ -1,0 +1,97 @@
+//! What is to be run of one process type: stated once, for all of its instances.
+
+use std::sync::Arc;
+
+use gilliam_engine::{InstanceConfig, LogSink, ProcessConfig};
+use gilliam_model::{
+    assignment::AssignedProcess, image::Process, name::NodeName, report::ProcessKey, route::WEB,
+};
+
+use crate::{
+    logs::{AppLog, Logs},
+    slots::Place,
+};
+
+/// What to run.
+#[derive(Debug)]
+pub(super) struct Spec {
+    pub(super) key: ProcessKey,
+    pub(super) process: Process,
+    pub(super) log: Arc<AppLog>,
+    config: Arc<ProcessConfig>,
+}
+
+impl Spec {
+    pub(super) fn new(assigned: &AssignedProcess, node: &NodeName, logs: &Logs) -> Self {
+        let key = key_of(assigned);
+        let process = assigned.process.clone();
+        let log = logs.app(&key.app);
+        let sink: Arc<dyn LogSink> = log.clone();
+        let config = ProcessConfig {
+            app: key.app.to_string(),
+            args: process.args.clone(),
+            env: env(assigned, node),
+            limits: process.limits.clone(),
+            outbound: process.allowed_outbound_hosts.clone(),
+            log: sink,
+        };
+        Self {
+            key,
+            process,
+            log,
+            config: Arc::new(config),
+        }
+    }
+
+    /// Whether its instances take HTTP: then each has a seat at the ingress.
+    pub(super) fn takes_http(&self) -> bool {
+        self.process.shape.is_http() || self.key.process.as_str() == WEB
+    }
+
+    /// The instance at a place as users call it: `worker.7`.
+    pub(super) fn label(&self, place: Place) -> String {
+        format!("{}.{}", self.key.process, place.slot)
+    }
+
+    /// What one instance gets.
+    pub(super) fn instance(&self, place: Place, port: Option<u16>) -> InstanceConfig {
+        let label = self.label(place);
+        let mut own_env = Vec::with_capacity(2);
+        if let Some(port) = port {
+            own_env.push(("PORT".to_owned(), port.to_string()));
+        }
+        own_env.push(("GILLIAM_INSTANCE".to_owned(), label.clone()));
+        InstanceConfig {
+            process: self.config.clone(),
+            label,
+            own_env,
+            listen_port: port.filter(|_| !self.process.shape.is_http()),
+        }
+    }
+}
+
+pub(super) fn key_of(assigned: &AssignedProcess) -> ProcessKey {
+    ProcessKey {
+        app: assigned.app.clone(),
+        release: assigned.release,
+        process: assigned.name.clone(),
+    }
+}
+
+/// What all instances find in their environment; the platform's own variables prevail.
+fn env(assigned: &AssignedProcess, node: &NodeName) -> Vec<(String, String)> {
+    let own = [
+        ("GILLIAM_APP", assigned.app.to_string()),
+        ("GILLIAM_RELEASE", assigned.release.to_string()),
+        ("GILLIAM_PROCESS", assigned.name.to_string()),
+        ("GILLIAM_NODE", node.to_string()),
+    ];
+    let is_own = |key: &str| own.iter().any(|(other, _)| *other == key);
+    let config = assigned.config.0.iter();
+    let mut env: Vec<(String, String)> = config
+        .map(|(key, value)| (key.to_string(), value.clone()))
+        .filter(|(key, _)| !is_own(key))
+        .collect();
+    env.extend(own.map(|(key, value)| (key.to_owned(), value)));
+    env
+}
