@@ -147,8 +147,16 @@ fn files_are_short_and_named_for_what_they_own() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Files with unsafe code: mapping compiled code, and memories and stacks of guests.
+const UNSAFE_FILES: [&str; 4] = [
+    "runtime/engine/src/load.rs",
+    "runtime/engine/src/slab/memory.rs",
+    "runtime/engine/src/slab/region.rs",
+    "runtime/engine/src/slab/stack.rs",
+];
+
 #[test]
-fn unsafe_code_is_only_in_the_engine_and_says_why_it_is_sound() {
+fn unsafe_code_is_only_in_four_files_of_the_engine_and_says_why_it_is_sound() {
     let mut wrong = Vec::new();
     for (file, text) in sources() {
         if file.ends_with("tests/tidy.rs") || file.starts_with("samples") {
@@ -163,14 +171,14 @@ fn unsafe_code_is_only_in_the_engine_and_says_why_it_is_sound() {
             let reasoned = lines[n.saturating_sub(8)..n]
                 .iter()
                 .any(|l| l.contains("SAFETY:"));
-            if !file.starts_with("runtime/engine/src") || !reasoned {
+            if !UNSAFE_FILES.iter().any(|allowed| file.ends_with(allowed)) || !reasoned {
                 wrong.push(format!("{}:{}", file.display(), n + 1));
             }
         }
     }
     assert!(
         wrong.is_empty(),
-        "unsafe outside the engine or without SAFETY:\n{}",
+        "unsafe elsewhere or without SAFETY:\n{}",
         wrong.join("\n")
     );
 }

@@ -210,6 +210,7 @@ mod tests {
         let config = EnginesConfig {
             http_p2_slots: 1,
             p3_slots: 1,
+            command_slots: 1_000,
             ..EnginesConfig::default()
         };
         let engines = Engines::new(&config).expect("engines");

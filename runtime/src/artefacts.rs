@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use gilliam_engine::{Artefact, CompileKey, Engines, LoadError, Loaded, load};
+use gilliam_engine::{Artefact, CompileKey, EngineKind, Engines, LoadError, Loaded, load};
 use gilliam_model::{assignment::Assignment, code::Code, image::Process, name::AppName};
 use tokio::sync::OnceCell;
 
@@ -98,15 +98,12 @@ impl Artefacts {
         app: &AppName,
         process: &Process,
     ) -> Result<Loaded, ArtefactError> {
-        let name = self.engines.cache_file_name(process.shape, &process.component);
+        let name = wanted_name(process);
         let attempt = {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             attempts.entry(name.clone()).or_default().clone()
         };
-        let result = attempt
-            .get_or_init(|| self.prepare(app, process, &name))
-            .await
-            .clone();
+        let result = attempt.get_or_init(|| self.prepare(app, process)).await.clone();
         if result.is_err() {
             // Whoever comes later tries again.
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +123,7 @@ impl Artefacts {
             .processes
             .iter()
             .map(|assigned| &assigned.process)
-            .map(|process| self.engines.cache_file_name(process.shape, &process.component))
+            .map(wanted_name)
             .collect();
         self.attempts
             .lock()
@@ -142,34 +139,50 @@ impl Artefacts {
         self.blobs.keep_only(|name| is_wanted(name) || is_kept(name));
     }
 
-    async fn prepare(
-        self: &Arc<Self>,
-        app: &AppName,
-        process: &Process,
-        name: &str,
-    ) -> Result<Loaded, ArtefactError> {
-        let artefact = Artefact {
-            shape: process.shape,
-            digest: process.component,
-        };
-        let path = self.code_folder.join(name);
-        if path.exists() {
-            match self.load(artefact, &path).await? {
-                Ok(loaded) => return Ok(loaded),
-                Err(error) if error.recompile() => {
-                    tracing::warn!(%error, digest = %artefact.digest, "compiled again");
-                    let _ = fs::remove_file(&path);
+    async fn prepare(self: &Arc<Self>, app: &AppName, process: &Process) -> Result<Loaded, ArtefactError> {
+        for engine in self.engines.candidates(process.shape, process.guard_pages) {
+            let artefact = artefact(process, engine);
+            let path = self.code_path(&artefact);
+            if path.exists() {
+                match self.load(artefact, &path).await? {
+                    Ok(loaded) => return Ok(loaded),
+                    Err(error) if error.recompile() => {
+                        tracing::warn!(%error, digest = %artefact.digest, "compiled again");
+                        let _ = fs::remove_file(&path);
+                    }
+                    Err(error) => return Err(ArtefactError::unfit(error)),
                 }
-                Err(error) => return Err(ArtefactError::unfit(error)),
             }
         }
         let blob = self
             .blobs
-            .verified(&artefact.digest, process.component_bytes)
+            .verified(&process.component, process.component_bytes)
             .await;
         let blob = blob.map_err(|error| ArtefactError::new(error.code(), with_source(&error)))?;
+        let artefact = artefact(process, self.choose(process, &blob).await?);
+        let path = self.code_path(&artefact);
         self.compiler.compile(app, &artefact, &blob, &path).await?;
         self.load(artefact, &path).await?.map_err(ArtefactError::unfit)
+    }
+
+    /// Decides which engine runs the component in `blob`.
+    async fn choose(self: &Arc<Self>, process: &Process, blob: &Path) -> Result<EngineKind, ArtefactError> {
+        let (this, blob, guard_pages) = (self.clone(), blob.to_owned(), process.guard_pages);
+        let choose = move || -> Result<EngineKind, ArtefactError> {
+            let component = fs::read(blob).map_err(|error| ArtefactError::new(Code::R99, error))?;
+            let choice = this.engines.choose(&component, guard_pages);
+            let choice = choice.map_err(|error| ArtefactError::new(Code::B12, error))?;
+            tracing::debug!(kind = %choice.kind, reason = choice.reason, "engine chosen");
+            Ok(choice.kind)
+        };
+        tokio::task::spawn_blocking(choose)
+            .await
+            .map_err(|error| ArtefactError::new(Code::R99, error))?
+    }
+
+    fn code_path(&self, artefact: &Artefact) -> PathBuf {
+        let name = self.engines.cache_file_name(artefact.engine, &artefact.digest);
+        self.code_folder.join(name)
     }
 
     /// Maps compiled code, away from the threads of the ingress: it is read and authenticated whole.
@@ -182,6 +195,20 @@ impl Artefacts {
         tokio::task::spawn_blocking(move || load(&this.engines, &artefact, &this.key, &path))
             .await
             .map_err(|error| ArtefactError::new(Code::R99, error))
+    }
+}
+
+/// What tells loaded components apart: the digest, and what the choice of an engine depends on besides.
+fn wanted_name(process: &Process) -> String {
+    let digest = process.component.hex();
+    format!("{digest}-{}-{}", process.shape, process.guard_pages)
+}
+
+fn artefact(process: &Process, engine: EngineKind) -> Artefact {
+    Artefact {
+        shape: process.shape,
+        engine,
+        digest: process.component,
     }
 }
 
@@ -285,6 +312,7 @@ mod tests {
         let config = EnginesConfig {
             http_p2_slots: 1,
             p3_slots: 1,
+            command_slots: 1_000,
             ..EnginesConfig::default()
         };
         let engines = Engines::new(&config).expect("engines");
@@ -296,7 +324,7 @@ mod tests {
             node_folder(data.path()).join("blobs"),
             artefacts.code_folder.clone(),
         );
-        let code_of = |byte| code.join(engines.cache_file_name(Shape::HttpP2, &digest(byte)));
+        let code_of = |byte| code.join(engines.cache_file_name(EngineKind::HttpP2, &digest(byte)));
         let count = u8::try_from(UNUSED_FILES_MAX + 10).expect("a byte");
         for byte in 0..count {
             fs::write(blobs.join(digest(byte).hex()), "blob").expect("write");

@@ -1,8 +1,8 @@
 //! The child process that compiles one component: a crafted one can cost any amount of time and memory, and
 //! may bring the compiler down.
 //!
-//! In flow its arguments, `--shape S --component FILE --digest D --key FILE --out FILE`; out flows a sealed
-//! file, or a message on standard error and an exit code that says whose fault it is.
+//! In flow its arguments, `--shape S --engine E --component FILE --digest D --key FILE --out FILE`; out flows a
+//! sealed file, or a message on standard error and an exit code that says whose fault it is.
 
 use std::{
     ffi::OsString,
@@ -11,7 +11,7 @@ use std::{
     process::ExitCode,
 };
 
-use gilliam_engine::{Artefact, CompileError, CompileKey, SealError, compile, write_sealed};
+use gilliam_engine::{Artefact, CompileError, CompileKey, EngineKind, SealError, compile, write_sealed};
 use gilliam_model::{digest::Digest, image::Shape};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -56,7 +56,7 @@ fn run(args: Vec<OsString>) -> Result<(), Failure> {
     let job = Job::parse(args)?;
     let key = read_key(&job.key).map_err(platform)?;
     let component = fs::read(&job.component).map_err(platform)?;
-    let code = compile(job.artefact.shape, &component).map_err(|error| match error {
+    let code = compile(job.artefact.shape, job.artefact.engine, &component).map_err(|error| match error {
         CompileError::Component(_) => Failure {
             exit: EXIT_COMPONENT,
             message: error.to_string(),
@@ -109,10 +109,12 @@ impl Job {
                 .ok_or_else(|| platform(format!("{name} is missing")))
         };
         let shape = take("--shape")?.to_string_lossy().into_owned();
+        let engine = take("--engine")?.to_string_lossy().into_owned();
         let digest: Digest = take("--digest")?.to_string_lossy().parse().map_err(platform)?;
         let job = Job {
             artefact: Artefact {
                 shape: parse_shape(&shape)?,
+                engine: parse_engine(&engine)?,
                 digest,
             },
             component: take("--component")?.into(),
@@ -133,6 +135,13 @@ fn parse_shape(text: &str) -> Result<Shape, Failure> {
         .ok_or_else(|| platform(format!("{text:?} is not a shape")))
 }
 
+fn parse_engine(text: &str) -> Result<EngineKind, Failure> {
+    EngineKind::ALL
+        .into_iter()
+        .find(|kind| kind.name() == text)
+        .ok_or_else(|| platform(format!("{text:?} is not an engine")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +152,8 @@ mod tests {
         let all = [
             "--shape",
             "http-p3",
+            "--engine",
+            "p3",
             "--component",
             "c",
             "--digest",

@@ -6,35 +6,37 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const MEMORY_PERCENT: u64 = 80;
 /// Connections of clients at once, however many files may be open: each has some 16 KiB of buffers.
 const CONNECTIONS_MAX: usize = 20_000;
-/// Memory maps of one instance: a command has seven.
-const MAPS_PER_INSTANCE: u32 = 8;
-/// Memory maps of everything else: two for each slot of the engine's pools, code, threads and heaps. What the
-/// slots in use need more is what instances that take HTTP need less.
-const MAPS_BESIDE: u32 = 22_000;
+/// What a small instance that waits takes of the machine, page tables and the kernel's share included.
+const INSTANCE_BYTES: u64 = 40 << 10;
+/// Share of the machine's memory that instances may really take, in percent.
+const INSTANCES_MEMORY_PERCENT: u64 = 90;
 /// Promised when the machine does not tell.
 const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
 
 /// Bytes of memory that instances may be promised.
 pub(crate) fn memory_bytes() -> u64 {
+    total_bytes().map_or(MEMORY_BYTES_FALLBACK, |bytes| bytes / 100 * MEMORY_PERCENT)
+}
+
+/// None where the machine does not tell.
+fn total_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total_kib = text
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:"))
         .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    total_kib.map_or(MEMORY_BYTES_FALLBACK, |kib| kib * 1024 / 100 * MEMORY_PERCENT)
+    total_kib.map(|kib| kib * 1024)
 }
 
-/// Instances that this process can hold; none where the kernel does not say how many memory maps it allows.
-///
-/// Beyond them the kernel refuses memory to the whole process, whoever asks next.
-pub(crate) fn instances_max() -> Option<u32> {
-    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?;
-    Some(instances_within(text.trim().parse().ok()?))
+/// Instances that this process can hold, of which the engines can run `commands_max`: memory sets a bound of its
+/// own. Instances with guard pages and those that take HTTP are fewer; each kind is refused at its own bound.
+pub(crate) fn instances_max(commands_max: u32) -> u32 {
+    total_bytes().map_or(commands_max, |bytes| instances_within(bytes, commands_max))
 }
 
-fn instances_within(maps: u64) -> u32 {
-    let maps = u32::try_from(maps).unwrap_or(u32::MAX);
-    maps.saturating_sub(MAPS_BESIDE) / MAPS_PER_INSTANCE
+fn instances_within(memory_bytes: u64, commands_max: u32) -> u32 {
+    let fit = memory_bytes / 100 * INSTANCES_MEMORY_PERCENT / INSTANCE_BYTES;
+    commands_max.min(u32::try_from(fit).unwrap_or(u32::MAX))
 }
 
 /// CPU cores this process may use.
@@ -72,13 +74,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_of_instances_fit_the_usual_number_of_maps_and_a_raised_one_more() {
-        assert_eq!(instances_within(65_530), 5_441);
-        assert_eq!(instances_within(1_048_576), 128_322);
-        assert_eq!(instances_within(1_000), 0);
-        assert_eq!(
-            instances_within(u64::MAX),
-            (u32::MAX - MAPS_BESIDE) / MAPS_PER_INSTANCE
-        );
+    fn memory_and_the_engines_bound_the_instances_of_a_node() {
+        assert_eq!(instances_within(24 << 30, 1_000_000), 566_231);
+        assert_eq!(instances_within(24 << 30, 5_441), 5_441);
+        assert_eq!(instances_within(1 << 30, 1_000_000), 23_592);
+        assert_eq!(instances_within(u64::MAX, u32::MAX), u32::MAX);
     }
 }

@@ -116,6 +116,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
     let places = Places::new(machine::connections_max());
     let (server, http) = gilliam_serve::bind(&ingress::listening(config.http, places.clone()))?;
     let engines = Engines::new(&config.engines)?;
+    let instances_max = machine::instances_max(engines.commands_max());
     let control = Arc::new(Control::new(config.control.clone()));
     let artefacts = Artefacts::open(
         &config.data,
@@ -141,7 +142,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
         http: http.to_string(),
         cpus: machine::cpus(),
         memory_bytes: machine::memory_bytes(),
-        instances_max: machine::instances_max(),
+        instances_max: Some(instances_max),
         started_at,
     };
     let file = AssignmentFile::new(&config.data);

@@ -21,7 +21,10 @@ use std::{
 use gilliam_model::{digest::Digest, image::Shape};
 use wasmtime::Engine;
 
-use crate::{engines, inspect::inspect};
+use crate::{
+    engines::{self, EngineKind},
+    inspect::inspect,
+};
 
 /// What the MAC covers first, so that the key's other uses and later formats cannot be confused with this
 /// one.
@@ -49,8 +52,10 @@ impl fmt::Debug for CompileKey {
 /// A component as it is to be run: which bytes, in which shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Artefact {
-    /// How it is run; decides the engine.
+    /// How it is run.
     pub shape: Shape,
+    /// The engine that was chosen for it.
+    pub engine: EngineKind,
     /// The component's digest; the caller has verified it.
     pub digest: Digest,
 }
@@ -83,15 +88,18 @@ pub enum SealError {
     },
 }
 
-/// Compiles a component for the engine of `shape`. Takes seconds of CPU and hundreds of megabytes for large
+/// Compiles a component of `shape` for `kind`. Takes seconds of CPU and hundreds of megabytes for large
 /// components.
-pub fn compile(shape: Shape, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+pub fn compile(shape: Shape, kind: EngineKind, component: &[u8]) -> Result<Vec<u8>, CompileError> {
     let found = inspect(component).map_err(|error| CompileError::Component(error.to_string()))?;
     if found != shape {
         let message = format!("its shape is {found}, not {shape}");
         return Err(CompileError::Component(message));
     }
-    let engine = engines::compiler(shape).map_err(|error| CompileError::Setup(format!("{error:#}")))?;
+    if !EngineKind::candidates(shape, false).contains(&kind) {
+        return Err(CompileError::Setup(format!("{kind} runs no {shape}")));
+    }
+    let engine = engines::compiler(kind).map_err(|error| CompileError::Setup(format!("{error:#}")))?;
     engine
         .precompile_component(component)
         .map_err(|error| CompileError::Component(format!("{error:#}")))
@@ -101,7 +109,7 @@ pub fn compile(shape: Shape, component: &[u8]) -> Result<Vec<u8>, CompileError> 
 /// sealed file.
 pub fn seal(key: &CompileKey, artefact: &Artefact, code: &[u8]) -> Result<[u8; TRAILER_BYTES], SealError> {
     let engine =
-        engines::compiler(artefact.shape).map_err(|error| SealError::Settings(format!("{error:#}")))?;
+        engines::compiler(artefact.engine).map_err(|error| SealError::Settings(format!("{error:#}")))?;
     let settings = SettingsHash::of(&engine);
     let mut mac = Mac::new(key, &artefact.digest, &settings, code.len() as u64);
     mac.update(code);

@@ -1,59 +1,44 @@
-//! The engines of one process: which settings each kind of process gets, and why.
+//! The engines of one process.
 //!
-//! This one file decides every wasmtime setting. In flows an [`EnginesConfig`], out flow engines with their
-//! linkers and the guest threads. It never looks at a component.
-//!
-//! Settings common to all engines, with the reason for each, are in `common`; what differs is in
-//! `kind_config`.
+//! In flows an [`EnginesConfig`], out flow engines with their linkers and the guest threads. Which engine a
+//! component gets is decided in `choice.rs`, every wasmtime setting in `settings.rs`.
+
+mod choice;
+mod settings;
 
 use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use gilliam_model::{digest::Digest, image::Shape};
-use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, RegallocAlgorithm,
-    Strategy, WasmBacktraceDetails, component::Linker,
-};
+use wasmtime::{Engine, component::Linker};
 
 use crate::{
     compile::{self, SettingsHash},
     guest::Guest,
+    inspect::{self, InspectError},
     load::Pre,
     outbound::Tls,
     residency::{Keep, Residency},
+    slab::{MEMORY_SLOT_BYTES, STACK_SLOT_BYTES, Slab, SlabError},
     slots::Slots,
     sweeper::{self, Sweeper},
     threads::GuestThreads,
 };
 
-/// Guest stack of one call: what real toolchains need (JavaScript and Python among them).
-const WASM_STACK_BYTES_MAX: usize = 512 << 10;
-/// Whole fiber: the guest's share and what host calls need on top. Host calls run on the fiber, so this is
-/// generous.
-const FIBER_STACK_BYTES: usize = 2 << 20;
-/// Address space of one linear memory: with the guard, 32-bit accesses need no bounds check.
-const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
-/// Guard behind each memory, for the static offsets of loads and stores.
-const MEMORY_GUARD_BYTES: u64 = 32 << 20;
-/// Address space of all pools together; x86-64 gives a process 128 TiB and the rest of the process needs
+pub(crate) use choice::Facts;
+pub use choice::{EngineChoice, EngineKind};
+use settings::{MEMORY_GUARD_BYTES, MEMORY_RESERVATION_BYTES};
+
+/// Address space of all pools and the slab together; x86-64 gives a process 128 TiB and the rest of the process needs
 /// some.
 const ADDRESS_SPACE_BYTES_MAX: u64 = 120 << 40;
-/// Dirty pages of a slot that are zeroed and kept for its next use; beyond it they go back to the kernel.
-/// This halves the cost of a fresh instance and keeps the kernel's memory lock out of it; a Rust guest
-/// dirties 40 to 100 KiB. Slots are reused last in, first out, so that what is kept follows the load, not
-/// the number of slots.
-const KEEP_RESIDENT_BYTES: usize = 1 << 20;
-/// Table elements in one table: Python's and JavaScript's need over 10,000.
-const TABLE_ELEMENTS_MAX: usize = 20_000;
-/// Core instances per pool slot: a Rust component has 3 or 4, one from Python 14.
-const CORE_INSTANCES_PER_SLOT: u32 = 16;
-/// Tables per pool slot.
-const TABLES_PER_SLOT: u32 = 3;
 /// Memory maps of one slot in use: two of its stack, four of its memory and image.
 const MAPS_PER_SLOT: u64 = 6;
 /// Memory maps that the rest of the process may need: code of components, commands, threads, the heap.
 const MAPS_BESIDE: u64 = 10_000;
-/// Frames in a trap's backtrace; enough to find the fault, small enough for a log line.
-const BACKTRACE_FRAMES_MAX: usize = 20;
+/// Memory maps of one slot of a pool while nobody uses it.
+const MAPS_PER_IDLE_SLOT: u64 = 2;
+/// Memory maps of one command with guard pages.
+const MAPS_PER_COMMAND: u64 = 8;
 
 /// Sizes that depend on the machine.
 #[derive(Debug, Clone)]
@@ -63,6 +48,9 @@ pub struct EnginesConfig {
     pub http_p2_slots: u32,
     /// Lanes and commands of 0.3 at once in the whole process.
     pub p3_slots: u32,
+    /// Commands on the slab at once in the whole process. A slot costs 64 MiB of address space and no memory
+    /// until it is used; 0 is no slab.
+    pub command_slots: u32,
     /// Threads that run guests beyond their first slice.
     pub guest_threads: NonZeroUsize,
     /// Nice value of those threads, so that ingress, timers and sync go first.
@@ -77,6 +65,7 @@ impl Default for EnginesConfig {
         Self {
             http_p2_slots: 4_000,
             p3_slots: 2_000,
+            command_slots: 1_000_000,
             guest_threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             guest_nice: 10,
             keep_mapped: Keep::default(),
@@ -87,11 +76,16 @@ impl Default for EnginesConfig {
 /// Why the engines could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum EnginesError {
-    /// The pools ask for more address space than a process has.
-    #[error("pools of {slots} slots need more than 120 TiB of address space; use fewer slots")]
+    /// The pools and the slab ask for more address space than a process has.
+    #[error(
+        "pools of {slots} slots and a slab of {commands} need more than 120 TiB of address space; \
+         use fewer slots"
+    )]
     AddressSpace {
-        /// Slots asked for.
+        /// Slots asked for in pools.
         slots: u64,
+        /// Slots asked for on the slab.
+        commands: u64,
     },
     /// The kernel allows too few memory maps.
     #[error(
@@ -122,42 +116,12 @@ pub enum EnginesError {
     Tls(String),
 }
 
-/// Which engine runs a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// 0.2 http: a pool, no concurrency support (17 to 35 % cheaper per request), copy-on-write images.
-    HttpP2,
-    /// Everything of 0.3: a pool with component-model async.
-    P3,
-    /// 0.2 commands: allocated on demand. The slab for great numbers of small commands becomes a kind of
-    /// its own here: own memory and stack creators, no copy-on-write, 64 MiB slots, 256 KiB stacks.
-    CommandP2,
-}
-
-impl Kind {
-    pub(crate) fn of(shape: Shape) -> Self {
-        match shape {
-            Shape::HttpP2 => Kind::HttpP2,
-            Shape::HttpP3 | Shape::CommandP3 => Kind::P3,
-            Shape::CommandP2 => Kind::CommandP2,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Kind::HttpP2 => "http-p2",
-            Kind::P3 => "p3",
-            Kind::CommandP2 => "command-p2",
-        }
-    }
-}
-
 /// One engine with what every component on it is linked against.
 pub(crate) struct KindEngine {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<Guest>,
     pub(crate) settings: SettingsHash,
-    /// Of its pool; without bound for what has none.
+    /// Of its pool or the slab; as many as there are memory maps for what is allocated on demand.
     pub(crate) slots: Slots,
 }
 
@@ -165,10 +129,18 @@ struct Inner {
     http_p2: KindEngine,
     p3: KindEngine,
     command_p2: KindEngine,
+    slab: Result<OnSlab, SlabError>,
     threads: GuestThreads,
     residency: Arc<Residency<Pre>>,
     tls: Tls,
     _sweeper: Sweeper,
+}
+
+/// The engines whose memories and stacks are slots of the slab.
+struct OnSlab {
+    p2: KindEngine,
+    p3: KindEngine,
+    slots: u32,
 }
 
 /// One wasmtime engine per kind of process, and the threads that run guests. Cheap to clone.
@@ -187,21 +159,21 @@ impl Engines {
     /// Makes the engines and starts the guest threads. Takes about a tenth of a second: the pools reserve
     /// their slots.
     pub fn new(config: &EnginesConfig) -> Result<Self, EnginesError> {
-        let slots = u64::from(config.http_p2_slots) + u64::from(config.p3_slots);
-        if slots.saturating_mul(MEMORY_RESERVATION_BYTES + MEMORY_GUARD_BYTES) > ADDRESS_SPACE_BYTES_MAX {
-            return Err(EnginesError::AddressSpace { slots });
+        let pools = u64::from(config.http_p2_slots) + u64::from(config.p3_slots);
+        check_address_space(pools, u64::from(config.command_slots))?;
+        let maps_left = maps_left(pools, maps_allowed())?;
+        let slab = OnSlab::new(config.command_slots, maps_left)?;
+        if let Err(error) = &slab {
+            tracing::warn!(%error, "no slab: each command takes eight memory maps");
         }
-        let needed = slots.saturating_mul(MAPS_PER_SLOT).saturating_add(MAPS_BESIDE);
-        if let Some(allowed) = maps_allowed().filter(|allowed| *allowed < needed) {
-            return Err(EnginesError::Maps {
-                slots,
-                needed,
-                allowed,
-            });
-        }
-        let http_p2 = kind_engine(Kind::HttpP2, config)?;
-        let p3 = kind_engine(Kind::P3, config)?;
-        let command_p2 = kind_engine(Kind::CommandP2, config)?;
+        let http_p2 = pool_engine(EngineKind::HttpP2, config.http_p2_slots)?;
+        let p3 = pool_engine(EngineKind::P3, config.p3_slots)?;
+        let commands = u32::try_from(maps_left / MAPS_PER_COMMAND).unwrap_or(u32::MAX);
+        let command_p2 = KindEngine::new(
+            EngineKind::CommandP2,
+            settings::of(EngineKind::CommandP2),
+            &Slots::new(commands),
+        )?;
         let threads =
             GuestThreads::start(config.guest_threads, config.guest_nice).map_err(EnginesError::Threads)?;
         let tls = Tls::new().map_err(EnginesError::Tls)?;
@@ -211,6 +183,7 @@ impl Engines {
             http_p2,
             p3,
             command_p2,
+            slab,
             threads,
             residency,
             tls,
@@ -220,15 +193,49 @@ impl Engines {
 
     /// The name of the file that holds a component's compiled code: it changes with the component, the
     /// engine's settings and the version of wasmtime, so a stale file is never found.
-    pub fn cache_file_name(&self, shape: Shape, digest: &Digest) -> String {
-        compile::file_name(digest, &self.kind(shape).settings)
+    ///
+    /// # Panics
+    ///
+    /// When this process has no engine of `kind`: it chooses none that it lacks.
+    pub fn cache_file_name(&self, kind: EngineKind, digest: &Digest) -> String {
+        let engine = self.kind(kind).expect("only engines that are there are chosen");
+        compile::file_name(digest, &engine.settings)
     }
 
-    pub(crate) fn kind(&self, shape: Shape) -> &KindEngine {
-        match Kind::of(shape) {
-            Kind::HttpP2 => &self.0.http_p2,
-            Kind::P3 => &self.0.p3,
-            Kind::CommandP2 => &self.0.command_p2,
+    /// The engine that a component gets here. Reads its bytes once: run it where blocking is allowed.
+    pub fn choose(&self, component: &[u8], guard_pages: bool) -> Result<EngineChoice, InspectError> {
+        let facts = inspect::facts(component)?;
+        Ok(choice::choose(facts, guard_pages, self.0.slab.as_ref().err()))
+    }
+
+    /// The engines that a component of `shape` may get here, the one it gets in most cases first: for those
+    /// who look for compiled code before they have the component.
+    pub fn candidates(&self, shape: Shape, guard_pages: bool) -> Vec<EngineKind> {
+        EngineKind::candidates(shape, guard_pages || self.0.slab.is_err())
+    }
+
+    /// Commands that fit at once as far as the engines are concerned; memory sets a bound of its own.
+    pub fn commands_max(&self) -> u32 {
+        match &self.0.slab {
+            Ok(slab) => slab.slots,
+            Err(_) => u32::try_from(self.0.command_p2.slots.total()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether small commands run on the slab, which costs no memory maps.
+    pub fn has_slab(&self) -> bool {
+        self.0.slab.is_ok()
+    }
+
+    /// None for an engine of the slab where there is no slab.
+    pub(crate) fn kind(&self, kind: EngineKind) -> Option<&KindEngine> {
+        let slab = self.0.slab.as_ref().ok();
+        match kind {
+            EngineKind::HttpP2 => Some(&self.0.http_p2),
+            EngineKind::P3 => Some(&self.0.p3),
+            EngineKind::CommandP2 => Some(&self.0.command_p2),
+            EngineKind::SlabP2 => slab.map(|slab| &slab.p2),
+            EngineKind::SlabP3 => slab.map(|slab| &slab.p3),
         }
     }
 
@@ -245,10 +252,77 @@ impl Engines {
     }
 }
 
-/// An engine that compiles for `shape` and never runs anything: the same settings, but no pool, so that it
-/// fits a child process with little address space.
-pub(crate) fn compiler(shape: Shape) -> wasmtime::Result<Engine> {
-    Engine::new(&kind_config(Kind::of(shape)))
+/// An engine of `kind` that compiles and never runs anything: the same settings, but neither pool nor slab, so
+/// that it fits a child process with little address space.
+pub(crate) fn compiler(kind: EngineKind) -> wasmtime::Result<Engine> {
+    Engine::new(&settings::of(kind))
+}
+
+impl OnSlab {
+    /// The outer error is ours, the inner one says why this machine has no slab.
+    fn new(slots: u32, maps_left: u64) -> Result<Result<Self, SlabError>, EnginesError> {
+        let slab = match Slab::new(slots, maps_left) {
+            Ok(slab) => slab,
+            Err(error) => return Ok(Err(error)),
+        };
+        let slots = Slots::new(slab.slots);
+        let engine = |kind| KindEngine::new(kind, settings::on_slab(kind, &slab), &slots);
+        Ok(Ok(Self {
+            p2: engine(EngineKind::SlabP2)?,
+            p3: engine(EngineKind::SlabP3)?,
+            slots: slab.slots,
+        }))
+    }
+}
+
+impl KindEngine {
+    fn new(kind: EngineKind, settings: wasmtime::Config, slots: &Slots) -> Result<Self, EnginesError> {
+        let make = || -> wasmtime::Result<Self> {
+            let engine = Engine::new(&settings)?;
+            let linker = crate::guest::linker(&engine, kind)?;
+            Ok(Self {
+                settings: SettingsHash::of(&engine),
+                engine,
+                linker,
+                slots: slots.clone(),
+            })
+        };
+        make().map_err(|error| EnginesError::Engine {
+            kind: kind.name(),
+            message: format!("{error:#}"),
+        })
+    }
+}
+
+fn pool_engine(kind: EngineKind, slots: u32) -> Result<KindEngine, EnginesError> {
+    KindEngine::new(kind, settings::on_pool(kind, slots), &Slots::new(slots))
+}
+
+fn check_address_space(pools: u64, commands: u64) -> Result<(), EnginesError> {
+    let pool = pools.saturating_mul(MEMORY_RESERVATION_BYTES + MEMORY_GUARD_BYTES);
+    let slab = commands.saturating_mul((MEMORY_SLOT_BYTES + STACK_SLOT_BYTES) as u64);
+    if pool.saturating_add(slab) <= ADDRESS_SPACE_BYTES_MAX {
+        return Ok(());
+    }
+    let slots = pools;
+    Err(EnginesError::AddressSpace { slots, commands })
+}
+
+/// Memory maps that commands may take: those that the pools in full use and the rest of the process may need
+/// are spoken for. Lanes and commands share the node's cores: idle slots of the pools are counted as such.
+fn maps_left(pools: u64, allowed: Option<u64>) -> Result<u64, EnginesError> {
+    let Some(allowed) = allowed else {
+        return Ok(u64::MAX);
+    };
+    let needed = pools.saturating_mul(MAPS_PER_SLOT).saturating_add(MAPS_BESIDE);
+    if allowed < needed {
+        return Err(EnginesError::Maps {
+            slots: pools,
+            needed,
+            allowed,
+        });
+    }
+    Ok(allowed - MAPS_BESIDE - pools * MAPS_PER_IDLE_SLOT)
 }
 
 /// None where the kernel does not say; then the pools' own failure has to.
@@ -258,107 +332,6 @@ fn maps_allowed() -> Option<u64> {
         .trim()
         .parse()
         .ok()
-}
-
-fn kind_engine(kind: Kind, config: &EnginesConfig) -> Result<KindEngine, EnginesError> {
-    let make = || -> wasmtime::Result<KindEngine> {
-        let mut settings = kind_config(kind);
-        let slots = match kind {
-            Kind::HttpP2 => config.http_p2_slots,
-            Kind::P3 => config.p3_slots,
-            Kind::CommandP2 => u32::MAX,
-        };
-        if kind != Kind::CommandP2 {
-            settings.allocation_strategy(pool(slots));
-        }
-        let engine = Engine::new(&settings)?;
-        let linker = crate::guest::linker(&engine, kind)?;
-        let settings = SettingsHash::of(&engine);
-        Ok(KindEngine {
-            engine,
-            linker,
-            settings,
-            slots: Slots::new(slots),
-        })
-    };
-    make().map_err(|error| EnginesError::Engine {
-        kind: kind.name(),
-        message: format!("{error:#}"),
-    })
-}
-
-/// What differs between the engines, apart from how they allocate.
-fn kind_config(kind: Kind) -> Config {
-    let mut config = common();
-    match kind {
-        // Without concurrency support a request costs a quarter less; 0.3 cannot run on such an engine.
-        Kind::HttpP2 | Kind::CommandP2 => {
-            config.concurrency_support(false);
-            config.wasm_component_model_async(false);
-        }
-        Kind::P3 => {
-            config.concurrency_support(true);
-            config.wasm_component_model_async(true);
-        }
-    }
-    config
-}
-
-fn common() -> Config {
-    let mut config = Config::new();
-    // Cranelift alone: the one compiler whose output is fit for hostile input.
-    config.strategy(Strategy::Cranelift);
-    config.cranelift_regalloc_algorithm(RegallocAlgorithm::Backtracking);
-    // Fuel is the deterministic meter and, by its yields, the pre-emption: no epochs are needed on top.
-    config.consume_fuel(true);
-    config.epoch_interruption(false);
-    config.max_wasm_stack(WASM_STACK_BYTES_MAX);
-    config.async_stack_size(FIBER_STACK_BYTES);
-    // Guard pages on both sides: a miscompiled access faults instead of reaching a neighbour.
-    config.memory_reservation(MEMORY_RESERVATION_BYTES);
-    config.memory_guard_size(MEMORY_GUARD_BYTES);
-    config.guard_before_linear_memory(true);
-    // A clean image is mapped, not copied: large language runtimes share their pages.
-    config.memory_init_cow(true);
-    // No core dump on a trap, for it would hold the guest's secrets: that feature of wasmtime is not even
-    // compiled in.
-    config.wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX));
-    // Never decided by an environment variable.
-    config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
-    // Proposals with young code in the engine, or with a way around the limits. Their support is compiled
-    // in, because an engine without it can be aborted by a crafted module; here they are refused at
-    // validation.
-    config.wasm_threads(false);
-    config.wasm_shared_everything_threads(false);
-    config.shared_memory(false);
-    config.gc_support(false);
-    config.wasm_gc(false);
-    config.wasm_function_references(false);
-    config.wasm_exceptions(false);
-    config.wasm_stack_switching(false);
-    config.wasm_memory64(false);
-    config.wasm_custom_page_sizes(false);
-    // The same result on every machine.
-    config.relaxed_simd_deterministic(true);
-    config
-}
-
-fn pool(slots: u32) -> InstanceAllocationStrategy {
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(slots)
-        .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_SLOT))
-        .total_memories(slots)
-        .total_tables(slots.saturating_mul(TABLES_PER_SLOT))
-        .total_stacks(slots)
-        .max_memory_size(usize::try_from(MEMORY_RESERVATION_BYTES).unwrap_or(usize::MAX))
-        .table_elements(TABLE_ELEMENTS_MAX)
-        .max_tables_per_module(4)
-        .max_memories_per_module(4)
-        // Only what PAGEMAP_SCAN says was touched is reset (Linux 6.7 and later); elsewhere all of it.
-        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-        .table_keep_resident(64 << 10)
-        .pagemap_scan(Enabled::Auto);
-    InstanceAllocationStrategy::Pooling(pool)
 }
 
 #[cfg(test)]
@@ -373,14 +346,60 @@ mod tests {
         };
         assert!(matches!(
             Engines::new(&config),
-            Err(EnginesError::AddressSpace { slots: 42_000 })
+            Err(EnginesError::AddressSpace { slots: 42_000, .. })
+        ));
+        let config = EnginesConfig {
+            command_slots: 2_000_000,
+            ..EnginesConfig::default()
+        };
+        assert!(matches!(
+            Engines::new(&config),
+            Err(EnginesError::AddressSpace {
+                commands: 2_000_000,
+                ..
+            })
         ));
     }
 
     #[test]
+    fn the_usual_memory_maps_are_enough_for_the_pools_and_thousands_of_guarded_commands() {
+        let left = maps_left(6_000, Some(65_530)).expect("enough");
+        assert_eq!(left / MAPS_PER_COMMAND, 5_441);
+        assert!(matches!(
+            maps_left(6_000, Some(45_999)),
+            Err(EnginesError::Maps { needed: 46_000, .. })
+        ));
+        assert_eq!(maps_left(6_000, None).ok(), Some(u64::MAX));
+    }
+
+    #[test]
     fn code_depends_on_the_engine_and_on_nothing_that_changes() {
-        let settings = |kind| SettingsHash::of(&Engine::new(&kind_config(kind)).expect("engine"));
-        assert_eq!(settings(Kind::HttpP2), settings(Kind::HttpP2));
-        assert_ne!(settings(Kind::HttpP2), settings(Kind::P3));
+        let settings = |kind| SettingsHash::of(&compiler(kind).expect("engine"));
+        for kind in EngineKind::ALL {
+            assert_eq!(settings(kind), settings(kind));
+            for other in EngineKind::ALL {
+                // These two differ in how they allocate, which compiled code does not see.
+                let same = [EngineKind::HttpP2, EngineKind::CommandP2];
+                let is_same = kind == other || (same.contains(&kind) && same.contains(&other));
+                assert_eq!(settings(kind) == settings(other), is_same, "{kind} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_slab_runs_is_what_was_compiled_for_it() {
+        let config = EnginesConfig {
+            http_p2_slots: 10,
+            p3_slots: 10,
+            command_slots: 1_000_000,
+            ..EnginesConfig::default()
+        };
+        let engines = Engines::new(&config).expect("engines");
+        for kind in EngineKind::ALL {
+            let running = engines.kind(kind).expect("there is a slab");
+            let compiling = SettingsHash::of(&compiler(kind).expect("engine"));
+            assert_eq!(running.settings, compiling, "{kind}");
+        }
+        assert_eq!(engines.commands_max(), 1_000_000);
     }
 }

@@ -7,7 +7,7 @@ use gilliam_model::code::Code;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace, component::ResourceTableError};
 use wasmtime_wasi::I32Exit;
 
-use crate::{held::HeldTooMuch, log, throttle::Panicked};
+use crate::{held::HeldTooMuch, log, slab::SLAB_FULL, throttle::Panicked};
 
 /// Longest message: a backtrace of twenty frames fits.
 const MESSAGE_BYTES_MAX: usize = 4 << 10;
@@ -90,7 +90,8 @@ fn code_of(error: &wasmtime::Error, memory_refused: bool) -> Code {
     if memory_refused {
         return Code::R14;
     }
-    if is_pool_full(error) || error.downcast_ref::<CapReached>().is_some() {
+    let is_full = is_pool_full(error) || error.root_cause().to_string().ends_with(SLAB_FULL);
+    if is_full || error.downcast_ref::<CapReached>().is_some() {
         return Code::R22;
     }
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {

@@ -22,7 +22,7 @@ use wasmtime_wasi_io::bindings::wasi::io::poll;
 use crate::{
     clock,
     config::InstanceConfig,
-    engines::{Engines, Kind},
+    engines::{EngineKind, Engines},
     failure::Failure,
     held::{self, Held, Lines},
     log::{EntryStream, LogGate},
@@ -239,21 +239,18 @@ pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNot
 }
 
 /// What every component on an engine of `kind` may import.
-pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Guest>> {
+pub(crate) fn linker(engine: &Engine, kind: EngineKind) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    if kind == Kind::P3 {
+    if kind.is_p3() {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }
     linker.allow_shadowing(true);
     probe_waits(&mut linker)?;
     sockets::bound(&mut linker)?;
-    let lines = match kind {
-        Kind::P3 => Lines::P2AndP3,
-        Kind::HttpP2 | Kind::CommandP2 => Lines::P2,
-    };
+    let lines = if kind.is_p3() { Lines::P2AndP3 } else { Lines::P2 };
     random::bound(&mut linker, lines)?;
     held::meter(&mut linker, lines)?;
     linker.allow_shadowing(false);

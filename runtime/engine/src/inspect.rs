@@ -1,11 +1,14 @@
 //! The shape of a component, found from its bytes.
 //!
-//! In flow bytes that anybody may have made, out flows the shape that their exports promise. Nothing is
+//! In flow bytes that anybody may have made, out flow the shape that their exports promise and what the choice
+//! of an engine depends on. Nothing is
 //! validated, compiled or run, so it costs milliseconds where compiling costs seconds. What else a component
 //! needs is found where it is linked.
 
 use gilliam_model::image::{Shape, ShapeError};
-use wasmparser::{BinaryReaderError, Encoding, Parser, Payload};
+use wasmparser::{BinaryReaderError, DataKind, Encoding, Parser, Payload};
+
+use crate::engines::Facts;
 
 /// Exports of one component; a real one has a few dozen.
 const EXPORTS_MAX: usize = 1_000;
@@ -35,12 +38,18 @@ impl From<BinaryReaderError> for InspectError {
 
 /// Finds a component's shape.
 pub fn inspect(component: &[u8]) -> Result<Shape, InspectError> {
+    Ok(facts(component)?.shape)
+}
+
+/// Finds what the choice of an engine depends on.
+pub(crate) fn facts(component: &[u8]) -> Result<Facts, InspectError> {
     if component.starts_with(b"\x7fELF") {
         return Err(InspectError::Precompiled);
     }
     let mut exports = Vec::new();
     let mut depth = 0_u32;
     let mut ended = false;
+    let (mut data_bytes, mut memory_bytes) = (0_u64, 0_u64);
     for payload in Parser::new(0).parse_all(component) {
         match payload? {
             Payload::Version {
@@ -60,6 +69,22 @@ pub fn inspect(component: &[u8]) -> Result<Shape, InspectError> {
                     exports.push(export?.name.name);
                 }
             }
+            Payload::DataSection(section) => {
+                for data in section {
+                    let data = data?;
+                    if matches!(data.kind, DataKind::Active { .. }) {
+                        data_bytes = data_bytes.saturating_add(data.data.len() as u64);
+                    }
+                }
+            }
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    let memory = memory?;
+                    let page_bytes = 1_u64.checked_shl(memory.page_size_log2.unwrap_or(16));
+                    let bytes = memory.initial.saturating_mul(page_bytes.unwrap_or(u64::MAX));
+                    memory_bytes = memory_bytes.max(bytes);
+                }
+            }
             _ => {}
         }
         if exports.len() > EXPORTS_MAX {
@@ -72,7 +97,11 @@ pub fn inspect(component: &[u8]) -> Result<Shape, InspectError> {
         return Err(InspectError::Malformed("it is cut off".to_owned()));
     }
     let (shape, _) = Shape::of_exports(exports)?;
-    Ok(shape)
+    Ok(Facts {
+        shape,
+        data_bytes,
+        memory_bytes,
+    })
 }
 
 #[cfg(test)]

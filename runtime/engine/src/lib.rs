@@ -16,7 +16,8 @@
 //! Invariant: a store is dropped after any trap, timeout, cancel or panic, never reused.
 //! Invariant: a guest gets what its configuration names and nothing else: no host environment, files or
 //! sockets.
-//! Invariant: unsafe code is in `load.rs` alone.
+//! Invariant: unsafe code is in `load.rs` and in three files of the slab: `slab/region.rs`, `slab/memory.rs` and
+//! `slab/stack.rs`.
 
 mod address;
 mod body;
@@ -42,6 +43,7 @@ mod residency;
 mod ride;
 mod run_queue;
 mod sealed;
+mod slab;
 mod slots;
 mod sockets;
 mod stdio;
@@ -51,11 +53,12 @@ mod throttle;
 mod turns;
 mod usage;
 
+pub use self::slab::SlabError;
 pub use body::{BodyError, ResponseBody};
 pub use command::{CommandInstance, ExitReason, OnExit};
 pub use compile::{Artefact, CompileError, CompileKey, SealError, compile, seal, write_sealed};
 pub use config::{InstanceConfig, LogSink, ProcessConfig};
-pub use engines::{Engines, EnginesConfig, EnginesError};
+pub use engines::{EngineChoice, EngineKind, Engines, EnginesConfig, EnginesError};
 pub use failure::{CallError, StartError};
 pub use http::HttpInstance;
 pub use inspect::{InspectError, inspect};

@@ -26,7 +26,7 @@ use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
 
 use crate::{
     compile::{Artefact, CompileKey},
-    engines::Engines,
+    engines::{Engines, KindEngine},
     failure::Failure,
     guest::Guest,
     residency::Mapped,
@@ -180,12 +180,17 @@ impl Loaded {
     }
 
     pub(crate) fn engine(&self) -> &Engine {
-        &self.engines().kind(self.0.artefact.shape).engine
+        &self.kind().engine
     }
 
     /// The slots that its instances run in.
     pub(crate) fn slots(&self) -> &Slots {
-        &self.engines().kind(self.0.artefact.shape).slots
+        &self.kind().slots
+    }
+
+    fn kind(&self) -> &KindEngine {
+        let kind = self.engines().kind(self.0.artefact.engine);
+        kind.expect("it was loaded into that engine")
     }
 }
 
@@ -223,8 +228,9 @@ impl Handle {
     }
 
     fn map(&self) -> Result<Arc<Open>, LoadError> {
-        let kind = self.engines.kind(self.artefact.shape);
         let path = &*self.path;
+        let kind = self.engines.kind(self.artefact.engine);
+        let kind = kind.ok_or_else(|| LoadError::Stale { path: shown(path) })?;
         let mut file = File::open(path).map_err(|source| read_error(path, source))?;
         let known = self.state().stamp;
         let authentic = sealed::verify(&mut file, path, &self.artefact, &self.key, &kind.settings, known)?;

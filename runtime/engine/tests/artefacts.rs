@@ -5,8 +5,8 @@ mod support;
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use gilliam_engine::{
-    Artefact, CompileKey, Engines, EnginesConfig, Keep, LoadError, Loaded, compile, inspect, load,
-    write_sealed,
+    Artefact, CompileKey, EngineKind, Engines, EnginesConfig, Keep, LoadError, Loaded, compile, inspect,
+    load, write_sealed,
 };
 use gilliam_model::{code::Code, image::Shape, limits::Limits};
 use support::{ANSWER, command_guest, digest, engines, http_guest, key, try_load};
@@ -32,13 +32,14 @@ impl Sealed {
     fn of(component: &[u8]) -> Self {
         let artefact = Artefact {
             shape: Shape::HttpP2,
+            engine: EngineKind::HttpP2,
             digest: digest(component),
         };
         let sealed = Self {
             folder: tempfile::tempdir().expect("folder"),
             artefact,
         };
-        let code = compile(artefact.shape, component).expect("compiles");
+        let code = compile(artefact.shape, artefact.engine, component).expect("compiles");
         write_sealed(&sealed.path(), &key(), &artefact, &code).expect("sealed");
         sealed
     }
@@ -46,7 +47,7 @@ impl Sealed {
     fn path(&self) -> std::path::PathBuf {
         self.folder
             .path()
-            .join(engines().cache_file_name(self.artefact.shape, &self.artefact.digest))
+            .join(engines().cache_file_name(self.artefact.engine, &self.artefact.digest))
     }
 
     fn load(&self) -> Result<Loaded, LoadError> {
@@ -170,7 +171,12 @@ fn an_import_that_is_not_offered_is_named() {
 
 #[test]
 fn a_component_of_another_shape_is_refused_before_it_is_compiled() {
-    let error = compile(Shape::HttpP2, &command_guest("", "(i32.const 0)")).expect_err("a command");
+    let error = compile(
+        Shape::HttpP2,
+        EngineKind::HttpP2,
+        &command_guest("", "(i32.const 0)"),
+    )
+    .expect_err("a command");
     let message = "cannot compile the component: its shape is command-p2, not http-p2";
     assert_eq!(error.to_string(), message);
 }
@@ -201,7 +207,10 @@ fn proposals_that_are_switched_off_are_refused() {
                 (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#
         );
         let command = wat::parse_str(command).expect(name);
-        assert!(compile(Shape::CommandP2, &command).is_err(), "{name}");
+        assert!(
+            compile(Shape::CommandP2, EngineKind::SlabP2, &command).is_err(),
+            "{name}"
+        );
     }
 }
 
@@ -215,6 +224,7 @@ fn forgetful() -> Engines {
     let config = EnginesConfig {
         http_p2_slots: 4,
         p3_slots: 1,
+        command_slots: 1_000,
         keep_mapped: Keep {
             idle_max: Duration::ZERO,
             ..Keep::default()

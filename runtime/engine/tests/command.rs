@@ -243,7 +243,7 @@ async fn a_bad_configuration_is_named() {
     });
     let error = CommandInstance::start(&echo, bad).expect_err("refused");
     assert_eq!(error.code, Code::A422);
-    assert!(error.message.contains("cpu_millis"), "{error}");
+    assert!(error.message.contains("cpu = 0"), "{error}");
 }
 
 #[tokio::test]

@@ -197,6 +197,7 @@ async fn requests_wait_while_the_pool_is_full() {
     let config = gilliam_engine::EnginesConfig {
         http_p2_slots: 3,
         p3_slots: 1,
+        command_slots: 1_000,
         ..Default::default()
     };
     let engines = gilliam_engine::Engines::new(&config).expect("engines");
@@ -217,6 +218,7 @@ async fn an_app_that_takes_every_slot_leaves_other_instances_theirs() {
     let config = gilliam_engine::EnginesConfig {
         http_p2_slots: 6,
         p3_slots: 1,
+        command_slots: 1_000,
         ..Default::default()
     };
     let engines = gilliam_engine::Engines::new(&config).expect("engines");

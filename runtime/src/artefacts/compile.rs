@@ -102,6 +102,7 @@ impl Compiler {
         let mut child = Command::new(program);
         child.args(first);
         child.arg("--shape").arg(artefact.shape.as_str());
+        child.arg("--engine").arg(artefact.engine.name());
         child.arg("--component").arg(blob);
         child.arg("--digest").arg(artefact.digest.to_string());
         child.arg("--key").arg(&self.key);
@@ -152,6 +153,7 @@ mod tests {
         let compiler = slow(&list);
         let artefact = Artefact {
             shape: gilliam_model::image::Shape::CommandP2,
+            engine: gilliam_engine::EngineKind::SlabP2,
             digest: gilliam_model::digest::Digest::from_sha256([0; 32]),
         };
         let compile = |app: &'static str| {

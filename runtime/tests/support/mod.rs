@@ -89,6 +89,7 @@ impl Node {
             engines: EnginesConfig {
                 http_p2_slots: 200,
                 p3_slots: 100,
+                command_slots: 1_000,
                 ..EnginesConfig::default()
             },
             ..NodeConfig::new(

@@ -38,6 +38,7 @@ pub fn engines() -> Engines {
         let config = EnginesConfig {
             http_p2_slots: 200,
             p3_slots: 100,
+            command_slots: 1_000,
             guest_threads: NonZeroUsize::new(2).expect("two"),
             ..EnginesConfig::default()
         };
@@ -62,15 +63,31 @@ pub fn loaded_on(engines: &Engines, component: &[u8]) -> Loaded {
 
 /// Compiles, seals and loads a component as `shape`.
 pub fn try_load(engines: &Engines, shape: Shape, component: &[u8]) -> Result<Loaded, LoadError> {
+    try_load_guarded(engines, shape, component, false)
+}
+
+/// The same for a process that asks for guard pages, or does not.
+pub fn try_load_guarded(
+    engines: &Engines,
+    shape: Shape,
+    component: &[u8],
+    guard_pages: bool,
+) -> Result<Loaded, LoadError> {
+    // What is no component of that shape is compiled as one all the same: that is for `compile` to refuse.
+    let engine = match engines.choose(component, guard_pages) {
+        Ok(choice) if engines.candidates(shape, guard_pages).contains(&choice.kind) => choice.kind,
+        _ => engines.candidates(shape, guard_pages)[0],
+    };
     let artefact = Artefact {
         shape,
+        engine,
         digest: digest(component),
     };
     let folder = tempfile::tempdir().expect("folder");
     let path = folder
         .path()
-        .join(engines.cache_file_name(shape, &artefact.digest));
-    let code = compile(shape, component).expect("compiles");
+        .join(engines.cache_file_name(engine, &artefact.digest));
+    let code = compile(shape, engine, component).expect("compiles");
     write_sealed(&path, &key(), &artefact, &code).expect("sealed");
     load(engines, &artefact, &key(), &path)
 }
