@@ -21,7 +21,7 @@ use gilliam_model::{
     limits::Limits,
     log::{LogLine, LogStream},
     placement::SlotRange,
-    report::{ProcessKey, ProcessReport},
+    report::{DetailsWanted, ProcessKey, ProcessReport},
     route::{Route, RouteTable},
     sync::{LogBatch, SyncRequest, SyncResponse},
 };
@@ -136,6 +136,8 @@ struct State {
     generation_of_node: u64,
     syncs: u64,
     lines: Vec<LogLine>,
+    /// Asked for with the next answer.
+    details: Vec<DetailsWanted>,
 }
 
 /// The control plane of a test; gone when it is dropped.
@@ -239,6 +241,23 @@ impl Plane {
             }
             state.assignment = Some(assignment);
         }
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Asks for the details of some instances of a process type, in the next answer.
+    pub fn ask(&self, key: &ProcessKey, first: u32, last: u32) {
+        let ProcessKey {
+            app,
+            release,
+            process,
+        } = key.clone();
+        self.state().details.push(DetailsWanted {
+            app,
+            release,
+            process,
+            first,
+            last,
+        });
         self.changed.send_modify(|version| *version += 1);
     }
 
@@ -389,16 +408,19 @@ impl Face {
         let deadline = tokio::time::Instant::now() + Duration::from_millis(request.wait_ms.into());
         loop {
             self.changed.borrow_and_update();
-            let assignment = self.state.lock().expect("state").assignment.clone();
+            let (assignment, details) = {
+                let mut state = self.state.lock().expect("state");
+                (state.assignment.clone(), std::mem::take(&mut state.details))
+            };
             let assignment = assignment.filter(|assignment| assignment.generation != request.generation);
             let is_new_to_node = request.control != self.id;
             let is_late = tokio::time::Instant::now() >= deadline;
-            if assignment.is_some() || is_new_to_node || is_late {
+            if assignment.is_some() || !details.is_empty() || is_new_to_node || is_late {
                 let answer = SyncResponse {
                     control: self.id.clone(),
                     assignment,
                     resync: false,
-                    details: Vec::new(),
+                    details,
                 };
                 return Response::new(Full::new(serde_json::to_vec(&answer).expect("json").into()));
             }
