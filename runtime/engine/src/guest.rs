@@ -137,7 +137,10 @@ impl Shared {
 
 /// What a store holds besides the guest itself.
 pub(crate) struct Guest {
-    wasi: WasiCtx,
+    shared: Arc<Shared>,
+    /// Made when the guest first asks for something in it: many answer requests without.
+    wasi: Option<Box<WasiCtx>>,
+    stdin: Option<StopNotice>,
     http: WasiHttpCtx,
     pub(crate) table: ResourceTable,
     pub(crate) held: Held,
@@ -155,7 +158,9 @@ pub(crate) type FuelProbe = Box<dyn Fn(u64) + Send>;
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
-            ctx: &mut self.wasi,
+            ctx: self
+                .wasi
+                .get_or_insert_with(|| Box::new(self.shared.wasi(self.stdin.take()))),
             table: &mut self.table,
         }
     }
@@ -216,7 +221,9 @@ pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNot
     let mut table = ResourceTable::new();
     table.set_max_capacity(HANDLES_MAX);
     let guest = Guest {
-        wasi: shared.wasi(stdin),
+        shared: shared.clone(),
+        wasi: None,
+        stdin,
         http,
         table,
         held: Held::default(),

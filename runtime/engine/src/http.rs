@@ -10,29 +10,32 @@
 use std::{
     fmt,
     future::poll_fn,
-    pin::Pin,
+    pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
 use gilliam_model::code::Code;
 use http_body::Body;
+use slab::Slab;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
     time::Instant,
 };
 use wasmtime_wasi_http::WasiBody;
 
 use crate::{
-    body::{LaneEnd, ResponseBody, request_body},
+    body::{ResponseBody, request_body},
     config::InstanceConfig,
+    exchange::{Caller, Exchange, Listener},
     failure::{CallError, Failure, StartError},
     guest::Shared,
-    lane::{HeadSender, Job, Lane},
+    lane::{Job, Lane},
     load::Loaded,
     ride::Ride,
     slots::{Seat, Slot},
@@ -53,7 +56,6 @@ const PARKED_MAX: usize = 4;
 /// A running http process: `call` it. Dropping it ends what it is doing.
 pub struct HttpInstance {
     inner: Arc<Inner>,
-    killed: watch::Sender<bool>,
 }
 
 struct Inner {
@@ -63,6 +65,9 @@ struct Inner {
     lanes_max: u32,
     parked: Mutex<Vec<Lane>>,
     draining: AtomicBool,
+    is_killed: AtomicBool,
+    /// The requests in a lane.
+    live: Mutex<Slab<Arc<Exchange>>>,
     /// Requests left whose first slice does not run where they arrive.
     first_slice_penalty: AtomicU32,
     /// Its slots in the engine's pool.
@@ -111,13 +116,14 @@ impl HttpInstance {
             lanes_max,
             parked: Mutex::new(vec![lane]),
             draining: AtomicBool::new(false),
+            is_killed: AtomicBool::new(false),
+            live: Mutex::default(),
             first_slice_penalty: AtomicU32::new(0),
             shared,
             seat,
         };
         Ok(Self {
             inner: Arc::new(inner),
-            killed: watch::Sender::new(false),
         })
     }
 
@@ -137,24 +143,18 @@ impl HttpInstance {
         let permit = self.admit(deadline).await?;
         let is_head = request.method() == http::Method::HEAD;
         let request = request.map(request_body);
-        let (head, mut head_receiver) = HeadSender::new();
-        let (body_done, body_done_receiver) = watch::channel(false);
-        let end = Arc::new(LaneEnd::default());
-        let usage = RequestUsage::new();
+        let exchange = Exchange::new();
+        let caller = Caller::new(exchange.clone());
+        let finish = Finish::new(self.inner.clone(), exchange.clone(), start, permit);
         let job = Job {
             request,
-            head: head.clone(),
-            body_done: body_done_receiver.clone(),
-            end: end.clone(),
-            usage: usage.clone(),
+            exchange: exchange.clone(),
         };
-        let finish = Finish::new(self.inner.clone(), usage.clone(), start, permit);
-        let task = drive(job, finish, head, body_done_receiver, self.killed.subscribe());
         let mut ride = Ride::new(
-            Box::pin(task),
+            Box::pin(drive(job, finish)),
             self.inner.loaded.engines().clone(),
             self.inner.shared.cpu.clone(),
-            usage.clone(),
+            exchange.clone(),
         );
         let penalty = &self.inner.first_slice_penalty;
         if penalty
@@ -165,11 +165,11 @@ impl HttpInstance {
         }
         let wait = poll_fn(|cx| {
             ride.poll(cx);
-            Pin::new(&mut head_receiver).poll(cx)
+            exchange.poll_head(cx)
         });
         let head = match tokio::time::timeout_at(deadline, wait).await {
-            Ok(Ok(head)) => head,
-            Ok(Err(_)) => return Err(Failure::new(Code::H13, "the instance was stopped").into()),
+            Ok(Some(head)) => head,
+            Ok(None) => return Err(Failure::new(Code::H13, "the instance was stopped").into()),
             Err(_) => {
                 let ms = limits.request_ms_max;
                 let failure = Failure::new(Code::H12, format!("no response head after {ms} ms"));
@@ -187,8 +187,8 @@ impl HttpInstance {
             .and_then(|value| value.to_str().ok()?.parse().ok());
         let bodyless = is_head || matches!(response.status().as_u16(), 204 | 304);
         let (mut parts, body) = response.into_parts();
-        parts.extensions.insert(usage);
-        let body = ResponseBody::new(body, end, body_done, ride, content_length, bodyless);
+        parts.extensions.insert(RequestUsage(exchange.clone()));
+        let body = ResponseBody::new(body, exchange, caller, ride, content_length, bodyless);
         Ok(http::Response::from_parts(parts, body))
     }
 
@@ -207,7 +207,11 @@ impl HttpInstance {
     /// Takes no more requests and ends those in progress.
     pub fn kill(&self) {
         self.inner.draining.store(true, Relaxed);
-        self.killed.send_replace(true);
+        self.inner.is_killed.store(true, Relaxed);
+        let live: Vec<Arc<Exchange>> = self.inner.live().iter().map(|(_, live)| live.clone()).collect();
+        for exchange in live {
+            exchange.left(Listener::Gone);
+        }
         self.inner
             .parked
             .lock()
@@ -277,16 +281,9 @@ fn lanes_max(shared: &Shared, lane_bytes: u64) -> u32 {
 }
 
 /// One request from its lane's start to its end, cut short when nobody waits for it any more.
-async fn drive(
-    job: Job,
-    finish: Finish,
-    head: HeadSender,
-    body_done: watch::Receiver<bool>,
-    killed: watch::Receiver<bool>,
-) {
-    let Finish { inner, usage, .. } = &finish;
+async fn drive(job: Job, finish: Finish) {
+    let Finish { inner, exchange, .. } = &finish;
     let shared = &inner.shared;
-    let end = job.end.clone();
     let serve = {
         let inner = inner.clone();
         async move {
@@ -298,42 +295,43 @@ async fn drive(
             lane.serve(job).await
         }
     };
-    let metered = Metered::new(serve, shared.cpu.clone(), Some(usage.clone()));
-    let served = tokio::select! {
-        biased;
-        () = given_up(body_done, killed) => return,
-        served = metered => served,
-    };
-    let failure = match served {
-        Ok(Ok(lane)) => {
+    let mut metered = pin!(Metered::new(serve, shared.cpu.clone(), Some(exchange.clone())));
+    let mut linger = None;
+    let served = poll_fn(|cx| {
+        if exchange.listener() == Listener::Gone {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(served) = metered.as_mut().poll(cx) {
+            return Poll::Ready(Some(served));
+        }
+        // Only a guest that goes on needs to hear of its listener.
+        match exchange.watch_listener(cx) {
+            Listener::There => Poll::Pending,
+            Listener::Gone => Poll::Ready(None),
+            Listener::Done => {
+                let linger = linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_MAX)));
+                linger.as_mut().poll(cx).map(|()| None)
+            }
+        }
+    });
+    let failure = match served.await {
+        None => return,
+        Some(Ok(Ok(lane))) => {
             if let Some(lane) = lane {
                 inner.park(lane);
             }
             return;
         }
-        Ok(Err(failure)) => failure,
-        Err(panicked) => {
+        Some(Ok(Err(failure))) => failure,
+        Some(Err(panicked)) => {
             let failure = Failure::panicked(&panicked);
-            end.failed(&failure);
+            exchange.failed(&failure);
             failure
         }
     };
     shared.trapped(&failure);
-    usage.update(|figures| figures.failure = Some(failure.code));
-    head.send(Err(failure));
-}
-
-/// Ends when the caller is gone, when the instance is killed, or some time after the body's end.
-async fn given_up(mut body_done: watch::Receiver<bool>, mut killed: watch::Receiver<bool>) {
-    let caller = async {
-        if body_done.wait_for(|done| *done).await.is_ok() {
-            tokio::time::sleep(LINGER_MAX).await;
-        }
-    };
-    tokio::select! {
-        () = caller => {}
-        _ = killed.wait_for(|killed| *killed) => {}
-    }
+    exchange.update(|figures| figures.failure = Some(failure.code));
+    exchange.send_head(Err(failure));
 }
 
 /// A head that can be sent on.
@@ -349,6 +347,10 @@ fn checked(response: http::Response<WasiBody>) -> Result<http::Response<WasiBody
 }
 
 impl Inner {
+    fn live(&self) -> MutexGuard<'_, Slab<Arc<Exchange>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A slot for a new lane; the caller's deadline bounds the wait.
     async fn slot(&self) -> Slot {
         if let Some(slot) = self.seat.try_slot() {
@@ -390,17 +392,25 @@ impl Drop for Place<'_> {
 /// Ends the accounts of one request, however it ended.
 struct Finish {
     inner: Arc<Inner>,
-    usage: RequestUsage,
+    exchange: Arc<Exchange>,
+    /// Its place among the live ones.
+    live: usize,
     start: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Finish {
-    fn new(inner: Arc<Inner>, usage: RequestUsage, start: Instant, permit: OwnedSemaphorePermit) -> Self {
+    fn new(inner: Arc<Inner>, exchange: Arc<Exchange>, start: Instant, permit: OwnedSemaphorePermit) -> Self {
         inner.shared.counters.in_flight.fetch_add(1, Relaxed);
+        let live = inner.live().insert(exchange.clone());
+        // A kill in between has not seen this one.
+        if inner.is_killed.load(Relaxed) {
+            exchange.left(Listener::Gone);
+        }
         Self {
             inner,
-            usage,
+            exchange,
+            live,
             start,
             _permit: permit,
         }
@@ -409,8 +419,8 @@ impl Finish {
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        self.usage.update(|figures| figures.wall = self.start.elapsed());
-        self.usage.finish();
+        self.inner.live().remove(self.live);
+        self.exchange.finish(self.start.elapsed());
         self.inner.shared.counters.in_flight.fetch_sub(1, Relaxed);
     }
 }
