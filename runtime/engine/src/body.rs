@@ -7,7 +7,10 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -16,13 +19,13 @@ use bytes::Bytes;
 use gilliam_model::code::Code;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, Sleep},
+};
 use wasmtime_wasi_http::WasiBody;
 
-use crate::{
-    exchange::{Caller, Exchange},
-    ride::Ride,
-};
+use crate::{failure::Failure, ride::Ride};
 
 /// Longest time a guest may leave its response's body without a byte; apps that hold streams open send
 /// heartbeats.
@@ -38,12 +41,75 @@ pub struct BodyError {
     pub message: String,
 }
 
+/// How a lane ended, as far as the response's body must know. Written before the store is dropped, because
+/// dropping the store closes the body's channel and would look like its regular end.
+#[derive(Debug, Default)]
+pub(crate) struct LaneEnd {
+    aborted: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+}
+
+impl LaneEnd {
+    pub(crate) fn failed(&self, failure: &Failure) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
+        self.aborted.store(true, Ordering::Release);
+    }
+
+    fn aborted(&self) {
+        self.aborted.store(true, Ordering::Release);
+    }
+
+    fn error(&self) -> Option<BodyError> {
+        if !self.aborted.load(Ordering::Acquire) {
+            return None;
+        }
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = match &*failure {
+            Some(failure) => format!("{}: {}", failure.code, failure.message),
+            None => "the instance was stopped".to_owned(),
+        };
+        Some(BodyError {
+            code: Code::H18,
+            message,
+        })
+    }
+}
+
+/// Marks the lane's end as aborted unless told otherwise; to be dropped before the store.
+pub(crate) struct EndMark {
+    end: Arc<LaneEnd>,
+    clean: bool,
+}
+
+impl EndMark {
+    pub(crate) fn new(end: Arc<LaneEnd>) -> Self {
+        Self { end, clean: false }
+    }
+
+    pub(crate) fn clean(mut self) {
+        self.clean = true;
+    }
+
+    pub(crate) fn failed(mut self, failure: &Failure) {
+        self.end.failed(failure);
+        self.clean = true;
+    }
+}
+
+impl Drop for EndMark {
+    fn drop(&mut self) {
+        if !self.clean {
+            self.end.aborted();
+        }
+    }
+}
+
 /// The body of a guest's response. Dropping it before its end ends the guest.
 pub struct ResponseBody {
     inner: WasiBody,
-    exchange: Arc<Exchange>,
+    end: Arc<LaneEnd>,
     /// Tells the lane that the body is done; dropped without saying so, it cancels the lane.
-    caller: Option<Caller>,
+    done: Option<watch::Sender<bool>>,
     /// The guest's task, while it runs with the polls of this body.
     ride: Ride,
     /// Bytes still to come, when the response says how many; then the end is known without polling for it.
@@ -56,7 +122,7 @@ pub struct ResponseBody {
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody")
-            .field("done", &self.caller.is_none())
+            .field("done", &self.done.is_none())
             .finish_non_exhaustive()
     }
 }
@@ -65,8 +131,8 @@ impl ResponseBody {
     /// `bodyless` says that no body follows the head, whatever the guest writes: an answer to HEAD, 204, 304.
     pub(crate) fn new(
         inner: WasiBody,
-        exchange: Arc<Exchange>,
-        caller: Caller,
+        end: Arc<LaneEnd>,
+        done: watch::Sender<bool>,
         ride: Ride,
         content_length: Option<u64>,
         bodyless: bool,
@@ -74,8 +140,8 @@ impl ResponseBody {
         let left = if bodyless { Some(0) } else { content_length };
         Self {
             inner,
-            exchange,
-            caller: Some(caller),
+            end,
+            done: Some(done),
             ride,
             left,
             idle: None,
@@ -85,8 +151,8 @@ impl ResponseBody {
 
     /// Lets the guest end what it does besides.
     fn finish(&mut self, cx: Option<&mut Context<'_>>) {
-        if let Some(caller) = self.caller.take() {
-            caller.done();
+        if let Some(done) = self.done.take() {
+            done.send_replace(true);
             if let Some(cx) = cx {
                 self.ride.poll(cx);
             }
@@ -96,7 +162,7 @@ impl ResponseBody {
 
     /// Nothing may follow an error, and the guest has nobody left to write for.
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.caller = None;
+        self.done = None;
         self.ride.cancel();
         self.is_over = true;
         Poll::Ready(Some(Err(error)))
@@ -121,22 +187,22 @@ impl Body for ResponseBody {
                 this.idle = None;
                 if let (Some(left), Some(data)) = (&mut this.left, frame.data_ref()) {
                     *left = left.saturating_sub(data.len() as u64);
-                    if *left == 0 && this.exchange.error().is_none() {
+                    if *left == 0 && this.end.error().is_none() {
                         this.finish(Some(cx));
                     }
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                let error = this.exchange.error().unwrap_or_else(|| BodyError {
+                let error = this.end.error().unwrap_or_else(|| BodyError {
                     code: Code::H18,
                     message: error.to_string(),
                 });
                 this.fail(error)
             }
-            Poll::Ready(None) => match this.exchange.error() {
+            Poll::Ready(None) => match this.end.error() {
                 // What happens after the last byte announced is no matter of this body.
-                Some(error) if this.caller.is_some() => this.fail(error),
+                Some(error) if this.done.is_some() => this.fail(error),
                 _ => {
                     this.is_over = true;
                     this.finish(Some(cx));
@@ -160,7 +226,7 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_over || (self.inner.is_end_stream() && self.exchange.error().is_none())
+        self.is_over || (self.inner.is_end_stream() && self.end.error().is_none())
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -137,10 +137,7 @@ impl Shared {
 
 /// What a store holds besides the guest itself.
 pub(crate) struct Guest {
-    shared: Arc<Shared>,
-    /// Made when the guest first asks for something in it: many answer requests without.
-    wasi: Option<Box<WasiCtx>>,
-    stdin: Option<StopNotice>,
+    wasi: WasiCtx,
     http: WasiHttpCtx,
     pub(crate) table: ResourceTable,
     pub(crate) held: Held,
@@ -158,9 +155,7 @@ pub(crate) type FuelProbe = Box<dyn Fn(u64) + Send>;
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
-            ctx: self
-                .wasi
-                .get_or_insert_with(|| Box::new(self.shared.wasi(self.stdin.take()))),
+            ctx: &mut self.wasi,
             table: &mut self.table,
         }
     }
@@ -221,9 +216,7 @@ pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNot
     let mut table = ResourceTable::new();
     table.set_max_capacity(HANDLES_MAX);
     let guest = Guest {
-        shared: shared.clone(),
-        wasi: None,
-        stdin,
+        wasi: shared.wasi(stdin),
         http,
         table,
         held: Held::default(),

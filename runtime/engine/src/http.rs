@@ -10,32 +10,29 @@
 use std::{
     fmt,
     future::poll_fn,
-    pin::pin,
+    pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
-    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
 use gilliam_model::code::Code;
 use http_body::Body;
-use slab::Slab;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch},
     time::Instant,
 };
 use wasmtime_wasi_http::WasiBody;
 
 use crate::{
-    body::{ResponseBody, request_body},
+    body::{LaneEnd, ResponseBody, request_body},
     config::InstanceConfig,
-    exchange::{Caller, Exchange, Listener},
     failure::{CallError, Failure, StartError},
     guest::Shared,
-    lane::{Job, Lane},
+    lane::{HeadSender, Job, Lane},
     load::Loaded,
     ride::Ride,
     slots::{Seat, Slot},
@@ -56,6 +53,7 @@ const PARKED_MAX: usize = 4;
 /// A running http process: `call` it. Dropping it ends what it is doing.
 pub struct HttpInstance {
     inner: Arc<Inner>,
+    killed: watch::Sender<bool>,
 }
 
 struct Inner {
@@ -65,9 +63,6 @@ struct Inner {
     lanes_max: u32,
     parked: Mutex<Vec<Lane>>,
     draining: AtomicBool,
-    is_killed: AtomicBool,
-    /// The requests in a lane.
-    live: Mutex<Slab<Arc<Exchange>>>,
     /// Requests left whose first slice does not run where they arrive.
     first_slice_penalty: AtomicU32,
     /// Its slots in the engine's pool.
@@ -116,14 +111,13 @@ impl HttpInstance {
             lanes_max,
             parked: Mutex::new(vec![lane]),
             draining: AtomicBool::new(false),
-            is_killed: AtomicBool::new(false),
-            live: Mutex::default(),
             first_slice_penalty: AtomicU32::new(0),
             shared,
             seat,
         };
         Ok(Self {
             inner: Arc::new(inner),
+            killed: watch::Sender::new(false),
         })
     }
 
@@ -143,18 +137,24 @@ impl HttpInstance {
         let permit = self.admit(deadline).await?;
         let is_head = request.method() == http::Method::HEAD;
         let request = request.map(request_body);
-        let exchange = Exchange::new();
-        let caller = Caller::new(exchange.clone());
-        let finish = Finish::new(self.inner.clone(), exchange.clone(), start, permit);
+        let (head, mut head_receiver) = HeadSender::new();
+        let (body_done, body_done_receiver) = watch::channel(false);
+        let end = Arc::new(LaneEnd::default());
+        let usage = RequestUsage::new();
         let job = Job {
             request,
-            exchange: exchange.clone(),
+            head: head.clone(),
+            body_done: body_done_receiver.clone(),
+            end: end.clone(),
+            usage: usage.clone(),
         };
+        let finish = Finish::new(self.inner.clone(), usage.clone(), start, permit);
+        let task = drive(job, finish, head, body_done_receiver, self.killed.subscribe());
         let mut ride = Ride::new(
-            Box::pin(drive(job, finish)),
+            Box::pin(task),
             self.inner.loaded.engines().clone(),
             self.inner.shared.cpu.clone(),
-            exchange.clone(),
+            usage.clone(),
         );
         let penalty = &self.inner.first_slice_penalty;
         if penalty
@@ -165,11 +165,11 @@ impl HttpInstance {
         }
         let wait = poll_fn(|cx| {
             ride.poll(cx);
-            exchange.poll_head(cx)
+            Pin::new(&mut head_receiver).poll(cx)
         });
         let head = match tokio::time::timeout_at(deadline, wait).await {
-            Ok(Some(head)) => head,
-            Ok(None) => return Err(Failure::new(Code::H13, "the instance was stopped").into()),
+            Ok(Ok(head)) => head,
+            Ok(Err(_)) => return Err(Failure::new(Code::H13, "the instance was stopped").into()),
             Err(_) => {
                 let ms = limits.request_ms_max;
                 let failure = Failure::new(Code::H12, format!("no response head after {ms} ms"));
@@ -187,8 +187,8 @@ impl HttpInstance {
             .and_then(|value| value.to_str().ok()?.parse().ok());
         let bodyless = is_head || matches!(response.status().as_u16(), 204 | 304);
         let (mut parts, body) = response.into_parts();
-        parts.extensions.insert(RequestUsage(exchange.clone()));
-        let body = ResponseBody::new(body, exchange, caller, ride, content_length, bodyless);
+        parts.extensions.insert(usage);
+        let body = ResponseBody::new(body, end, body_done, ride, content_length, bodyless);
         Ok(http::Response::from_parts(parts, body))
     }
 
@@ -207,11 +207,7 @@ impl HttpInstance {
     /// Takes no more requests and ends those in progress.
     pub fn kill(&self) {
         self.inner.draining.store(true, Relaxed);
-        self.inner.is_killed.store(true, Relaxed);
-        let live: Vec<Arc<Exchange>> = self.inner.live().iter().map(|(_, live)| live.clone()).collect();
-        for exchange in live {
-            exchange.left(Listener::Gone);
-        }
+        self.killed.send_replace(true);
         self.inner
             .parked
             .lock()
@@ -281,9 +277,16 @@ fn lanes_max(shared: &Shared, lane_bytes: u64) -> u32 {
 }
 
 /// One request from its lane's start to its end, cut short when nobody waits for it any more.
-async fn drive(job: Job, finish: Finish) {
-    let Finish { inner, exchange, .. } = &finish;
+async fn drive(
+    job: Job,
+    finish: Finish,
+    head: HeadSender,
+    body_done: watch::Receiver<bool>,
+    killed: watch::Receiver<bool>,
+) {
+    let Finish { inner, usage, .. } = &finish;
     let shared = &inner.shared;
+    let end = job.end.clone();
     let serve = {
         let inner = inner.clone();
         async move {
@@ -295,43 +298,42 @@ async fn drive(job: Job, finish: Finish) {
             lane.serve(job).await
         }
     };
-    let mut metered = pin!(Metered::new(serve, shared.cpu.clone(), Some(exchange.clone())));
-    let mut linger = None;
-    let served = poll_fn(|cx| {
-        if exchange.listener() == Listener::Gone {
-            return Poll::Ready(None);
-        }
-        if let Poll::Ready(served) = metered.as_mut().poll(cx) {
-            return Poll::Ready(Some(served));
-        }
-        // Only a guest that goes on needs to hear of its listener.
-        match exchange.watch_listener(cx) {
-            Listener::There => Poll::Pending,
-            Listener::Gone => Poll::Ready(None),
-            Listener::Done => {
-                let linger = linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_MAX)));
-                linger.as_mut().poll(cx).map(|()| None)
-            }
-        }
-    });
-    let failure = match served.await {
-        None => return,
-        Some(Ok(Ok(lane))) => {
+    let metered = Metered::new(serve, shared.cpu.clone(), Some(usage.clone()));
+    let served = tokio::select! {
+        biased;
+        () = given_up(body_done, killed) => return,
+        served = metered => served,
+    };
+    let failure = match served {
+        Ok(Ok(lane)) => {
             if let Some(lane) = lane {
                 inner.park(lane);
             }
             return;
         }
-        Some(Ok(Err(failure))) => failure,
-        Some(Err(panicked)) => {
+        Ok(Err(failure)) => failure,
+        Err(panicked) => {
             let failure = Failure::panicked(&panicked);
-            exchange.failed(&failure);
+            end.failed(&failure);
             failure
         }
     };
     shared.trapped(&failure);
-    exchange.update(|figures| figures.failure = Some(failure.code));
-    exchange.send_head(Err(failure));
+    usage.update(|figures| figures.failure = Some(failure.code));
+    head.send(Err(failure));
+}
+
+/// Ends when the caller is gone, when the instance is killed, or some time after the body's end.
+async fn given_up(mut body_done: watch::Receiver<bool>, mut killed: watch::Receiver<bool>) {
+    let caller = async {
+        if body_done.wait_for(|done| *done).await.is_ok() {
+            tokio::time::sleep(LINGER_MAX).await;
+        }
+    };
+    tokio::select! {
+        () = caller => {}
+        _ = killed.wait_for(|killed| *killed) => {}
+    }
 }
 
 /// A head that can be sent on.
@@ -347,10 +349,6 @@ fn checked(response: http::Response<WasiBody>) -> Result<http::Response<WasiBody
 }
 
 impl Inner {
-    fn live(&self) -> MutexGuard<'_, Slab<Arc<Exchange>>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A slot for a new lane; the caller's deadline bounds the wait.
     async fn slot(&self) -> Slot {
         if let Some(slot) = self.seat.try_slot() {
@@ -392,25 +390,17 @@ impl Drop for Place<'_> {
 /// Ends the accounts of one request, however it ended.
 struct Finish {
     inner: Arc<Inner>,
-    exchange: Arc<Exchange>,
-    /// Its place among the live ones.
-    live: usize,
+    usage: RequestUsage,
     start: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Finish {
-    fn new(inner: Arc<Inner>, exchange: Arc<Exchange>, start: Instant, permit: OwnedSemaphorePermit) -> Self {
+    fn new(inner: Arc<Inner>, usage: RequestUsage, start: Instant, permit: OwnedSemaphorePermit) -> Self {
         inner.shared.counters.in_flight.fetch_add(1, Relaxed);
-        let live = inner.live().insert(exchange.clone());
-        // A kill in between has not seen this one.
-        if inner.is_killed.load(Relaxed) {
-            exchange.left(Listener::Gone);
-        }
         Self {
             inner,
-            exchange,
-            live,
+            usage,
             start,
             _permit: permit,
         }
@@ -419,8 +409,8 @@ impl Finish {
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        self.inner.live().remove(self.live);
-        self.exchange.finish(self.start.elapsed());
+        self.usage.update(|figures| figures.wall = self.start.elapsed());
+        self.usage.finish();
         self.inner.shared.counters.in_flight.fetch_sub(1, Relaxed);
     }
 }

@@ -11,35 +11,68 @@
 
 use std::{
     future::poll_fn,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use gilliam_model::code::Code;
+use tokio::sync::{oneshot, watch};
 use wasmtime::{AsContextMut as _, Store};
 use wasmtime_wasi_http::{
     WasiBody, WasiHttpView as _, p2::bindings::Proxy, p2::bindings::http::types::Scheme,
-    p2::body::HostOutgoingBody, p3::bindings::Service,
+    p3::bindings::Service,
 };
 
 use crate::{
-    exchange::{EndMark, Exchange},
+    body::{EndMark, LaneEnd},
     failure::{self, Failure},
     guest::{self, Guest, Shared},
     load::{Loaded, Open, Pre},
     slots::Slot,
+    usage::RequestUsage,
 };
 
-/// Requests one 0.3 lane serves at least before it is replaced: leaks end, and the cost of a fresh one is
-/// spread thin.
+/// Requests one 0.3 lane serves before it is replaced: leaks end, and the cost of a fresh one is spread thin.
 const P3_USES_MAX: u32 = 128;
+/// Requests one 0.2 lane serves: one, for isolation between requests. Reuse by the app's wish changes this
+/// number.
+const P2_USES_MAX: u32 = 1;
+
 /// How often a lane asks again for a slot of a full pool: slots are freed in less time than this under load.
 const SLOT_RETRY: Duration = Duration::from_millis(2);
+
+pub(crate) type Head = Result<http::Response<WasiBody>, Failure>;
+
+/// Where the head goes: from the guest, or from whoever finds that there will be none. The first one counts.
+#[derive(Clone)]
+pub(crate) struct HeadSender(Arc<Mutex<Option<oneshot::Sender<Head>>>>);
+
+impl HeadSender {
+    pub(crate) fn new() -> (Self, oneshot::Receiver<Head>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
+    }
+
+    /// Whether it was the first; nobody listening is no matter.
+    pub(crate) fn send(&self, head: Head) -> bool {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match sender {
+            Some(sender) => {
+                let _ = sender.send(head);
+                true
+            }
+            None => false,
+        }
+    }
+}
 
 /// One request on its way into a lane.
 pub(crate) struct Job {
     pub(crate) request: http::Request<WasiBody>,
-    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) head: HeadSender,
+    pub(crate) body_done: watch::Receiver<bool>,
+    pub(crate) end: Arc<LaneEnd>,
+    pub(crate) usage: RequestUsage,
 }
 
 enum Component {
@@ -55,8 +88,7 @@ pub(crate) struct Lane {
     uses: u32,
     /// Fuel in the store when it was last accounted.
     fuel: u64,
-    /// The request it serves.
-    exchange: Option<Arc<Exchange>>,
+    usage: Option<RequestUsage>,
     /// What it runs stays mapped.
     _open: Arc<Open>,
     /// The last field: it is free once the store is gone.
@@ -80,7 +112,7 @@ impl Lane {
                         shared,
                         uses: 0,
                         fuel,
-                        exchange: None,
+                        usage: None,
                         _open: open,
                         slot,
                     };
@@ -114,10 +146,10 @@ impl Lane {
     pub(crate) async fn serve(self, job: Job) -> Result<Option<Lane>, Failure> {
         let mut lane = self;
         // Dropped before the lane, so that the body knows of a failure before the store closes its channel.
-        let exchange = job.exchange.clone();
-        let mark = EndMark::new(exchange.clone());
-        lane.exchange = Some(exchange.clone());
+        let mark = EndMark::new(job.end.clone());
+        lane.usage = Some(job.usage.clone());
         lane.uses += 1;
+        let head = job.head.clone();
         let result = lane.handle(job).await;
         let memory_refused = lane.store.data().memory.refused();
         lane.account();
@@ -125,11 +157,15 @@ impl Lane {
             Ok(()) => {
                 mark.clean();
                 let silent = || Failure::new(Code::H13, "the app ended its work without an answer");
-                if exchange.send_head(Err(silent())) {
+                if head.send(Err(silent())) {
                     return Err(silent());
                 }
-                lane.exchange = None;
-                Ok((!memory_refused && lane.may_serve_again()).then_some(lane))
+                let uses_max = match lane.component {
+                    Component::P2(_) => P2_USES_MAX,
+                    Component::P3(_) => P3_USES_MAX,
+                };
+                lane.usage = None;
+                Ok((lane.uses < uses_max && !memory_refused).then_some(lane))
             }
             Err(error) => {
                 let failure = Failure::of(&error, memory_refused);
@@ -139,21 +175,15 @@ impl Lane {
         }
     }
 
-    /// Whether another request may follow: as many as the app allows, and none while the last one's answer
-    /// is unfinished, for only the end of the store ends that.
-    fn may_serve_again(&mut self) -> bool {
-        let uses_max = match self.component {
-            Component::P2(_) => self.shared.limits().reuse_max,
-            Component::P3(_) => P3_USES_MAX.max(self.shared.limits().reuse_max),
-        };
-        let mut left = self.store.data_mut().table.iter_mut();
-        self.uses < uses_max && !left.any(|resource| resource.is::<HostOutgoingBody>())
-    }
-
     async fn handle(&mut self, job: Job) -> wasmtime::Result<()> {
         self.fuel = self.shared.limits().fuel_per_request_max;
         self.store.set_fuel(self.fuel)?;
-        let Job { request, exchange } = job;
+        let Job {
+            request,
+            head,
+            mut body_done,
+            ..
+        } = job;
         match &self.component {
             Component::P2(proxy) => {
                 let scheme = match request.uri().scheme_str() {
@@ -163,7 +193,7 @@ impl Lane {
                 let mut view = self.store.data_mut().http();
                 let request = view.new_incoming_request(scheme, request)?;
                 let out = view.new_response_outparam_from_callback(move |answer| {
-                    exchange.send_head(answer.map_err(|error| answered_with_error(&error)));
+                    head.send(answer.map_err(|error| answered_with_error(&error)));
                 })?;
                 proxy
                     .wasi_http_incoming_handler()
@@ -177,16 +207,16 @@ impl Lane {
                 let serve = async |accessor: &wasmtime::component::Accessor<Guest>| {
                     match service.wasi_http_handler().call_handle(accessor, request).await? {
                         Err(error) => {
-                            exchange.send_head(Err(answered_with_error(&error)));
+                            head.send(Err(answered_with_error(&error)));
                         }
                         Ok(response) => {
                             let response = accessor.with(|mut access| {
                                 let response = access.get().http().table.delete(response)?;
                                 response.into_http(access.as_context_mut(), sent)
                             })?;
-                            exchange.send_head(Ok(response));
+                            head.send(Ok(response));
                             // The store moves the body, even one that the guest only passes on.
-                            poll_fn(|cx| exchange.poll_body_done(cx)).await;
+                            let _ = body_done.wait_for(|done| *done).await;
                         }
                     }
                     poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
@@ -204,8 +234,8 @@ impl Lane {
         self.fuel = left;
         self.shared.counters.fuel.fetch_add(burnt, Relaxed);
         let memory = self.memory_bytes();
-        if let Some(exchange) = &self.exchange {
-            exchange.update(|figures| {
+        if let Some(usage) = &self.usage {
+            usage.update(|figures| {
                 figures.fuel += burnt;
                 figures.memory_bytes_peak = figures.memory_bytes_peak.max(memory);
             });

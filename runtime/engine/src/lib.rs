@@ -28,7 +28,6 @@ mod config;
 mod cpu_clock;
 mod debts;
 mod engines;
-mod exchange;
 mod failure;
 mod guest;
 mod held;

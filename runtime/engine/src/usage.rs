@@ -3,7 +3,6 @@
 //! In flow additions from lanes, out flow snapshots for `ps`, `usage` and the access log.
 
 use std::{
-    future::poll_fn,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -11,8 +10,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{exchange::Exchange, failure::Failure};
 use gilliam_model::code::Code;
+use tokio::sync::watch;
+
+use crate::failure::Failure;
 
 /// What one instance uses and has used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,7 +88,13 @@ impl Counters {
 
 /// What one request used; in the extensions of its response. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct RequestUsage(pub(crate) Arc<Exchange>);
+pub struct RequestUsage(Arc<RequestInner>);
+
+#[derive(Debug)]
+struct RequestInner {
+    figures: Mutex<RequestFigures>,
+    done: watch::Sender<bool>,
+}
 
 /// Figures of one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -105,14 +112,38 @@ pub struct RequestFigures {
 }
 
 impl RequestUsage {
+    pub(crate) fn new() -> Self {
+        let figures = Mutex::new(RequestFigures::default());
+        Self(Arc::new(RequestInner {
+            figures,
+            done: watch::Sender::new(false),
+        }))
+    }
+
     /// The figures, once the guest is done with the request; until then None.
     pub fn figures(&self) -> Option<RequestFigures> {
-        self.0.figures()
+        let done = *self.0.done.borrow();
+        done.then(|| *self.0.figures.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until the guest is done with the request: after the end of the body, or after its lane was
     /// dropped. The guest may go on for a few seconds after the body's end.
     pub async fn finished(&self) -> RequestFigures {
-        poll_fn(|cx| self.0.poll_figures(cx)).await
+        // The sender is in `self`, so it cannot be gone.
+        let _ = self.0.done.subscribe().wait_for(|done| *done).await;
+        *self.0.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The CPU time so far, finished or not.
+    pub(crate) fn cpu(&self) -> Duration {
+        self.0.figures.lock().unwrap_or_else(PoisonError::into_inner).cpu
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut RequestFigures)) {
+        change(&mut self.0.figures.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(crate) fn finish(&self) {
+        self.0.done.send_replace(true);
     }
 }

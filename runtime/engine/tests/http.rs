@@ -3,11 +3,10 @@
 mod support;
 
 use bytes::Bytes;
-use gilliam_engine::HttpInstance;
 use gilliam_model::{code::Code, image::Shape, limits::Limits};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use support::{ANSWER, Long, collect, fetch, get, guestbook, hello_p3, http_guest, loaded, start, until};
+use support::{Long, collect, fetch, get, guestbook, hello_p3, start, until};
 
 #[tokio::test]
 async fn a_0_2_component_answers() {
@@ -256,60 +255,4 @@ async fn a_start_that_is_given_up_leaves_nothing_behind() {
     assert!(given_up.is_err(), "it sleeps for an hour");
     // Open for as long as a lane is there.
     log.close().await;
-}
-
-/// Answers with 200 and the number of requests this lane has had.
-const COUNTS: &str = "(global.set $n (i32.add (global.get $n) (i32.const 1)))
-    (call $answer (local.get $out) (i32.add (i32.const 200) (global.get $n)))";
-
-/// The status of a request that the guest is done with.
-async fn status_of_whole(instance: &HttpInstance) -> u16 {
-    let response = instance.call(get("/")).await.expect("a head");
-    let (status, usage) = (response.status().as_u16(), support::usage(&response));
-    drop(response.into_body().collect().await);
-    usage.finished().await;
-    status
-}
-
-fn reused(reuse_max: u32) -> Limits {
-    Limits {
-        reuse_max,
-        ..Limits::default()
-    }
-}
-
-#[tokio::test]
-async fn a_lane_serves_as_many_requests_as_the_app_allows() {
-    let component = loaded(&http_guest(
-        &format!("{ANSWER} (global $n (mut i32) (i32.const 0))"),
-        COUNTS,
-    ));
-    for (reuse_max, statuses) in [(1, [201; 5]), (3, [201, 202, 203, 201, 202])] {
-        let (instance, _log) = start(&component, reused(reuse_max)).await;
-        for status in statuses {
-            assert_eq!(status_of_whole(&instance).await, status);
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_lane_whose_answer_is_unfinished_is_not_used_again() {
-    // Only the end of the store ends the body.
-    let component = loaded(&http_guest(ANSWER, "(drop (call $open (local.get $out)))"));
-    let (instance, _log) = start(&component, reused(u32::MAX)).await;
-    for _ in 0..3 {
-        assert_eq!(fetch(&instance, "/").await.expect("an answer").status, 200);
-    }
-}
-
-#[tokio::test]
-async fn a_lane_is_dropped_after_a_trap_however_often_it_may_be_used() {
-    let handler = format!("{COUNTS} (if (i32.eq (global.get $n) (i32.const 2)) (then unreachable))");
-    let component = http_guest(&format!("{ANSWER} (global $n (mut i32) (i32.const 0))"), &handler);
-    let (instance, _log) = start(&loaded(&component), reused(u32::MAX)).await;
-    let mut statuses = Vec::new();
-    for _ in 0..4 {
-        statuses.push(status_of_whole(&instance).await);
-    }
-    assert_eq!(statuses, [201, 202, 201, 202]);
 }
