@@ -26,7 +26,8 @@ image)
     component=$(store "a component")
     processes=
     for name in $names; do
-        process="\"$name\":{\"component\":\"$component\",\"component_bytes\":11,\"shape\":\"http-p2\""
+        case $name in web) shape=http-p2 ;; *) shape=command-p2 ;; esac
+        process="\"$name\":{\"component\":\"$component\",\"component_bytes\":11,\"shape\":\"$shape\""
         process="$process,\"command\":\"$name.wasm\",\"args\":[\"$name.wasm\"]}"
         processes="$processes${processes:+,}$process"
     done

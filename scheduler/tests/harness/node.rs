@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use gilliam_model::{
     Timestamp,
-    assignment::Assignment,
+    assignment::{AssignedProcess, Assignment},
     code::Code,
     instance::{Failure, InstanceId, InstanceReport, InstanceState},
-    report::{DetailsWanted, fold},
+    report::{DetailsWanted, ProcessKey, ProcessReport, fold},
     sync::{NodeFacts, PROTOCOL, SyncRequest, SyncResponse},
 };
 use reqwest::Method;
@@ -18,6 +18,9 @@ use super::{Answer, Plane, read};
 /// In which state a node reports an instance, with how many restarts.
 pub type Rule = Arc<dyn Fn(&InstanceId) -> (InstanceState, u32) + Send + Sync>;
 
+/// What a node with very many instances reports: whole process types, and the details that are wanted.
+pub type Crowd = Arc<dyn Fn(&AssignedProcess, &[DetailsWanted]) -> ProcessReport + Send + Sync>;
+
 /// A node between two syncs.
 pub struct Node {
     pub facts: NodeFacts,
@@ -27,6 +30,8 @@ pub struct Node {
     pub control: String,
     pub assignment: Option<Assignment>,
     pub rule: Rule,
+    /// How it reports when not one by one.
+    pub crowd: Option<Crowd>,
     base: String,
     token: String,
     http: reqwest::Client,
@@ -82,6 +87,7 @@ impl Node {
             control: String::new(),
             assignment: None,
             rule: all_running(),
+            crowd: None,
             base: plane.base.clone(),
             token: plane.node.clone(),
             http: reqwest::Client::builder().no_proxy().build().expect("client"),
@@ -102,7 +108,7 @@ impl Node {
             control: self.control.clone(),
             number: self.number,
             base: None,
-            processes: fold(self.reports(), &self.wanted),
+            processes: self.processes(),
             gone: Vec::new(),
             wait_ms: u32::try_from(wait.as_millis()).expect("a short wait"),
         }
@@ -158,6 +164,14 @@ impl Node {
         }
     }
 
+    fn processes(&self) -> Vec<ProcessReport> {
+        let Some(crowd) = &self.crowd else {
+            return fold(self.reports(), &self.wanted);
+        };
+        let processes = self.assignment.iter().flat_map(|a| &a.processes);
+        processes.map(|process| crowd(process, &self.wanted)).collect()
+    }
+
     fn reports(&self) -> Vec<InstanceReport> {
         let processes = self.assignment.iter().flat_map(|a| &a.processes);
         let ids = processes.flat_map(|p| {
@@ -175,7 +189,7 @@ impl Node {
     }
 }
 
-fn report(id: InstanceId, rule: &Rule) -> InstanceReport {
+pub fn report(id: InstanceId, rule: &Rule) -> InstanceReport {
     let (state, restarts) = rule(&id);
     let crashed = state == InstanceState::Crashed;
     InstanceReport {
@@ -195,6 +209,35 @@ fn report(id: InstanceId, rule: &Rule) -> InstanceReport {
         }),
         retry_at: None,
     }
+}
+
+/// All that is assigned runs, with 64 KiB and 10 fuel/s each.
+pub fn all_of_a_crowd() -> Crowd {
+    Arc::new(|assigned, wanted| {
+        let key = ProcessKey {
+            app: assigned.app.clone(),
+            release: assigned.release,
+            process: assigned.name.clone(),
+        };
+        let count: u64 = assigned.ranges.iter().map(|range| u64::from(range.count())).sum();
+        let asked = wanted.iter().filter(|wanted| wanted.key() == key);
+        let details = asked.flat_map(|wanted| {
+            let ranges = assigned.ranges.iter();
+            let here = ranges.flat_map(|range| {
+                (range.first.max(wanted.first)..=range.last.min(wanted.last))
+                    .map(|slot| key.instance(slot, range.epoch))
+            });
+            here.map(|id| report(id, &all_running())).collect::<Vec<_>>()
+        });
+        ProcessReport {
+            states: BTreeMap::from([(InstanceState::Running, assigned.ranges.clone())]),
+            newest: BTreeMap::from([(InstanceState::Running, Timestamp::now())]),
+            memory_bytes: count << 16,
+            fuel_per_s: count * 10,
+            details: details.collect(),
+            ..ProcessReport::empty(key)
+        }
+    })
 }
 
 /// A node's request as raw JSON, for bad ones.
