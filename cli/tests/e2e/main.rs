@@ -3,6 +3,7 @@
 mod bad_input;
 mod client;
 mod conformance;
+mod crowd;
 mod durable;
 #[path = "../../../runtime/engine/tests/support/guests.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the engine's tests use the rest")]

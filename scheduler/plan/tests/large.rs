@@ -176,3 +176,45 @@ fn every_other_one_that_ended_changes_nothing() {
     snapshot.observed.add_ranges(&key, &odd.collect::<Vec<_>>());
     assert!(plan(&snapshot).is_empty());
 }
+
+/// Prints what planning costs; run it alone.
+#[test]
+#[ignore = "prints figures; run it alone"]
+fn figures() {
+    for count in [1_000, 100_000, COUNT] {
+        let show = |what: &str, start: std::time::Instant| {
+            println!(
+                "{count:>7}  {what:<40} {:>8.3} ms",
+                start.elapsed().as_secs_f64() * 1e3
+            );
+        };
+        let mut all = snapshot(&["a", "b", "c"], count);
+        let start = std::time::Instant::now();
+        cluster::turn(&mut all);
+        show("placed on three nodes", start);
+        run(&mut all);
+        let start = std::time::Instant::now();
+        assert!(plan(&all).is_empty());
+        show("nothing to do", start);
+        all.nodes[0].state = Availability::Lost;
+        run(&mut all);
+        let start = std::time::Instant::now();
+        cluster::turn(&mut all);
+        show("a node is lost", start);
+        let epoch = all.epoch;
+        let odd = (1..=count).step_by(2).map(|slot| SlotRange {
+            first: slot,
+            last: slot,
+            epoch,
+        });
+        let key = ProcessKey {
+            app: all.apps[0].app.name.clone(),
+            release: ReleaseId::FIRST,
+            process: "worker".parse().expect("name"),
+        };
+        all.observed.add_ranges(&key, &odd.collect::<Vec<_>>());
+        let start = std::time::Instant::now();
+        plan(&all);
+        show("nothing to do, every other one runs", start);
+    }
+}
