@@ -32,6 +32,10 @@ impl Seen {
     pub(crate) fn per_second(&self) -> f64 {
         as_f64(self.requests) / self.elapsed.as_secs_f64()
     }
+
+    pub(crate) fn us_at(&self, quantile: f64) -> f64 {
+        as_f64(self.latency_us.value_at_quantile(quantile))
+    }
 }
 
 /// A count as a number to divide; exact below 2^53.
@@ -42,17 +46,30 @@ pub(crate) fn as_f64(count: u64) -> f64 {
 
 /// Keeps the load off the core that servers are pinned to.
 pub(crate) fn pin_to_last_core() {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut set = rustix::thread::CpuSet::new();
-    set.set(cores - 1);
+    set.set(cores_of_machine() - 1);
     // A machine that refuses still measures, with more noise.
     let _ = rustix::thread::sched_setaffinity(None, &set);
+}
+
+/// Cores of the machine, wherever this thread may run.
+pub(crate) fn cores_of_machine() -> usize {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    cpu.lines()
+        .filter(|line| line.starts_with("processor"))
+        .count()
+        .max(1)
+}
+
+/// A GET request as it is sent.
+pub(crate) fn request_text(host: &str, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n")
 }
 
 impl Load {
     /// Sends `GET path` with `host` until the time is over; any answer but 200 is an error.
     pub(crate) fn run(&self, address: SocketAddr, host: &str, path: &str) -> anyhow::Result<Seen> {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        let request = request_text(host, path);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -88,20 +105,24 @@ async fn client(address: SocketAddr, request: String, end: Instant) -> anyhow::R
         if sent >= end {
             return Ok(histogram);
         }
-        stream.write_all(request.as_bytes()).await?;
-        answer(&mut stream, &mut buffer).await?;
+        exchange(&mut stream, &request, &mut buffer).await?;
         let elapsed = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
         histogram.saturating_record(elapsed);
     }
 }
 
 /// Room for latencies of 1 µs to a minute, three digits of each.
-fn histogram() -> anyhow::Result<Histogram<u64>> {
+pub(crate) fn histogram() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
 }
 
-/// Reads one whole answer.
-async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<()> {
+/// Sends a request and reads its whole answer.
+pub(crate) async fn exchange(
+    stream: &mut TcpStream,
+    request: &str,
+    buffer: &mut Vec<u8>,
+) -> anyhow::Result<()> {
+    stream.write_all(request.as_bytes()).await?;
     buffer.clear();
     loop {
         let n = stream.read_buf(buffer).await?;

@@ -1,117 +1,181 @@
-//! A `gilliam up` to measure: pinned to the first core, on free ports, in a folder of its own.
+//! A `gilliam up` to measure: pinned, on free ports, in a folder of its own.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    fs::File,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::SocketAddr,
-    path::Path,
-    process::{Child, Command, Stdio},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::{figure::Figures, load::as_f64};
+use crate::{
+    child::{self, Child, Cores},
+    session::Session,
+};
 
-/// Longest wait for a state of the platform.
-const DEADLINE: Duration = Duration::from_secs(120);
+/// A verb that waits for instances waits this long at most.
+const VERB_SECONDS_MAX: &str = "900";
+/// Variables that would send a verb elsewhere.
+const VARIABLES: [&str; 5] = [
+    "GILLIAM_API",
+    "GILLIAM_APP",
+    "GILLIAM_CLUSTER",
+    "GILLIAM_TOKEN",
+    "GILLIAM_LOG",
+];
+/// A whole request that is not part of a load.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// A running platform; ended when dropped.
-#[derive(Debug)]
+/// A running platform; ended, with its node, when dropped.
 pub(crate) struct Platform<'a> {
-    gilliam: &'a Path,
+    session: &'a Session<'a>,
     folder: tempfile::TempDir,
-    up: Child,
+    up: Option<Child>,
+    /// Where the ingress listens.
     pub(crate) http: SocketAddr,
 }
 
-/// A command that runs on the first core only.
-pub(crate) fn pinned(program: &Path) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["-c", "0"]).arg(program);
-    command
+impl std::fmt::Debug for Platform<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Platform")
+            .field("http", &self.http)
+            .finish_non_exhaustive()
+    }
 }
 
-/// The value of `what` as soon as it has one.
-pub(crate) fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
-    let start = Instant::now();
-    while start.elapsed() < DEADLINE {
-        if let Some(value) = look() {
-            return Ok(value);
-        }
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-    bail!("waited {DEADLINE:?} in vain for {what}")
+/// An app to deploy: one process type of one component.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct App<'a> {
+    pub(crate) name: &'a str,
+    /// `web` or `worker`.
+    pub(crate) process: &'a str,
+    pub(crate) component: &'a [u8],
+    /// Lines of its section in `gilliam.toml`.
+    pub(crate) limits: &'a str,
 }
 
 impl<'a> Platform<'a> {
-    pub(crate) fn start(gilliam: &'a Path) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let mut command = pinned(gilliam);
-        command.args([
-            "up",
-            "--api",
-            "127.0.0.1:0",
-            "--http",
-            "127.0.0.1:0",
-            "--port-base",
-            "0",
-            "--data",
-        ]);
-        command
-            .arg(folder.path().join("data"))
-            .env("GILLIAM_HOME", folder.path().join("home"));
-        let mut up = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start gilliam up")?;
-        let mut lines = BufReader::new(up.stdout.take().context("piped")?).lines();
-        let mut http = None;
-        while let Some(Ok(line)) = lines.next() {
-            if let Some(rest) = line.strip_prefix("http") {
-                let url = rest.split_whitespace().next().context("an address")?;
-                http = Some(url.trim_start_matches("http://").parse()?);
-                break;
-            }
+    pub(crate) fn start(session: &'a Session<'a>, cores: Cores) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("gilliam-bench-").tempdir()?;
+        let gilliam = &session.options.gilliam;
+        let mut command = child::command(gilliam, cores, gilliam);
+        for variable in VARIABLES {
+            command.env_remove(variable);
         }
-        Ok(Self {
-            gilliam,
+        command
+            .args(["up", "--api", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(["--port-base", "0", "--data"])
+            .arg(folder.path().join("data"))
+            .env("GILLIAM_HOME", folder.path().join("home"))
+            .stdout(Stdio::piped())
+            .stderr(File::create(folder.path().join("up.log"))?);
+        let mut platform = Self {
+            session,
             folder,
-            up,
-            http: http.context("gilliam up did not start")?,
-        })
+            up: Some(Child::start(&mut command, "gilliam up")?),
+            http: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
+        let up = platform.up.as_mut().and_then(Child::stdout).context("piped")?;
+        for line in BufReader::new(up).lines() {
+            let line = line?;
+            let Some(rest) = line.strip_prefix("http") else {
+                continue;
+            };
+            let url = rest.split_whitespace().next().context("an address")?;
+            platform.http = url.trim_start_matches("http://").parse()?;
+            return Ok(platform);
+        }
+        let log = std::fs::read_to_string(platform.folder.path().join("up.log")).unwrap_or_default();
+        bail!("gilliam up did not start: {}", log.trim_end())
     }
 
-    /// Runs a verb in a project folder.
-    pub(crate) fn run(&self, project: &Path, args: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(self.gilliam);
+    /// A verb for a project's folder.
+    fn verb(&self, project: &Path, args: &[&str]) -> Command {
+        let mut command = child::command(
+            &self.session.options.gilliam,
+            Cores::All,
+            &self.session.options.gilliam,
+        );
+        for variable in VARIABLES {
+            command.env_remove(variable);
+        }
         command
             .args(args)
             .current_dir(project)
             .env("GILLIAM_HOME", self.folder.path().join("home"));
-        let output = command.output()?;
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "gilliam {}: {stderr}", args.join(" "));
-        Ok(String::from_utf8(output.stdout)?)
+        command
     }
 
-    /// Deploys a sample as an app of the same name.
-    pub(crate) fn deploy(&self, samples: &Path, name: &str) -> anyhow::Result<std::path::PathBuf> {
-        let project = self.folder.path().join(name);
-        std::fs::create_dir_all(&project)?;
-        let from = samples.join(name);
-        for entry in std::fs::read_dir(&from).with_context(|| format!("no sample at {}", from.display()))? {
-            let path = entry?.path();
-            let file = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            if file == "Procfile" || file.ends_with(".wasm") {
-                std::fs::copy(&path, project.join(file))?;
+    /// Runs a verb in a project's folder; returns what it printed.
+    pub(crate) fn run(&self, project: &Path, args: &[&str]) -> anyhow::Result<String> {
+        let mut command = self.verb(project, args);
+        let mut out = tempfile::tempfile()?;
+        let mut err = tempfile::tempfile()?;
+        command.stdout(out.try_clone()?).stderr(err.try_clone()?);
+        let mut child = command.spawn().context("cannot start gilliam")?;
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
             }
-        }
-        // Limits that the load cannot reach: what is measured is the way, not the fence.
-        std::fs::write(project.join("gilliam.toml"), "[process.web]\nconcurrency = 256\n")?;
-        self.run(&project, &["create", name])?;
+            if let Err(interrupted) = self.session.check() {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(interrupted);
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        };
+        let read = |file: &mut File| -> anyhow::Result<String> {
+            use std::io::Seek as _;
+            file.rewind()?;
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let stderr = read(&mut err)?;
+        ensure!(
+            status.success(),
+            "gilliam {}: {}",
+            args.join(" "),
+            stderr.trim_end()
+        );
+        read(&mut out)
+    }
+
+    /// Makes a project's folder and an app of the same name; nothing is deployed yet.
+    pub(crate) fn project(&self, app: &App<'_>) -> anyhow::Result<PathBuf> {
+        let project = self.folder.path().join("apps").join(app.name);
+        std::fs::create_dir_all(&project)?;
+        std::fs::write(project.join("app.wasm"), app.component)?;
+        std::fs::write(project.join("Procfile"), format!("{}: app.wasm\n", app.process))?;
+        std::fs::write(
+            project.join("gilliam.toml"),
+            format!("[process.{}]\n{}\n", app.process, app.limits),
+        )?;
+        self.run(&project, &["create", app.name])?;
+        Ok(project)
+    }
+
+    /// Deploys an app, which runs nothing yet; returns its project's folder.
+    pub(crate) fn deploy(&self, app: &App<'_>) -> anyhow::Result<PathBuf> {
+        let project = self.project(app)?;
         self.run(&project, &["deploy", "-m", "bench"])?;
         Ok(project)
+    }
+
+    /// Scales and waits until what should run is running; returns how long that took.
+    pub(crate) fn scale(&self, project: &Path, counts: &str) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        let args: Vec<&str> = ["scale"]
+            .into_iter()
+            .chain(counts.split_whitespace())
+            .chain(["--timeout", VERB_SECONDS_MAX])
+            .collect();
+        self.run(project, &args)?;
+        Ok(start.elapsed())
     }
 
     /// The node's process id.
@@ -121,119 +185,53 @@ impl<'a> Platform<'a> {
         i32::try_from(node["pid"].as_i64().context("no pid")?).context("pid")
     }
 
-    /// The whole answer to `GET path` of an app, on a connection of its own.
-    fn get(&self, app: &str, path: &str) -> std::io::Result<Vec<u8>> {
-        use std::io::{Read as _, Write as _};
-        let mut stream = std::net::TcpStream::connect(self.http)?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {app}.localhost\r\nconnection: close\r\n\r\n");
-        let mut answer = Vec::new();
-        stream.write_all(request.as_bytes())?;
-        stream.read_to_end(&mut answer)?;
-        Ok(answer)
+    /// The control plane's process id.
+    pub(crate) fn up_pid(&self) -> i32 {
+        self.up.as_ref().map_or(0, Child::pid)
     }
 
-    /// Whether one request is answered with 200.
-    fn answers(&self, app: &str) -> bool {
-        self.get(app, "/")
-            .is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
-    }
-
-    /// The bytes after the head of an answer, for a peer to repeat.
+    /// The body of the answer to `GET path` of an app, which must be 200.
     pub(crate) fn body(&self, app: &str, path: &str) -> anyhow::Result<Vec<u8>> {
-        let answer = self.get(app, path)?;
-        let head = answer
-            .windows(4)
-            .position(|w| w == b"\r\n\r\n")
-            .context("an answer without a head")?;
-        Ok(answer[head + 4..].to_vec())
+        get(self.http, &format!("{app}.localhost"), path)
+    }
+
+    /// Waits until an app answers with 200.
+    pub(crate) fn wait_until_it_answers(&self, app: &str) -> anyhow::Result<()> {
+        self.session
+            .wait(&format!("an answer of {app}"), || self.body(app, "/").ok())?;
+        Ok(())
     }
 }
 
 impl Drop for Platform<'_> {
     fn drop(&mut self) {
-        if let Some(pid) = i32::try_from(self.up.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::INT);
+        let node = self.node_pid().ok();
+        // What thousands of instances were doing is of no interest any more.
+        if let Some(mut up) = self.up.take() {
+            up.kill();
         }
-        let _ = self.up.wait();
+        let Some(node) = node else { return };
+        // The node's id was read while its parent ran, and nobody has waited for it since.
+        child::send(node, Signal::KILL);
+        let _ = self
+            .session
+            .wait("the node to end", || (!child::is_there(node)).then_some(()));
     }
 }
 
-/// CPU time a process has used, in microseconds.
-pub(crate) fn cpu_us(pid: i32) -> anyhow::Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields = stat.rsplit_once(')').context("stat")?.1;
-    let mut numbers = fields.split_whitespace().skip(11).map(str::parse::<u64>);
-    let user = numbers.next().context("utime")??;
-    let system = numbers.next().context("stime")??;
-    Ok((user + system) * 1_000_000 / rustix::param::clock_ticks_per_second())
-}
-
-/// Memory a process keeps that is its own, page tables included, in bytes.
-fn memory_bytes(pid: i32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let mut kib = 0;
-    for name in ["RssAnon:", "RssShmem:", "VmPTE:"] {
-        let line = status
-            .lines()
-            .find(|l| l.starts_with(name))
-            .with_context(|| format!("no {name}"))?;
-        kib += line
-            .split_whitespace()
-            .nth(1)
-            .context("a number")?
-            .parse::<u64>()?;
-    }
-    Ok(kib << 10)
-}
-
-/// Time from asking for one instance of an app that runs none until it answers, with its code already compiled.
-pub(crate) fn coldstart(gilliam: &Path, samples: &Path, figures: &mut Figures) -> anyhow::Result<()> {
-    const ROUNDS: usize = 20;
-    let platform = Platform::start(gilliam)?;
-    for name in ["guestbook", "hello-p3"] {
-        let project = platform.deploy(samples, name)?;
-        let mut ms = Vec::new();
-        for _ in 0..=ROUNDS {
-            platform.run(&project, &["scale", "web=0"])?;
-            let start = Instant::now();
-            platform.run(&project, &["scale", "web=1", "--no-wait"])?;
-            wait("the first answer", || platform.answers(name).then_some(()))?;
-            ms.push(start.elapsed().as_secs_f64() * 1e3);
-        }
-        // The first round compiles.
-        figures.add(
-            "coldstart",
-            format!("{name} scale to first answer, compiling"),
-            ms.remove(0),
-            "ms",
-        );
-        ms.sort_by(f64::total_cmp);
-        figures.add(
-            "coldstart",
-            format!("{name} scale to first answer, p50"),
-            ms[ms.len() / 2],
-            "ms",
-        );
-    }
-    Ok(())
-}
-
-/// Memory of the node per instance that has nothing to do.
-pub(crate) fn density(gilliam: &Path, samples: &Path, figures: &mut Figures) -> anyhow::Result<()> {
-    const INSTANCES: u64 = 200;
-    let platform = Platform::start(gilliam)?;
-    for (name, process) in [("guestbook", "web"), ("guestbook", "worker"), ("hello-p3", "web")] {
-        let project = match platform.folder.path().join(name) {
-            project if project.exists() => project,
-            _ => platform.deploy(samples, name)?,
-        };
-        platform.run(&project, &["scale", &format!("{process}=1")])?;
-        let before = memory_bytes(platform.node_pid()?)?;
-        platform.run(&project, &["scale", &format!("{process}={}", INSTANCES + 1)])?;
-        let after = memory_bytes(platform.node_pid()?)?;
-        let kib = as_f64(after.saturating_sub(before)) / as_f64(INSTANCES) / 1024.0;
-        figures.add("density", format!("{name} {process}, idle"), kib, "KiB/instance");
-        platform.run(&project, &["scale", &format!("{process}=0")])?;
-    }
-    Ok(())
+/// The body of the answer to one request on a connection of its own; any answer but 200 is an error.
+pub(crate) fn get(address: SocketAddr, host: &str, path: &str) -> anyhow::Result<Vec<u8>> {
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(REQUEST_TIME_MAX))?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    let mut answer = Vec::new();
+    stream.write_all(request.as_bytes())?;
+    stream.read_to_end(&mut answer)?;
+    let head = answer
+        .windows(4)
+        .position(|w| w == b"\r\n\r\n")
+        .context("an answer without a head")?;
+    let status = String::from_utf8_lossy(&answer[..head.min(15)]).into_owned();
+    ensure!(status.starts_with("HTTP/1.1 200"), "{host}{path}: {status}");
+    Ok(answer[head + 4..].to_vec())
 }

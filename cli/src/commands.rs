@@ -1,6 +1,7 @@
 //! The commands, one a file: each has its arguments, whose comments are the help, and a `run`.
 
 mod apps;
+mod bench;
 mod clusters;
 mod config;
 mod create;
@@ -50,6 +51,7 @@ pub(crate) enum Command {
     Status(status::Args),
     Clusters(clusters::Args),
     Node(node::Args),
+    Bench(bench::Args),
     Version(version::Args),
     #[command(hide = true)]
     Internal(internal::Args),
@@ -89,6 +91,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Destroy(args) => destroy::run(&context, args).await,
         Command::Status(args) => status::run(&context, args).await,
         Command::Clusters(args) => clusters::run(&context, args),
+        Command::Bench(args) => bench::run(&context, args).await,
         Command::Version(args) => version::run(&context, args).await,
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Environment {
     pub(crate) app: Option<String>,
     /// `GILLIAM_LOG`: what a server logs, as `tracing` filters (`info`, `gilliam_runtime=debug`).
     pub(crate) log: Option<String>,
+    /// `PATH`, where other programs are found.
+    pub(crate) path: Option<std::ffi::OsString>,
     /// `NO_COLOR` is set, or the terminal is a dumb one.
     pub(crate) no_color: bool,
 }
@@ -103,6 +105,7 @@ impl Environment {
             api: text("GILLIAM_API"),
             app: text("GILLIAM_APP"),
             log: text("GILLIAM_LOG"),
+            path: env::var_os("PATH"),
             no_color: text("NO_COLOR").is_some() || text("TERM").is_some_and(|term| term == "dumb"),
         }
     }

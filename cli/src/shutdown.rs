@@ -40,7 +40,7 @@ pub(crate) fn drain_on_signal() -> DrainSignal {
     clippy::exit,
     reason = "the point of a second signal is not to wait for anything"
 )]
-async fn second_ends_the_process() {
+pub(crate) async fn second_ends_the_process() {
     requested().await;
     std::process::exit(INTERRUPTED);
 }

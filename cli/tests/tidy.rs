@@ -52,6 +52,7 @@ fn crates_point_only_where_the_architecture_allows() {
         ("gilliam-runtime", &["model", "engine", "serve", "client"]),
         ("gilliam-builder", &["model", "serve"]),
         ("gilliam-client", &["model"]),
+        ("gilliam-benches", &[]),
         (
             "gilliam",
             &[
@@ -62,6 +63,7 @@ fn crates_point_only_where_the_architecture_allows() {
                 "engine",
                 "builder",
                 "serve",
+                "benches",
             ],
         ),
     ];

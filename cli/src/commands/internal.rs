@@ -19,6 +19,10 @@ enum Role {
     Build(RoleArgs),
     /// Compiles a component to native code.
     Compile(RoleArgs),
+    /// Becomes another program that ends with the process that started it.
+    Attached(RoleArgs),
+    /// Answers HTTP with the bytes of a file: the yardstick of `bench`.
+    Native(RoleArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,5 +40,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
     match args.role {
         Role::Build(role) => gilliam_builder::child::main(role.args),
         Role::Compile(role) => gilliam_runtime::compile_child::main(role.args),
+        Role::Attached(role) => gilliam_benches::roles::attached(role.args),
+        Role::Native(role) => gilliam_benches::roles::native(&role.args),
     }
 }

@@ -4,7 +4,8 @@ use crate::env::Env;
 
 const VERBS: &[&str] = &[
     "up", "create", "deploy", "config", "limits", "scale", "ps", "logs", "releases", "rollback", "restart",
-    "apps", "open", "destroy", "status", "clusters", "node", "version",
+    "apps", "open", "destroy", "status", "clusters", "node", "bench",
+    "version",
 ];
 
 #[test]
