@@ -1,8 +1,9 @@
 //! The compute kernels that `gilliam bench limits` runs with and without limits: the source of `kernels.wat`.
 //!
-//! Six loops of ordinary programs, from one that metering costs most (a loop body of a few instructions) to one that it
-//! costs nothing (waiting for memory). Each takes the number of its rounds and returns what it computed, so that
-//! no compiler leaves it out. Arrays are on the stack, which is large for that: no global, no unsafe code. `scripts/bench-kernels` makes the text anew from this file.
+//! Six loops of ordinary programs, from one that metering costs most (a loop body of a few instructions) to
+//! one that it costs nothing (waiting for memory). Each takes the number of its rounds and returns what it
+//! computed, so that no compiler leaves it out. Arrays are on the stack, which is large for that: no global,
+//! no unsafe code. `scripts/bench-kernels` makes the text anew from this file.
 #![no_std]
 #![no_main]
 

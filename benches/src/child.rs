@@ -1,4 +1,5 @@
-//! Processes that are measured: pinned, in a group of their own, gone when they are dropped and when this process dies.
+//! Processes that are measured: pinned, in a group of their own, gone when they are dropped and when this
+//! process dies.
 
 use std::{
     path::Path,

@@ -1,8 +1,8 @@
 //! `bench coldstart`: how long the first answer of an instance takes.
 //!
-//! By default every request of a 0.2 process has a fresh instance, so the first answer is any answer. What the node adds
-//! is its latency on one connection less that of native hyper, taken in turns: the whole way through the ingress is in
-//! it, not the instance alone.
+//! By default every request of a 0.2 process has a fresh instance, so the first answer is any answer. What
+//! the node adds is its latency on one connection less that of native hyper, taken in turns: the whole way
+//! through the ingress is in it, not the instance alone.
 
 use std::time::{Duration, Instant};
 

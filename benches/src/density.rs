@@ -1,8 +1,9 @@
 //! `bench density`: how many instances one node holds, what each costs, how fast they start.
 //!
-//! Workers wait in a host call, each suspended on a stack of its own; their cost is what the node's process and the
-//! kernel gained, divided by their number. A web instance that has answered one request and waits for the next is counted
-//! by the pages that only this process keeps, an app that runs nothing by the anonymous ones.
+//! Workers wait in a host call, each suspended on a stack of its own; their cost is what the node's process
+//! and the kernel gained, divided by their number. A web instance that has answered one request and waits for
+//! the next is counted by the pages that only this process keeps, an app that runs nothing by the anonymous
+//! ones.
 
 use std::time::Duration;
 

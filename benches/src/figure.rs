@@ -304,10 +304,9 @@ mod tests {
         report.add(figure.goal(Goal::AtLeast(100.0)));
         let lines = report.lines();
         assert_eq!(lines[0]["cores"], "2");
-        assert_eq!(
-            lines[1].to_string(),
-            r#"{"bench":"density","goal":">= 100","max":100.0,"met":false,"min":80.0,"name":"instances","unit":"1","value":90.0}"#
-        );
+        let want = json!({"bench": "density", "name": "instances", "value": 90.0, "unit": "1",
+            "min": 80.0, "max": 100.0, "goal": ">= 100", "met": false});
+        assert_eq!(lines[1], want);
         assert_eq!(report.rows()[0][6], ">= 100 missed by 10.0 %");
         let folder = tempfile::tempdir().expect("folder");
         assert_eq!(

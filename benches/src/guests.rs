@@ -1,4 +1,5 @@
-//! The guests that are measured, as components: text in this crate, so that an installed binary needs no repository.
+//! The guests that are measured, as components: text in this crate, so that an installed binary needs no
+//! repository.
 //!
 //! In flows nothing, out flow the bytes of a component for a world of WASI 0.2 or 0.3.
 

@@ -1,7 +1,8 @@
 //! `bench http`: the same requests to gilliam's ingress and to its peers, in turns, in one run.
 //!
-//! All servers run from the beginning, pinned to the first core; each round loads one after another. Shares are taken
-//! within a round and their median over the rounds is the figure, so that a machine that changes its speed changes all.
+//! All servers run from the beginning, pinned to the first core; each round loads one after another. Shares
+//! are taken within a round and their median over the rounds is the figure, so that a machine that changes
+//! its speed changes all.
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -1,12 +1,12 @@
 //! `gilliam bench`: what this machine's gilliam does, measured beside its peers in one run.
 //!
-//! In flow a program to measure, scenarios and a sink for progress; out flows a [`Report`]. Every figure comes from real
-//! processes through their public face: `gilliam up` on free ports in a temporary folder, deployed to and scaled by
-//! verbs, requested through its ingress, and read in `/proc`. The one exception is stated where it is: the yardstick of
-//! the limits is the same engine without them, in this process.
+//! In flow a program to measure, scenarios and a sink for progress; out flows a [`Report`]. Every figure
+//! comes from real processes through their public face: `gilliam up` on free ports in a temporary folder,
+//! deployed to and scaled by verbs, requested through its ingress, and read in `/proc`. The one exception is
+//! stated where it is: the yardstick of the limits is the same engine without them, in this process.
 //!
-//! Servers are pinned to the first core and the load to the last, so that a ratio means something on a small machine;
-//! absolute numbers are this machine's.
+//! Servers are pinned to the first core and the load to the last, so that a ratio means something on a small
+//! machine; absolute numbers are this machine's.
 //!
 //! Invariant: no process that was started here outlives this one, however it ends.
 

@@ -1,7 +1,7 @@
 //! An open-loop load: requests are due at a fixed rate whatever becomes of those before, as users send them.
 //!
-//! A latency is counted from the instant a request was due, not from when a busy connection got round to it: a server that
-//! stalls is charged for everybody who waited (no coordinated omission).
+//! A latency is counted from the instant a request was due, not from when a busy connection got round to it:
+//! a server that stalls is charged for everybody who waited (no coordinated omission).
 
 use std::{
     net::SocketAddr,
@@ -48,7 +48,8 @@ impl OpenLoop<'_> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        // With a core of its own the load watches the clock; sharing one it sleeps, a millisecond too long at worst.
+        // With a core of its own the load watches the clock; sharing one it sleeps, a millisecond too long at
+        // worst.
         let is_alone = cores_of_machine() > 1;
         runtime.block_on(async {
             let start = Instant::now();

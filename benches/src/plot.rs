@@ -1,7 +1,7 @@
 //! One picture of a scenario's figures: a bar each, ours and peers', and a line where the goal is.
 //!
-//! Figures of one unit share a scale and stand together; a unit whose figures are orders of magnitude apart is drawn on a
-//! logarithmic one, and says so.
+//! Figures of one unit share a scale and stand together; a unit whose figures are orders of magnitude apart
+//! is drawn on a logarithmic one, and says so.
 
 use std::fmt::Write as _;
 
@@ -43,7 +43,8 @@ pub(crate) fn svg(title: &str, figures: &[&Figure]) -> String {
          font-size=\"12\">\n<style>.unit{{font-weight:bold}} .name{{text-anchor:end}} .ours{{fill:#4269d0}} \
          .peer{{fill:#9c9c9c}} .goal{{stroke:#d62728;stroke-width:2}} .spread{{stroke:#222}}</style>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-         <text x=\"8\" y=\"20\" font-size=\"16\">gilliam bench {}: ours blue, peers grey, goals red</text>\n{body}</svg>\n",
+         <text x=\"8\" y=\"20\" font-size=\"16\">gilliam bench {}: ours blue, peers grey, goals red</text>\n\
+         {body}</svg>\n",
         escaped(title)
     )
 }

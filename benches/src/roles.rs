@@ -9,7 +9,8 @@ use hyper::{Response, header, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-/// Becomes the program that the arguments name, pinned and ending with the process that started it: `first|all PROGRAM …`.
+/// Becomes the program that the arguments name, pinned and ending with the process that started it:
+/// `first|all PROGRAM …`.
 pub fn attached(args: Vec<OsString>) -> ExitCode {
     let mut args = args.into_iter();
     let (Some(cores), Some(program)) = (args.next(), args.next()) else {
@@ -29,8 +30,8 @@ pub fn attached(args: Vec<OsString>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The yardstick: hyper answering the bytes of a file on one thread, with nothing in between. Serves until it is ended;
-/// the address is its first line of output.
+/// The yardstick: hyper answering the bytes of a file on one thread, with nothing in between. Serves until it
+/// is ended; the address is its first line of output.
 pub fn native(args: &[OsString]) -> ExitCode {
     let served = args.first().context("no file").and_then(|file| {
         let body = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;

@@ -13,8 +13,8 @@ use crate::{
 
 /// Measures gilliam on this machine, beside its peers.
 ///
-/// Starts platforms of its own on free ports, in temporary folders; a running gilliam is neither used nor touched.
-/// Without names all scenarios run, one after another: about fifteen minutes, with --quick two.
+/// Starts platforms of its own on free ports, in temporary folders; a running gilliam is neither used nor
+/// touched. Without names all scenarios run, one after another: about fifteen minutes, with --quick two.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "gilliam bench density --quick\n\nFigures mean something on an idle machine and with an \
@@ -52,7 +52,8 @@ pub(crate) struct Args {
     /// The nginx to compare with; by default the one on the path.
     #[arg(long, value_name = "FILE")]
     nginx: Option<PathBuf>,
-    /// A web process for WASI 0.2 to measure besides the built-in one; its name is part of its figures' names.
+    /// A web process for WASI 0.2 to measure besides the built-in one; its name is part of its figures'
+    /// names.
     #[arg(long = "guest", value_name = "NAME=FILE.wasm[,/PATH]")]
     guests: Vec<GuestFile>,
 }

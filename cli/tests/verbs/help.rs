@@ -4,8 +4,7 @@ use crate::env::Env;
 
 const VERBS: &[&str] = &[
     "up", "create", "deploy", "config", "limits", "scale", "ps", "logs", "releases", "rollback", "restart",
-    "apps", "open", "destroy", "status", "clusters", "node", "bench",
-    "version",
+    "apps", "open", "destroy", "status", "clusters", "node", "bench", "version",
 ];
 
 #[test]
