@@ -102,15 +102,6 @@ pub(crate) fn command(imports: &str, fields: &str, run: &str) -> anyhow::Result<
     component(World::Command, &text)
 }
 
-/// A web process for WASI 0.2 whose handler never answers.
-pub(crate) fn spinning_handler() -> anyhow::Result<Vec<u8>> {
-    let text = "(module
-        (memory (export \"memory\") 2)
-        (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-        (func (export \"wasi:http/incoming-handler@0.2.12#handle\") (param i32 i32) (loop $l (br $l))))";
-    component(World::Http, text)
-}
-
 /// The same component with other bytes: to the platform another one, with code of its own.
 pub(crate) fn distinct(component: &[u8], number: u32) -> Vec<u8> {
     let mut bytes = component.to_vec();
@@ -136,7 +127,7 @@ fn kernels(around: &str) -> String {
 }
 
 /// A component for `world` from a core module in text form.
-fn component(world: World, text: &str) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn component(world: World, text: &str) -> anyhow::Result<Vec<u8>> {
     let mut resolve = Resolve::default();
     let parse = |path: &str, text: &str| {
         UnresolvedPackageGroup::parse(path, text).map_err(|(_, error)| anyhow::anyhow!("{path}: {error}"))
@@ -167,14 +158,7 @@ mod tests {
 
     #[test]
     fn every_guest_is_a_component() {
-        for guest in [
-            hello(),
-            hello_p3(),
-            worker(),
-            kernels_http(),
-            kernels_command(3),
-            spinning_handler(),
-        ] {
+        for guest in [hello(), hello_p3(), worker(), kernels_http(), kernels_command(3)] {
             let guest = guest.expect("a component");
             assert_eq!(guest[..8], *b"\0asm\x0d\0\x01\0");
         }

@@ -11,14 +11,18 @@
 //! Invariant: no process that was started here outlives this one, however it ends.
 
 mod account;
+mod attacks;
 mod child;
 mod coldstart;
 mod density;
 mod figure;
 mod guests;
 mod http;
+mod in_process;
+mod limits;
 mod load;
 mod machine;
+mod neighbour;
 mod open_loop;
 mod peers;
 mod platform;
@@ -43,11 +47,21 @@ pub enum Scenario {
     Coldstart,
     /// Requests per second and latency beside native servers and `wasmtime serve`.
     Http,
+    /// What limits and metering cost, and how exact a CPU share is.
+    Limits,
+    /// What a hostile tenant costs a quiet one.
+    Neighbour,
 }
 
 impl Scenario {
     /// All of them, in the order they run.
-    pub const ALL: [Scenario; 3] = [Scenario::Density, Scenario::Coldstart, Scenario::Http];
+    pub const ALL: [Scenario; 5] = [
+        Scenario::Density,
+        Scenario::Coldstart,
+        Scenario::Http,
+        Scenario::Limits,
+        Scenario::Neighbour,
+    ];
 
     /// Its name on the command line and in every figure.
     pub fn name(self) -> &'static str {
@@ -55,6 +69,8 @@ impl Scenario {
             Scenario::Density => "density",
             Scenario::Coldstart => "coldstart",
             Scenario::Http => "http",
+            Scenario::Limits => "limits",
+            Scenario::Neighbour => "neighbour",
         }
     }
 }
@@ -129,6 +145,8 @@ pub fn run(options: &Options, stop: &Stop, progress: &dyn Fn(&str)) -> Report {
             Scenario::Density => density::run(&session, &mut report),
             Scenario::Coldstart => coldstart::run(&session, &mut report),
             Scenario::Http => http::run(&session, &mut report),
+            Scenario::Limits => limits::run(&session, &mut report),
+            Scenario::Neighbour => neighbour::run(&session, &mut report),
         };
         if stop.is_requested() {
             report.fail("interrupted: what was measured until then is above".to_owned());

@@ -15,6 +15,8 @@ use crate::load::{as_f64, cores_of_machine, exchange, histogram, request_text};
 
 /// A request that has no answer after this has failed.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+/// Between two requests of one connection to an app beside the measured one.
+const HARASS_INTERVAL: Duration = Duration::from_millis(2);
 
 /// How much, how long, to whom.
 #[derive(Debug, Clone)]
@@ -43,8 +45,19 @@ impl Outcome {
     }
 }
 
+/// A second app that is requested meanwhile, one request after another on each connection, whatever it answers.
+#[derive(Debug, Clone)]
+pub(crate) struct Beside {
+    pub(crate) host: String,
+    pub(crate) connections: usize,
+}
+
 impl OpenLoop<'_> {
     pub(crate) fn run(&self) -> anyhow::Result<Outcome> {
+        self.run_beside(None)
+    }
+
+    pub(crate) fn run_beside(&self, beside: Option<Beside>) -> anyhow::Result<Outcome> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -61,6 +74,13 @@ impl OpenLoop<'_> {
                     request_text(self.host, self.path),
                     is_alone,
                 ));
+            }
+            // Ended with the measurement, in whatever state their requests are.
+            let mut others = tokio::task::JoinSet::new();
+            if let Some(Beside { host, connections }) = beside {
+                for _ in 0..connections {
+                    others.spawn(harass(self.address, request_text(&host, "/")));
+                }
             }
             let mut all = Outcome {
                 latency_us: histogram()?,
@@ -84,6 +104,19 @@ impl OpenLoop<'_> {
             .map(move |k| (first + f64::from(k) * stride) * gap)
             .take_while(move |due| *due < end)
             .map(move |due| start + Duration::from_secs_f64(due))
+    }
+}
+
+/// Requests without end.
+async fn harass(address: SocketAddr, request: String) {
+    let mut stream = None;
+    let mut buffer = Vec::new();
+    loop {
+        if answer(&mut stream, address, &request, &mut buffer).await.is_err() {
+            stream = None;
+        }
+        // Thousands of refusals a second would measure this load, not the server.
+        tokio::time::sleep(HARASS_INTERVAL).await;
     }
 }
 

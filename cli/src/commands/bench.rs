@@ -18,8 +18,9 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "gilliam bench density --quick\n\nFigures mean something on an idle machine and with an \
-                        optimised gilliam. `wasmtime` (48) and `nginx` are measured beside it when they are there. \
-                        With --json every figure is a line: {\"bench\":\"density\",\"name\":…,\"value\":…,\"unit\":…}."
+                        optimised gilliam. wasmtime (48) and nginx are measured beside it when they are \
+                        there. With --json every figure is a line, such as \
+                        {\"bench\":\"density\",\"name\":\"workers: live\",\"value\":500000,\"unit\":\"instances\"}."
 )]
 pub(crate) struct Args {
     /// What to measure; all of it by default.
@@ -63,6 +64,8 @@ enum Name {
     Density,
     Coldstart,
     Http,
+    Limits,
+    Neighbour,
 }
 
 impl From<Name> for Scenario {
@@ -71,6 +74,8 @@ impl From<Name> for Scenario {
             Name::Density => Scenario::Density,
             Name::Coldstart => Scenario::Coldstart,
             Name::Http => Scenario::Http,
+            Name::Limits => Scenario::Limits,
+            Name::Neighbour => Scenario::Neighbour,
         }
     }
 }
