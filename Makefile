@@ -45,7 +45,7 @@ lint: setup ## formatting, clippy, rustdoc; warnings are errors
 		--target wasm32-wasip2 -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-bench: samples ## measure this machine: ingress, cold start, memory per instance
+bench: samples ## measure this machine beside its peers: density, cold start, http, limits, neighbours
 	scripts/bench $(ARGS)
 
 soak: samples ## a million starts and stops: memory and descriptors must stay as they are (ten minutes)

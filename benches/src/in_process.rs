@@ -4,7 +4,6 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Instant};
 
-use anyhow::Context as _;
 use http_body_util::{BodyExt as _, Empty};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Store, StoreLimits,
@@ -47,24 +46,28 @@ impl std::fmt::Debug for Kernels {
 
 impl Kernels {
     pub(crate) fn new() -> anyhow::Result<Self> {
+        Self::compiled().map_err(told)
+    }
+
+    fn compiled() -> wasmtime::Result<Self> {
         let engine = Engine::default();
         let module = Module::new(&engine, wat::parse_str(guests::KERNELS)?)?;
         let mut store = Store::new(&engine, ());
         let instance = wasmtime::Instance::new(&mut store, &module, &[])?;
         let runs = guests::ROUNDS.iter().map(|(name, rounds)| {
             let run = instance.get_typed_func::<u32, u32>(&mut store, name)?;
-            anyhow::Ok((run, *rounds))
+            wasmtime::Result::Ok((run, *rounds))
         });
-        let runs = runs.collect::<Result<_, _>>()?;
+        let runs = runs.collect::<wasmtime::Result<Vec<_>>>()?;
         Ok(Self { store, runs })
     }
 
     /// Nanoseconds of one run of a kernel, after one that brings its memory in.
     pub(crate) fn run_ns(&mut self, kernel: usize) -> anyhow::Result<f64> {
         let (run, rounds) = &self.runs[kernel];
-        run.call(&mut self.store, *rounds)?;
+        run.call(&mut self.store, *rounds).map_err(told)?;
         let start = Instant::now();
-        run.call(&mut self.store, *rounds)?;
+        run.call(&mut self.store, *rounds).map_err(told)?;
         Ok(start.elapsed().as_secs_f64() * 1e9)
     }
 }
@@ -79,8 +82,8 @@ pub(crate) struct HttpCost {
 /// Measures the hello web process in this process: instance, request, answer, drop; no network, no ingress.
 pub(crate) fn http_cost(rounds: usize, requests: u32) -> anyhow::Result<HttpCost> {
     let component = guests::hello()?;
-    let with = Hello::new(&component, Limits::With)?;
-    let without = Hello::new(&component, Limits::Without)?;
+    let with = Hello::new(&component, Limits::With).map_err(told)?;
+    let without = Hello::new(&component, Limits::Without).map_err(told)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -93,12 +96,12 @@ pub(crate) fn http_cost(rounds: usize, requests: u32) -> anyhow::Result<HttpCost
             // In turns, and the other first each time: neither has the caches to itself.
             let (a, b) = match round % 2 {
                 0 => {
-                    let a = with.requests_us(requests).await?;
-                    (a, without.requests_us(requests).await?)
+                    let a = with.requests_us(requests).await.map_err(told)?;
+                    (a, without.requests_us(requests).await.map_err(told)?)
                 }
                 _ => {
-                    let b = without.requests_us(requests).await?;
-                    (with.requests_us(requests).await?, b)
+                    let b = without.requests_us(requests).await.map_err(told)?;
+                    (with.requests_us(requests).await.map_err(told)?, b)
                 }
             };
             if round > 0 {
@@ -108,6 +111,11 @@ pub(crate) fn http_cost(rounds: usize, requests: u32) -> anyhow::Result<HttpCost
         }
         Ok(cost)
     })
+}
+
+/// The engine's errors are of a kind of its own.
+fn told(error: wasmtime::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}")
 }
 
 /// What a store holds.
@@ -127,10 +135,10 @@ type Sent = Box<dyn Future<Output = Result<(), Error>> + Send>;
 impl WasiHttpHooks for Closed {
     fn send_request(
         &mut self,
-        _: http::Request<WasiBody>,
+        _: hyper::Request<WasiBody>,
         _: Option<RequestOptions>,
         _: Sent,
-    ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Sent), Error>> + Send> {
+    ) -> Box<dyn Future<Output = Result<(hyper::Response<WasiBody>, Sent), Error>> + Send> {
         Box::new(std::future::ready(Err(Error::HttpRequestDenied)))
     }
 }
@@ -161,7 +169,7 @@ struct Hello {
 }
 
 impl Hello {
-    fn new(component: &[u8], limits: Limits) -> anyhow::Result<Self> {
+    fn new(component: &[u8], limits: Limits) -> wasmtime::Result<Self> {
         let mut pool = PoolingAllocationConfig::default();
         pool.total_memories(100)
             .total_stacks(100)
@@ -189,7 +197,7 @@ impl Hello {
     }
 
     /// Microseconds of each of so many requests, each in an instance of its own: their median.
-    async fn requests_us(&self, requests: u32) -> anyhow::Result<f64> {
+    async fn requests_us(&self, requests: u32) -> wasmtime::Result<f64> {
         let mut all = Vec::new();
         for _ in 0..requests {
             let start = Instant::now();
@@ -199,7 +207,7 @@ impl Hello {
         Ok(median(&all))
     }
 
-    async fn request(&self) -> anyhow::Result<()> {
+    async fn request(&self) -> wasmtime::Result<()> {
         let host = Host {
             wasi: WasiCtx::builder().build(),
             http: WasiHttpCtx::new(),
@@ -233,15 +241,21 @@ impl Hello {
             loop {
                 let taken = answer.lock().ok().and_then(|mut place| place.take());
                 match taken {
-                    Some(Ok(response)) => break anyhow::Ok(response.into_body().collect().await.is_ok()),
-                    Some(Err(error)) => anyhow::bail!("the guest answered with an error: {error:?}"),
+                    Some(Ok(response)) => break Ok(response.into_body().collect().await.is_ok()),
+                    Some(Err(error)) => {
+                        break Err(wasmtime::format_err!(
+                            "the guest answered with an error: {error:?}"
+                        ));
+                    }
                     None => tokio::task::yield_now().await,
                 }
             }
         };
         let (handled, read) = tokio::join!(handled, read);
         handled?;
-        read.and_then(|is_whole| is_whole.then_some(()).context("the body broke off"))
+        let is_whole = read?;
+        wasmtime::ensure!(is_whole, "the body broke off");
+        Ok(())
     }
 }
 

@@ -33,8 +33,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Seconds of each measurement under load.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
-    seconds: Option<u64>,
+    #[arg(long, value_name = "SECONDS", value_parser = load_time)]
+    seconds: Option<Duration>,
     /// Connections that the load keeps open.
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=4096))]
@@ -91,7 +91,7 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         gilliam: program::path().to_path_buf(),
         scenarios,
         is_quick: args.quick,
-        load: args.seconds.map(Duration::from_secs),
+        load: args.seconds,
         connections: args.connections.into(),
         instances: args.instances,
         apps: args.apps,
@@ -112,6 +112,17 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         [] => Ok(()),
         failures => Err(CommandError::failed(failures.join("\n"))),
     }
+}
+
+/// Seconds of load, also parts of one.
+fn load_time(text: &str) -> Result<Duration, String> {
+    let seconds = text
+        .parse::<f64>()
+        .ok()
+        .filter(|s| (LOAD_SECONDS_MIN..=LOAD_SECONDS_MAX).contains(s));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| format!("not a number of seconds from {LOAD_SECONDS_MIN} to {LOAD_SECONDS_MAX}"))
 }
 
 /// Runs the scenarios; a signal ends them with what was measured until then.
@@ -142,6 +153,10 @@ async fn measured(ui: &Ui, options: Options) -> CommandResult<Report> {
         .map_err(|_| CommandError::failed("the measurement panicked"))
 }
 
+/// Shorter loads measure the start of connections.
+const LOAD_SECONDS_MIN: f64 = 0.1;
+/// Longer ones than ten minutes tell nothing more.
+const LOAD_SECONDS_MAX: f64 = 600.0;
 /// Progress that may wait to be printed.
 const PROGRESS_LINES_MAX: usize = 64;
 

@@ -1,6 +1,7 @@
 //! The built binary, from the outside: what a user types, what clients get, what a crash leaves.
 
 mod bad_input;
+mod bench;
 mod client;
 mod conformance;
 mod crowd;
