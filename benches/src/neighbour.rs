@@ -30,6 +30,8 @@ const LEAD: Duration = Duration::from_millis(300);
 /// A request to an attack may take so long that several are under way in each measurement.
 const ATTACK: &str = "request_timeout = \"1s\"\nboot_timeout = \"5s\"\nexit_timeout = \"0s\"";
 const SPINNERS: u32 = 1_000;
+/// The measurement begins when all of them run, or after this.
+const SPINNERS_SECONDS_MAX: &str = "30";
 const QUIET: &str = "quiet";
 
 /// The quiet app's p99, and its failures.
@@ -165,7 +167,13 @@ fn spinners(
         limits: ATTACK,
     };
     let project = platform.deploy(&app)?;
-    platform.scale(&project, &format!("worker={SPINNERS}"))?;
+    let counts = format!("worker={SPINNERS}");
+    if let Err(late) = platform.run(&project, &["scale", &counts, "--timeout", SPINNERS_SECONDS_MAX]) {
+        session.check()?;
+        report.note(format!(
+            "neighbour: not all spinning instances were running: {late:#}"
+        ));
+    }
     session.pass(LEAD)?;
     let mut p99 = Vec::new();
     for _ in 0..session.pick(3, 5) {

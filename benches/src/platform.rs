@@ -233,5 +233,42 @@ pub(crate) fn get(address: SocketAddr, host: &str, path: &str) -> anyhow::Result
         .context("an answer without a head")?;
     let status = String::from_utf8_lossy(&answer[..head.min(15)]).into_owned();
     ensure!(status.starts_with("HTTP/1.1 200"), "{host}{path}: {status}");
-    Ok(answer[head + 4..].to_vec())
+    let is_chunked = String::from_utf8_lossy(&answer[..head])
+        .to_ascii_lowercase()
+        .contains("\r\ntransfer-encoding: chunked");
+    let body = &answer[head + 4..];
+    match is_chunked {
+        true => whole(body).with_context(|| format!("{host}{path}: a body that broke off")),
+        false => Ok(body.to_vec()),
+    }
+}
+
+/// A body from its chunks; none when one is missing.
+fn whole(mut chunks: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line = chunks.windows(2).position(|w| w == b"\r\n")?;
+        let length = usize::from_str_radix(std::str::from_utf8(&chunks[..line]).ok()?, 16).ok()?;
+        if length == 0 {
+            return Some(body);
+        }
+        let end = (line + 2).checked_add(length)?;
+        body.extend_from_slice(chunks.get(line + 2..end)?);
+        chunks = chunks.get(end + 2..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_make_a_body() {
+        assert_eq!(
+            whole(b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n").as_deref(),
+            Some(&b"hello"[..])
+        );
+        assert_eq!(whole(b"2\r\nhe\r\n"), None);
+        assert_eq!(whole(b""), None);
+    }
 }
