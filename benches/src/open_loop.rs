@@ -45,7 +45,8 @@ impl Outcome {
     }
 }
 
-/// A second app that is requested meanwhile, one request after another on each connection, whatever it answers.
+/// A second app that is requested meanwhile, one request after another on each connection, whatever it
+/// answers.
 #[derive(Debug, Clone)]
 pub(crate) struct Beside {
     pub(crate) host: String,

@@ -119,7 +119,8 @@ fn row(body: &mut String, figure: &Figure, scale: &Scale, y: f64) {
     }
     let _ = writeln!(
         body,
-        "<rect class=\"{class}\" x=\"{LEFT}\" y=\"{:.1}\" width=\"{length:.1}\" height=\"{:.1}\" opacity=\"0.8\"/>",
+        "<rect class=\"{class}\" x=\"{LEFT}\" y=\"{:.1}\" width=\"{length:.1}\" height=\"{:.1}\" \
+         opacity=\"0.8\"/>",
         y + 2.0,
         ROW - 7.0
     );
