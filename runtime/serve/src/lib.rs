@@ -23,6 +23,7 @@ mod refusal;
 mod server;
 mod service;
 mod socket;
+mod turn;
 
 pub use config::ServeConfig;
 pub use drain::{DrainOutcome, DrainSignal, DrainTrigger};

@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     activity::Activity,
     refusal::{self, Say},
+    turn::{self, Mark},
 };
 
 /// The stream, with the bytes that were read to tell the protocol, telling the watch of progress.
@@ -28,6 +29,15 @@ pub(crate) struct Socket {
     pub(crate) say: Option<Say>,
     /// What is left of such an answer; nothing follows it.
     refusal: Option<Bytes>,
+    /// What is to be written now, in its stages; it begins anew with each flush.
+    answer: Answer,
+}
+
+/// Where what is to be written stands.
+enum Answer {
+    New,
+    PutOff(Mark),
+    InTurn,
 }
 
 impl Socket {
@@ -38,7 +48,25 @@ impl Socket {
             activity,
             say: None,
             refusal: None,
+            answer: Answer::New,
         }
+    }
+
+    /// Whether what is to be written waits until others had their turn; then the task is woken by itself.
+    fn is_put_off(&mut self, cx: &Context<'_>) -> bool {
+        match self.answer {
+            Answer::New => {
+                if let Some(mark) = turn::put_off() {
+                    self.answer = Answer::PutOff(mark);
+                    cx.waker().wake_by_ref();
+                    return true;
+                }
+            }
+            Answer::PutOff(mark) => turn::resume(mark),
+            Answer::InTurn => {}
+        }
+        self.answer = Answer::InTurn;
+        false
     }
 
     /// Writes the server's own refusal in place of `written`, if that is one of hyper's.
@@ -98,6 +126,9 @@ impl Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.is_put_off(cx) {
+            return Poll::Pending;
+        }
         let written = match this.refuse(cx, &[io::IoSlice::new(buf)]) {
             Some(refused) => refused,
             None => Pin::new(&mut this.stream).poll_write(cx, buf),
@@ -111,6 +142,9 @@ impl AsyncWrite for Socket {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.is_put_off(cx) {
+            return Poll::Pending;
+        }
         let written = match this.refuse(cx, bufs) {
             Some(refused) => refused,
             None => Pin::new(&mut this.stream).poll_write_vectored(cx, bufs),
@@ -126,6 +160,7 @@ impl AsyncWrite for Socket {
         let this = self.get_mut();
         // The connection flushes when it has nothing left to write.
         this.activity.flushed();
+        this.answer = Answer::New;
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 
