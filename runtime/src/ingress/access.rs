@@ -11,7 +11,7 @@ use std::{
 
 use gilliam_engine::{RequestFigures, RequestUsage};
 use gilliam_model::{code::Code, log::LogStream};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
 
 use super::{backend::InFlight, group::Group};
 
@@ -64,7 +64,8 @@ fn second_now() -> u32 {
 pub(crate) struct Record {
     arrived: Instant,
     method: Method,
-    path: String,
+    /// Its path is shown, as far as it is read.
+    target: Option<PathAndQuery>,
     host: String,
     request_id: HeaderValue,
     group: Option<Arc<Group>>,
@@ -78,11 +79,16 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(arrived: Instant, method: Method, path: &str, request_id: HeaderValue) -> Self {
+    pub(super) fn new(
+        arrived: Instant,
+        method: Method,
+        target: Option<PathAndQuery>,
+        request_id: HeaderValue,
+    ) -> Self {
         Self {
             arrived,
             method,
-            path: path.chars().take(PATH_CHARS_MAX).collect(),
+            target,
             host: String::new(),
             request_id,
             group: None,
@@ -100,8 +106,8 @@ impl Record {
         &self.request_id
     }
 
-    pub(super) fn for_host(&mut self, host: &str) {
-        host.clone_into(&mut self.host);
+    pub(super) fn for_host(&mut self, host: String) {
+        self.host = host;
     }
 
     pub(super) fn host(&self) -> &str {
@@ -162,7 +168,9 @@ impl Record {
             write!(line, "{space}{name}={value}").expect("writing to a String cannot fail");
         };
         field("method", &self.method);
-        field("path", &self.path.escape_default());
+        let path = self.target.as_ref().map_or("", PathAndQuery::path);
+        let path: String = path.chars().take(PATH_CHARS_MAX).collect();
+        field("path", &path.escape_default());
         field("host", &self.host);
         field("status", &status);
         if let Some(place) = &self.place {

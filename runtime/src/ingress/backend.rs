@@ -186,5 +186,8 @@ impl Drop for InFlight {
 
 /// What a guest used for a response, where the engine tells.
 pub(crate) fn usage_of(response: &Response<AppBody>) -> Option<RequestUsage> {
-    response.extensions().get::<RequestUsage>().cloned()
+    match response.body() {
+        AppBody::Guest(body) => Some(body.usage()),
+        AppBody::Tcp { .. } | AppBody::Platform(_) => None,
+    }
 }

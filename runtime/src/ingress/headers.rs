@@ -3,9 +3,9 @@
 //! Invariant: nothing a client says about where it comes from reaches an app; nothing that speaks of one
 //! connection passes to another, in either direction.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::net::{IpAddr, SocketAddr};
 
-use super::request::Host;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// The request's id: always the platform's, so that a log line cannot be forged from outside.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -44,41 +44,31 @@ const OURS: [HeaderName; 5] = [
 /// Where a request comes from.
 #[derive(Debug)]
 pub(crate) struct Origin<'a> {
-    pub(crate) peer: std::net::SocketAddr,
+    pub(crate) peer: SocketAddr,
     pub(crate) port: u16,
-    pub(crate) host: &'a Host,
+    /// As the client gave it.
+    pub(crate) host: &'a str,
     pub(crate) request_id: &'a HeaderValue,
 }
 
 /// Turns a client's headers into those an app gets.
 pub(crate) fn forward_request(headers: &mut HeaderMap, origin: &Origin<'_>) {
-    strip_hop_by_hop(headers);
-    for name in OURS {
-        headers.remove(name);
-    }
-    let forged: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            OURS_PREFIXES
-                .iter()
-                .any(|prefix| name.as_str().starts_with(prefix))
-        })
-        .cloned()
-        .collect();
-    for name in forged {
-        headers.remove(name);
-    }
+    strip(headers, |name| is_hop_by_hop(name) || is_ours(name));
     join_cookies(headers);
-    let value = |text: &str| HeaderValue::from_str(text).ok();
     let peer = match origin.peer.ip().to_canonical() {
-        std::net::IpAddr::V4(ip) => value(&ip.to_string()),
-        std::net::IpAddr::V6(ip) => value(&ip.to_string()),
+        IpAddr::V4(ip) => HeaderValue::from_str(&ip.to_string()),
+        IpAddr::V6(ip) => HeaderValue::from_str(&ip.to_string()),
     };
+    let given = headers.get(header::HOST).filter(|host| *host == origin.host);
+    let host = given.map_or_else(
+        || HeaderValue::from_str(origin.host).ok(),
+        |host| Some(host.clone()),
+    );
     let ours = [
-        (header::HOST, value(&origin.host.given)),
-        (X_FORWARDED_FOR, peer),
-        (X_FORWARDED_HOST, value(&origin.host.given)),
-        (X_FORWARDED_PORT, value(&origin.port.to_string())),
+        (header::HOST, host.clone()),
+        (X_FORWARDED_FOR, peer.ok()),
+        (X_FORWARDED_HOST, host),
+        (X_FORWARDED_PORT, Some(HeaderValue::from(origin.port))),
         (X_FORWARDED_PROTO, Some(HeaderValue::from_static("http"))),
         (X_REQUEST_ID, Some(origin.request_id.clone())),
     ];
@@ -94,7 +84,7 @@ pub(crate) fn forward_response(
     headers: &mut HeaderMap,
     request_id: &HeaderValue,
 ) -> Result<(), &'static str> {
-    strip_hop_by_hop(headers);
+    strip(headers, is_hop_by_hop);
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     if let Some(length) = lengths.next() {
         let digits = length.as_bytes();
@@ -116,17 +106,34 @@ pub(crate) fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-        // Naming these would strip what the message itself needs.
-        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    OURS.contains(name)
+        || OURS_PREFIXES
+            .iter()
+            .any(|prefix| name.as_str().starts_with(prefix))
+}
+
+/// Drops the headers that `is_dropped` says, and those that the Connection header names.
+fn strip(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) {
+    // Most heads have few headers and nothing to drop: one look at each is less than a search for all there
+    // are.
+    let mut dropped: Vec<HeaderName> = headers.keys().filter(|name| is_dropped(name)).cloned().collect();
+    if dropped.contains(&header::CONNECTION) {
+        let named = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+            // Naming these would strip what the message itself needs.
+            .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH);
+        dropped.extend(named);
+    }
+    for name in dropped {
         headers.remove(name);
     }
 }
@@ -195,7 +202,7 @@ mod tests {
             &Origin {
                 peer,
                 port: 8080,
-                host: &host,
+                host: &host.given,
                 request_id: &request_id,
             },
         );

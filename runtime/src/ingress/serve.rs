@@ -70,7 +70,12 @@ impl Site {
         let (mut parts, body) = request.into_parts();
         let asker = Asker::of(&parts.headers, parts.version);
         let request_id = self.ingress.ids.next();
-        let mut record = Record::new(arrived, parts.method.clone(), parts.uri.path(), request_id);
+        let mut record = Record::new(
+            arrived,
+            parts.method.clone(),
+            parts.uri.path_and_query().cloned(),
+            request_id,
+        );
         if let Entrance::Door(door) = &self.entrance {
             record.for_group(door.group.clone());
         }
@@ -89,12 +94,13 @@ impl Site {
                 );
             }
         };
-        record.for_host(&host.name);
-        let place = match self.place(&host, &mut record).await {
+        let Host { name, given } = host;
+        record.for_host(name);
+        let place = match self.place(&mut record).await {
             Ok(place) => place,
             Err(code) => return refuse(Reason::of(code), asker, record),
         };
-        forward_head(&mut parts, &host, &record);
+        forward_head(&mut parts, &given, &record);
         let (body, broken_off) = ClientBody::new(body);
         let request = Request::from_parts(parts, body);
         match self.forward(request, place, &mut record).await {
@@ -116,11 +122,11 @@ impl Site {
         }
     }
 
-    async fn place(&self, host: &Host, record: &mut Record) -> Result<InFlight, Code> {
+    async fn place(&self, record: &mut Record) -> Result<InFlight, Code> {
         match &self.entrance {
             Entrance::Door(door) => door.acquire(),
             Entrance::Hosts => {
-                let group = self.ingress.table.lookup(&host.name).ok_or(Code::H81)?;
+                let group = self.ingress.table.lookup(record.host()).ok_or(Code::H81)?;
                 record.for_group(group.clone());
                 group.acquire().await
             }
@@ -156,7 +162,7 @@ impl Site {
     }
 }
 
-fn forward_head(parts: &mut http::request::Parts, host: &Host, record: &Record) {
+fn forward_head(parts: &mut http::request::Parts, host: &str, record: &Record) {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
     let peer = parts.extensions.get::<Peer>().copied().unwrap_or(Peer {
         remote: unknown,
