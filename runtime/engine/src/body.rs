@@ -7,10 +7,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,13 +16,15 @@ use bytes::Bytes;
 use gilliam_model::code::Code;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::{
-    sync::watch,
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::WasiBody;
 
-use crate::{failure::Failure, ride::Ride};
+use crate::{
+    exchange::{CallerSide, Exchange},
+    failure::Failure,
+    ride::Ride,
+    usage::RequestUsage,
+};
 
 /// Longest time a guest may leave its response's body without a byte; apps that hold streams open send
 /// heartbeats.
@@ -41,75 +40,22 @@ pub struct BodyError {
     pub message: String,
 }
 
-/// How a lane ended, as far as the response's body must know. Written before the store is dropped, because
-/// dropping the store closes the body's channel and would look like its regular end.
-#[derive(Debug, Default)]
-pub(crate) struct LaneEnd {
-    aborted: AtomicBool,
-    failure: Mutex<Option<Failure>>,
-}
-
-impl LaneEnd {
-    pub(crate) fn failed(&self, failure: &Failure) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
-        self.aborted.store(true, Ordering::Release);
-    }
-
-    fn aborted(&self) {
-        self.aborted.store(true, Ordering::Release);
-    }
-
-    fn error(&self) -> Option<BodyError> {
-        if !self.aborted.load(Ordering::Acquire) {
-            return None;
-        }
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        let message = match &*failure {
-            Some(failure) => format!("{}: {}", failure.code, failure.message),
-            None => "the instance was stopped".to_owned(),
-        };
-        Some(BodyError {
-            code: Code::H18,
-            message,
-        })
-    }
-}
-
-/// Marks the lane's end as aborted unless told otherwise; to be dropped before the store.
-pub(crate) struct EndMark {
-    end: Arc<LaneEnd>,
-    clean: bool,
-}
-
-impl EndMark {
-    pub(crate) fn new(end: Arc<LaneEnd>) -> Self {
-        Self { end, clean: false }
-    }
-
-    pub(crate) fn clean(mut self) {
-        self.clean = true;
-    }
-
-    pub(crate) fn failed(mut self, failure: &Failure) {
-        self.end.failed(failure);
-        self.clean = true;
-    }
-}
-
-impl Drop for EndMark {
-    fn drop(&mut self) {
-        if !self.clean {
-            self.end.aborted();
-        }
+fn broken_off(failure: Option<Failure>) -> BodyError {
+    let message = match failure {
+        Some(failure) => format!("{}: {}", failure.code, failure.message),
+        None => "the instance was stopped".to_owned(),
+    };
+    BodyError {
+        code: Code::H18,
+        message,
     }
 }
 
 /// The body of a guest's response. Dropping it before its end ends the guest.
 pub struct ResponseBody {
     inner: WasiBody,
-    end: Arc<LaneEnd>,
-    /// Tells the lane that the body is done; dropped without saying so, it cancels the lane.
-    done: Option<watch::Sender<bool>>,
+    exchange: Arc<Exchange>,
+    caller: CallerSide,
     /// The guest's task, while it runs with the polls of this body.
     ride: Ride,
     /// Bytes still to come, when the response says how many; then the end is known without polling for it.
@@ -122,7 +68,7 @@ pub struct ResponseBody {
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody")
-            .field("done", &self.done.is_none())
+            .field("is_over", &self.is_over)
             .finish_non_exhaustive()
     }
 }
@@ -131,8 +77,8 @@ impl ResponseBody {
     /// `bodyless` says that no body follows the head, whatever the guest writes: an answer to HEAD, 204, 304.
     pub(crate) fn new(
         inner: WasiBody,
-        end: Arc<LaneEnd>,
-        done: watch::Sender<bool>,
+        exchange: Arc<Exchange>,
+        caller: CallerSide,
         ride: Ride,
         content_length: Option<u64>,
         bodyless: bool,
@@ -140,8 +86,8 @@ impl ResponseBody {
         let left = if bodyless { Some(0) } else { content_length };
         Self {
             inner,
-            end,
-            done: Some(done),
+            exchange,
+            caller,
             ride,
             left,
             idle: None,
@@ -149,10 +95,14 @@ impl ResponseBody {
         }
     }
 
+    /// What the request used.
+    pub fn usage(&self) -> RequestUsage {
+        RequestUsage::new(self.exchange.clone())
+    }
+
     /// Lets the guest end what it does besides.
     fn finish(&mut self, cx: Option<&mut Context<'_>>) {
-        if let Some(done) = self.done.take() {
-            done.send_replace(true);
+        if self.caller.has_all() {
             if let Some(cx) = cx {
                 self.ride.poll(cx);
             }
@@ -162,7 +112,7 @@ impl ResponseBody {
 
     /// Nothing may follow an error, and the guest has nobody left to write for.
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.done = None;
+        self.caller.gives_up();
         self.ride.cancel();
         self.is_over = true;
         Poll::Ready(Some(Err(error)))
@@ -187,22 +137,23 @@ impl Body for ResponseBody {
                 this.idle = None;
                 if let (Some(left), Some(data)) = (&mut this.left, frame.data_ref()) {
                     *left = left.saturating_sub(data.len() as u64);
-                    if *left == 0 && this.end.error().is_none() {
+                    if *left == 0 && this.exchange.break_off().is_none() {
                         this.finish(Some(cx));
                     }
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                let error = this.end.error().unwrap_or_else(|| BodyError {
+                let broken_off = this.exchange.break_off().map(broken_off);
+                let error = broken_off.unwrap_or_else(|| BodyError {
                     code: Code::H18,
                     message: error.to_string(),
                 });
                 this.fail(error)
             }
-            Poll::Ready(None) => match this.end.error() {
+            Poll::Ready(None) => match this.exchange.break_off() {
                 // What happens after the last byte announced is no matter of this body.
-                Some(error) if this.done.is_some() => this.fail(error),
+                Some(failure) if this.caller.waits() => this.fail(broken_off(failure)),
                 _ => {
                     this.is_over = true;
                     this.finish(Some(cx));
@@ -226,7 +177,7 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_over || (self.inner.is_end_stream() && self.end.error().is_none())
+        self.is_over || (self.inner.is_end_stream() && self.exchange.break_off().is_none())
     }
 
     fn size_hint(&self) -> SizeHint {

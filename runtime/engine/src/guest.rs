@@ -137,7 +137,11 @@ impl Shared {
 
 /// What a store holds besides the guest itself.
 pub(crate) struct Guest {
-    wasi: WasiCtx,
+    /// Made when the guest first asks for something of it: small guests never do.
+    wasi: Option<WasiCtx>,
+    shared: Arc<Shared>,
+    /// For `wasi`.
+    stdin: Option<StopNotice>,
     http: WasiHttpCtx,
     pub(crate) table: ResourceTable,
     pub(crate) held: Held,
@@ -154,8 +158,11 @@ pub(crate) type FuelProbe = Box<dyn Fn(u64) + Send>;
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        let Self {
+            wasi, shared, stdin, ..
+        } = self;
         WasiCtxView {
-            ctx: &mut self.wasi,
+            ctx: wasi.get_or_insert_with(|| shared.wasi(stdin.take())),
             table: &mut self.table,
         }
     }
@@ -216,7 +223,9 @@ pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNot
     let mut table = ResourceTable::new();
     table.set_max_capacity(HANDLES_MAX);
     let guest = Guest {
-        wasi: shared.wasi(stdin),
+        wasi: None,
+        shared: shared.clone(),
+        stdin,
         http,
         table,
         held: Held::default(),

@@ -15,7 +15,10 @@ use wasmtime::{
 use wasmtime_wasi::p2::{DynOutputStream, StreamError, bindings::io::streams};
 use wasmtime_wasi_http::{
     FieldMap, WasiHttpView as _, p2,
-    p2::types::{HostOutgoingRequest, HostOutgoingResponse},
+    p2::{
+        body::{HostFutureTrailers, HostIncomingBody, HostOutgoingBody},
+        types::{HostIncomingRequest, HostOutgoingRequest, HostOutgoingResponse, HostResponseOutparam},
+    },
     p3,
 };
 
@@ -28,6 +31,9 @@ const UNCHARGED_BYTES_MAX: u64 = 256 << 10;
 const HEADER_BYTES: u64 = 64;
 /// What a body that is not sent yet may hold: two pieces.
 const BODY_BYTES: u64 = 2 * BODY_CHUNK_BYTES_MAX as u64;
+
+/// Handles that a guest may keep from one request to the next: its streams, its environment, a few of its own.
+const KEPT_HANDLES_MAX: usize = 256;
 
 /// The guest had the host hold more than its memory limit allows.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +94,22 @@ fn headers_bytes(headers: &FieldMap) -> u64 {
 
 fn header_bytes(name_bytes: usize, value_bytes: usize) -> u64 {
     (name_bytes + value_bytes) as u64 + HEADER_BYTES
+}
+
+/// Whether nothing of a request is left in the table of a guest that is done with it: no request, response
+/// or body, whose streams cannot outlive them, and few handles of any kind.
+pub(crate) fn is_clean(table: &mut ResourceTable) -> bool {
+    let mut count = 0;
+    table.iter_mut().all(|entry| {
+        count += 1;
+        let is_of_request = entry.is::<HostIncomingRequest>()
+            || entry.is::<HostIncomingBody>()
+            || entry.is::<HostFutureTrailers>()
+            || entry.is::<HostResponseOutparam>()
+            || entry.is::<HostOutgoingResponse>()
+            || entry.is::<HostOutgoingBody>();
+        count <= KEPT_HANDLES_MAX && !is_of_request
+    })
 }
 
 type Entries = Vec<(String, Vec<u8>)>;

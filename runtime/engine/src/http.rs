@@ -10,10 +10,12 @@
 use std::{
     fmt,
     future::poll_fn,
-    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU32,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
@@ -22,22 +24,23 @@ use bytes::Bytes;
 use gilliam_model::code::Code;
 use http_body::Body;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError},
     time::Instant,
 };
 use wasmtime_wasi_http::WasiBody;
 
 use crate::{
-    body::{LaneEnd, ResponseBody, request_body},
+    body::{ResponseBody, request_body},
     config::InstanceConfig,
+    exchange::{Caller, CallerSide, Exchange},
     failure::{CallError, Failure, StartError},
     guest::Shared,
-    lane::{HeadSender, Job, Lane},
+    lane::{Job, Lane},
     load::Loaded,
     ride::Ride,
     slots::{Seat, Slot},
     throttle::Metered,
-    usage::{RequestUsage, Usage},
+    usage::Usage,
 };
 
 /// How long a guest may go on after its response's body has ended.
@@ -53,7 +56,6 @@ const PARKED_MAX: usize = 4;
 /// A running http process: `call` it. Dropping it ends what it is doing.
 pub struct HttpInstance {
     inner: Arc<Inner>,
-    killed: watch::Sender<bool>,
 }
 
 struct Inner {
@@ -63,6 +65,7 @@ struct Inner {
     lanes_max: u32,
     parked: Mutex<Vec<Lane>>,
     draining: AtomicBool,
+    killed: Killed,
     /// Requests left whose first slice does not run where they arrive.
     first_slice_penalty: AtomicU32,
     /// Its slots in the engine's pool.
@@ -111,17 +114,17 @@ impl HttpInstance {
             lanes_max,
             parked: Mutex::new(vec![lane]),
             draining: AtomicBool::new(false),
+            killed: Killed::default(),
             first_slice_penalty: AtomicU32::new(0),
             shared,
             seat,
         };
         Ok(Self {
             inner: Arc::new(inner),
-            killed: watch::Sender::new(false),
         })
     }
 
-    /// Serves one request. The response's extensions hold its [`RequestUsage`]. Must run within a tokio
+    /// Serves one request. Its body knows what it used. Must run within a tokio
     /// runtime. Dropping the future or the response's body ends the guest.
     pub async fn call<B>(&self, request: http::Request<B>) -> Result<http::Response<ResponseBody>, CallError>
     where
@@ -137,24 +140,18 @@ impl HttpInstance {
         let permit = self.admit(deadline).await?;
         let is_head = request.method() == http::Method::HEAD;
         let request = request.map(request_body);
-        let (head, mut head_receiver) = HeadSender::new();
-        let (body_done, body_done_receiver) = watch::channel(false);
-        let end = Arc::new(LaneEnd::default());
-        let usage = RequestUsage::new();
+        let exchange = Arc::new(Exchange::default());
+        let caller = CallerSide::new(exchange.clone());
         let job = Job {
             request,
-            head: head.clone(),
-            body_done: body_done_receiver.clone(),
-            end: end.clone(),
-            usage: usage.clone(),
+            exchange: exchange.clone(),
         };
-        let finish = Finish::new(self.inner.clone(), usage.clone(), start, permit);
-        let task = drive(job, finish, head, body_done_receiver, self.killed.subscribe());
+        let finish = Finish::new(self.inner.clone(), exchange.clone(), start, permit);
         let mut ride = Ride::new(
-            Box::pin(task),
+            Box::pin(drive(job, finish)),
             self.inner.loaded.engines().clone(),
             self.inner.shared.cpu.clone(),
-            usage.clone(),
+            exchange.clone(),
         );
         let penalty = &self.inner.first_slice_penalty;
         if penalty
@@ -165,11 +162,11 @@ impl HttpInstance {
         }
         let wait = poll_fn(|cx| {
             ride.poll(cx);
-            Pin::new(&mut head_receiver).poll(cx)
+            exchange.poll_head(cx)
         });
         let head = match tokio::time::timeout_at(deadline, wait).await {
-            Ok(Ok(head)) => head,
-            Ok(Err(_)) => return Err(Failure::new(Code::H13, "the instance was stopped").into()),
+            Ok(Some(head)) => head,
+            Ok(None) => return Err(Failure::new(Code::H13, "the instance was stopped").into()),
             Err(_) => {
                 let ms = limits.request_ms_max;
                 let failure = Failure::new(Code::H12, format!("no response head after {ms} ms"));
@@ -186,10 +183,7 @@ impl HttpInstance {
             .get(http::header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse().ok());
         let bodyless = is_head || matches!(response.status().as_u16(), 204 | 304);
-        let (mut parts, body) = response.into_parts();
-        parts.extensions.insert(usage);
-        let body = ResponseBody::new(body, end, body_done, ride, content_length, bodyless);
-        Ok(http::Response::from_parts(parts, body))
+        Ok(response.map(|body| ResponseBody::new(body, exchange, caller, ride, content_length, bodyless)))
     }
 
     /// What it uses and has used.
@@ -207,7 +201,7 @@ impl HttpInstance {
     /// Takes no more requests and ends those in progress.
     pub fn kill(&self) {
         self.inner.draining.store(true, Relaxed);
-        self.killed.send_replace(true);
+        self.inner.killed.set();
         self.inner
             .parked
             .lock()
@@ -277,62 +271,76 @@ fn lanes_max(shared: &Shared, lane_bytes: u64) -> u32 {
 }
 
 /// One request from its lane's start to its end, cut short when nobody waits for it any more.
-async fn drive(
-    job: Job,
-    finish: Finish,
-    head: HeadSender,
-    body_done: watch::Receiver<bool>,
-    killed: watch::Receiver<bool>,
-) {
-    let Finish { inner, usage, .. } = &finish;
+async fn drive(job: Job, finish: Finish) {
+    let Finish { inner, exchange, .. } = &finish;
     let shared = &inner.shared;
-    let end = job.end.clone();
-    let serve = {
-        let inner = inner.clone();
-        async move {
-            let parked = inner.parked.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let lane = match parked {
-                Some(lane) => lane,
-                None => Lane::boot(&inner.loaded, &inner.shared, inner.slot().await).await?,
-            };
-            lane.serve(job).await
-        }
-    };
-    let metered = Metered::new(serve, shared.cpu.clone(), Some(usage.clone()));
+    let metered = Metered::new(serve(inner, job), shared.cpu.clone(), Some(exchange.clone()));
     let served = tokio::select! {
         biased;
-        () = given_up(body_done, killed) => return,
+        () = given_up(exchange, &inner.killed) => return,
         served = metered => served,
     };
     let failure = match served {
-        Ok(Ok(lane)) => {
-            if let Some(lane) = lane {
-                inner.park(lane);
-            }
-            return;
-        }
+        Ok(Ok(())) => return,
         Ok(Err(failure)) => failure,
         Err(panicked) => {
             let failure = Failure::panicked(&panicked);
-            end.failed(&failure);
+            exchange.broke_off(Some(&failure));
             failure
         }
     };
     shared.trapped(&failure);
-    usage.update(|figures| figures.failure = Some(failure.code));
-    head.send(Err(failure));
+    exchange.update(|figures| figures.failure = Some(failure.code));
+    exchange.send_head(Err(failure));
+}
+
+/// Serves a request in a lane that was kept or a new one, and keeps the lane if it may serve again.
+async fn serve(inner: &Inner, job: Job) -> Result<(), Failure> {
+    let mut lane = match inner.unpark() {
+        Some(lane) => lane,
+        None => Lane::boot(&inner.loaded, &inner.shared, inner.slot().await).await?,
+    };
+    lane.serve(job).await?;
+    if lane.may_serve_again() {
+        inner.park(lane);
+    }
+    Ok(())
 }
 
 /// Ends when the caller is gone, when the instance is killed, or some time after the body's end.
-async fn given_up(mut body_done: watch::Receiver<bool>, mut killed: watch::Receiver<bool>) {
+async fn given_up(exchange: &Exchange, killed: &Killed) {
     let caller = async {
-        if body_done.wait_for(|done| *done).await.is_ok() {
+        if exchange.caller_done().await == Caller::HasAll {
             tokio::time::sleep(LINGER_MAX).await;
         }
     };
     tokio::select! {
         () = caller => {}
-        _ = killed.wait_for(|killed| *killed) => {}
+        () = killed.wait() => {}
+    }
+}
+
+/// Whether an instance was killed.
+#[derive(Default)]
+struct Killed {
+    is_so: AtomicBool,
+    told: Notify,
+}
+
+impl Killed {
+    fn set(&self) {
+        self.is_so.store(true, Release);
+        self.told.notify_waiters();
+    }
+
+    async fn wait(&self) {
+        loop {
+            let told = self.told.notified();
+            if self.is_so.load(Acquire) {
+                return;
+            }
+            told.await;
+        }
     }
 }
 
@@ -357,6 +365,10 @@ impl Inner {
         let waiting = format_args!("waiting: the node has no free slot");
         self.shared.log.platform(Code::R22, waiting);
         self.seat.slot().await
+    }
+
+    fn unpark(&self) -> Option<Lane> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     fn park(&self, lane: Lane) {
@@ -390,17 +402,17 @@ impl Drop for Place<'_> {
 /// Ends the accounts of one request, however it ended.
 struct Finish {
     inner: Arc<Inner>,
-    usage: RequestUsage,
+    exchange: Arc<Exchange>,
     start: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Finish {
-    fn new(inner: Arc<Inner>, usage: RequestUsage, start: Instant, permit: OwnedSemaphorePermit) -> Self {
+    fn new(inner: Arc<Inner>, exchange: Arc<Exchange>, start: Instant, permit: OwnedSemaphorePermit) -> Self {
         inner.shared.counters.in_flight.fetch_add(1, Relaxed);
         Self {
             inner,
-            usage,
+            exchange,
             start,
             _permit: permit,
         }
@@ -409,8 +421,10 @@ impl Finish {
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        self.usage.update(|figures| figures.wall = self.start.elapsed());
-        self.usage.finish();
+        self.exchange
+            .update(|figures| figures.wall = self.start.elapsed());
+        self.exchange.finish();
+        self.exchange.close_head();
         self.inner.shared.counters.in_flight.fetch_sub(1, Relaxed);
     }
 }

@@ -1,6 +1,8 @@
 //! One lane: a store with an http component in it, serving one request at a time.
 //!
-//! In flows a request, out flow its head, its body's frames, and the lane itself if it may serve again.
+//! In flows a request, out flow its head and its body's frames.
+//!
+//! A 0.2 lane serves `reuse_max` requests: one by default, for isolation between them.
 //!
 //! Both 0.2 and 0.3 go through here, so that fuel, CPU time, cancellation and memory are accounted per
 //! request in the same way. wasmtime-wasi-http's `ProxyHandler` is not used: it drives its stores itself,
@@ -11,12 +13,11 @@
 
 use std::{
     future::poll_fn,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use gilliam_model::code::Code;
-use tokio::sync::{oneshot, watch};
 use wasmtime::{AsContextMut as _, Store};
 use wasmtime_wasi_http::{
     WasiBody, WasiHttpView as _, p2::bindings::Proxy, p2::bindings::http::types::Scheme,
@@ -24,55 +25,24 @@ use wasmtime_wasi_http::{
 };
 
 use crate::{
-    body::{EndMark, LaneEnd},
+    exchange::{EndMark, Exchange},
     failure::{self, Failure},
     guest::{self, Guest, Shared},
+    held,
     load::{Loaded, Open, Pre},
     slots::Slot,
-    usage::RequestUsage,
 };
 
 /// Requests one 0.3 lane serves before it is replaced: leaks end, and the cost of a fresh one is spread thin.
 const P3_USES_MAX: u32 = 128;
-/// Requests one 0.2 lane serves: one, for isolation between requests. Reuse by the app's wish changes this
-/// number.
-const P2_USES_MAX: u32 = 1;
 
 /// How often a lane asks again for a slot of a full pool: slots are freed in less time than this under load.
 const SLOT_RETRY: Duration = Duration::from_millis(2);
 
-pub(crate) type Head = Result<http::Response<WasiBody>, Failure>;
-
-/// Where the head goes: from the guest, or from whoever finds that there will be none. The first one counts.
-#[derive(Clone)]
-pub(crate) struct HeadSender(Arc<Mutex<Option<oneshot::Sender<Head>>>>);
-
-impl HeadSender {
-    pub(crate) fn new() -> (Self, oneshot::Receiver<Head>) {
-        let (sender, receiver) = oneshot::channel();
-        (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
-    }
-
-    /// Whether it was the first; nobody listening is no matter.
-    pub(crate) fn send(&self, head: Head) -> bool {
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match sender {
-            Some(sender) => {
-                let _ = sender.send(head);
-                true
-            }
-            None => false,
-        }
-    }
-}
-
 /// One request on its way into a lane.
 pub(crate) struct Job {
     pub(crate) request: http::Request<WasiBody>,
-    pub(crate) head: HeadSender,
-    pub(crate) body_done: watch::Receiver<bool>,
-    pub(crate) end: Arc<LaneEnd>,
-    pub(crate) usage: RequestUsage,
+    pub(crate) exchange: Arc<Exchange>,
 }
 
 enum Component {
@@ -88,7 +58,8 @@ pub(crate) struct Lane {
     uses: u32,
     /// Fuel in the store when it was last accounted.
     fuel: u64,
-    usage: Option<RequestUsage>,
+    /// The request it serves.
+    serves: Option<Arc<Exchange>>,
     /// What it runs stays mapped.
     _open: Arc<Open>,
     /// The last field: it is free once the store is gone.
@@ -112,7 +83,7 @@ impl Lane {
                         shared,
                         uses: 0,
                         fuel,
-                        usage: None,
+                        serves: None,
                         _open: open,
                         slot,
                     };
@@ -142,33 +113,39 @@ impl Lane {
         self.store.data().memory.charged()
     }
 
-    /// Serves one request to the end of its body and of the guest's work for it.
-    pub(crate) async fn serve(self, job: Job) -> Result<Option<Lane>, Failure> {
-        let mut lane = self;
+    /// Whether it may serve another request: nothing of the last one is left in it, and it may by its limits.
+    /// Never asked after a request that failed.
+    pub(crate) fn may_serve_again(&mut self) -> bool {
+        let uses_max = match self.component {
+            Component::P2(_) => self.shared.limits().reuse_max,
+            Component::P3(_) => P3_USES_MAX,
+        };
+        let guest = self.store.data_mut();
+        self.uses < uses_max && !guest.memory.refused() && held::is_clean(&mut guest.table)
+    }
+
+    /// Serves one request to the end of its body and of the guest's work for it. After a failure, or if it is
+    /// dropped meanwhile, the lane must not be used again.
+    pub(crate) async fn serve(&mut self, job: Job) -> Result<(), Failure> {
+        let exchange = job.exchange.clone();
         // Dropped before the lane, so that the body knows of a failure before the store closes its channel.
-        let mark = EndMark::new(job.end.clone());
-        lane.usage = Some(job.usage.clone());
-        lane.uses += 1;
-        let head = job.head.clone();
-        let result = lane.handle(job).await;
-        let memory_refused = lane.store.data().memory.refused();
-        lane.account();
+        let mark = EndMark::new(exchange.clone());
+        self.serves = Some(exchange.clone());
+        self.uses = self.uses.saturating_add(1);
+        let result = self.handle(job).await;
+        self.account();
         match result {
             Ok(()) => {
                 mark.clean();
                 let silent = || Failure::new(Code::H13, "the app ended its work without an answer");
-                if head.send(Err(silent())) {
+                if exchange.send_head(Err(silent())) {
                     return Err(silent());
                 }
-                let uses_max = match lane.component {
-                    Component::P2(_) => P2_USES_MAX,
-                    Component::P3(_) => P3_USES_MAX,
-                };
-                lane.usage = None;
-                Ok((lane.uses < uses_max && !memory_refused).then_some(lane))
+                self.serves = None;
+                Ok(())
             }
             Err(error) => {
-                let failure = Failure::of(&error, memory_refused);
+                let failure = Failure::of(&error, self.store.data().memory.refused());
                 mark.failed(&failure);
                 Err(failure)
             }
@@ -178,12 +155,7 @@ impl Lane {
     async fn handle(&mut self, job: Job) -> wasmtime::Result<()> {
         self.fuel = self.shared.limits().fuel_per_request_max;
         self.store.set_fuel(self.fuel)?;
-        let Job {
-            request,
-            head,
-            mut body_done,
-            ..
-        } = job;
+        let Job { request, exchange } = job;
         match &self.component {
             Component::P2(proxy) => {
                 let scheme = match request.uri().scheme_str() {
@@ -193,7 +165,7 @@ impl Lane {
                 let mut view = self.store.data_mut().http();
                 let request = view.new_incoming_request(scheme, request)?;
                 let out = view.new_response_outparam_from_callback(move |answer| {
-                    head.send(answer.map_err(|error| answered_with_error(&error)));
+                    exchange.send_head(answer.map_err(|error| answered_with_error(&error)));
                 })?;
                 proxy
                     .wasi_http_incoming_handler()
@@ -207,16 +179,16 @@ impl Lane {
                 let serve = async |accessor: &wasmtime::component::Accessor<Guest>| {
                     match service.wasi_http_handler().call_handle(accessor, request).await? {
                         Err(error) => {
-                            head.send(Err(answered_with_error(&error)));
+                            exchange.send_head(Err(answered_with_error(&error)));
                         }
                         Ok(response) => {
                             let response = accessor.with(|mut access| {
                                 let response = access.get().http().table.delete(response)?;
                                 response.into_http(access.as_context_mut(), sent)
                             })?;
-                            head.send(Ok(response));
+                            exchange.send_head(Ok(response));
                             // The store moves the body, even one that the guest only passes on.
-                            let _ = body_done.wait_for(|done| *done).await;
+                            exchange.caller_done().await;
                         }
                     }
                     poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
@@ -234,8 +206,8 @@ impl Lane {
         self.fuel = left;
         self.shared.counters.fuel.fetch_add(burnt, Relaxed);
         let memory = self.memory_bytes();
-        if let Some(usage) = &self.usage {
-            usage.update(|figures| {
+        if let Some(exchange) = &self.serves {
+            exchange.update(|figures| {
                 figures.fuel += burnt;
                 figures.memory_bytes_peak = figures.memory_bytes_peak.max(memory);
             });

@@ -28,6 +28,7 @@ mod config;
 mod cpu_clock;
 mod debts;
 mod engines;
+mod exchange;
 mod failure;
 mod guest;
 mod held;

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{engines::Engines, throttle::CpuBucket, usage::RequestUsage};
+use crate::{engines::Engines, exchange::Exchange, throttle::CpuBucket};
 
 /// CPU time a request may have on the caller's thread; a slice of fuel is 40 to 100 µs.
 const RIDE_CPU_MAX: Duration = Duration::from_micros(150);
@@ -31,7 +31,7 @@ pub(crate) struct Ride {
     task: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     engines: Engines,
     cpu: Arc<CpuBucket>,
-    usage: RequestUsage,
+    exchange: Arc<Exchange>,
     polls_left: u32,
     longest: Duration,
 }
@@ -49,13 +49,13 @@ impl Ride {
         task: Pin<Box<dyn Future<Output = ()> + Send>>,
         engines: Engines,
         cpu: Arc<CpuBucket>,
-        usage: RequestUsage,
+        exchange: Arc<Exchange>,
     ) -> Self {
         Self {
             task: Some(task),
             engines,
             cpu,
-            usage,
+            exchange,
             polls_left: RIDE_POLLS_MAX,
             longest: Duration::ZERO,
         }
@@ -64,9 +64,9 @@ impl Ride {
     /// Polls the task, if it is still here; hands it over when it has had its share.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
         let Some(task) = &mut self.task else { return };
-        let before = self.usage.cpu();
+        let before = self.exchange.figures().cpu;
         let poll = task.as_mut().poll(cx);
-        let after = self.usage.cpu();
+        let after = self.exchange.figures().cpu;
         self.longest = self.longest.max(after.saturating_sub(before));
         self.polls_left = self.polls_left.saturating_sub(1);
         match poll {

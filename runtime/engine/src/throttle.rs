@@ -20,9 +20,9 @@ use pin_project_lite::pin_project;
 
 use crate::{
     cpu_clock::Stretch,
+    exchange::Exchange,
     run_queue::InstanceId,
     turns::{InstanceTurns, OpenDebt},
-    usage::RequestUsage,
 };
 
 /// How much unused share an instance may save up: this much wall time of it. More would let it have more
@@ -164,11 +164,11 @@ pin_project! {
 }
 
 impl<F: Future> Metered<F> {
-    /// `usage` is told the CPU time too.
-    pub(crate) fn new(inner: F, bucket: Arc<CpuBucket>, usage: Option<RequestUsage>) -> Self {
+    /// `exchange` is told the CPU time too.
+    pub(crate) fn new(inner: F, bucket: Arc<CpuBucket>, exchange: Option<Arc<Exchange>>) -> Self {
         Self {
             inner: Edge::new(inner),
-            account: Account { bucket, usage },
+            account: Account { bucket, exchange },
             debt: None,
         }
     }
@@ -177,7 +177,7 @@ impl<F: Future> Metered<F> {
 /// Where CPU time is charged.
 struct Account {
     bucket: Arc<CpuBucket>,
-    usage: Option<RequestUsage>,
+    exchange: Option<Arc<Exchange>>,
 }
 
 impl Account {
@@ -185,8 +185,8 @@ impl Account {
         let cpu = stretch.end();
         self.bucket
             .charge(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX));
-        if let Some(usage) = &self.usage {
-            usage.update(|figures| figures.cpu += cpu);
+        if let Some(exchange) = &self.exchange {
+            exchange.update(|figures| figures.cpu += cpu);
         }
     }
 }

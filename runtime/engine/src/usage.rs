@@ -11,9 +11,8 @@ use std::{
 };
 
 use gilliam_model::code::Code;
-use tokio::sync::watch;
 
-use crate::failure::Failure;
+use crate::{exchange::Exchange, failure::Failure};
 
 /// What one instance uses and has used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,15 +85,9 @@ impl Counters {
     }
 }
 
-/// What one request used; in the extensions of its response. Cheap to clone.
+/// What one request used. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct RequestUsage(Arc<RequestInner>);
-
-#[derive(Debug)]
-struct RequestInner {
-    figures: Mutex<RequestFigures>,
-    done: watch::Sender<bool>,
-}
+pub struct RequestUsage(Arc<Exchange>);
 
 /// Figures of one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -112,38 +105,19 @@ pub struct RequestFigures {
 }
 
 impl RequestUsage {
-    pub(crate) fn new() -> Self {
-        let figures = Mutex::new(RequestFigures::default());
-        Self(Arc::new(RequestInner {
-            figures,
-            done: watch::Sender::new(false),
-        }))
+    pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
+        Self(exchange)
     }
 
     /// The figures, once the guest is done with the request; until then None.
     pub fn figures(&self) -> Option<RequestFigures> {
-        let done = *self.0.done.borrow();
-        done.then(|| *self.0.figures.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.is_finished().then(|| self.0.figures())
     }
 
     /// Waits until the guest is done with the request: after the end of the body, or after its lane was
     /// dropped. The guest may go on for a few seconds after the body's end.
     pub async fn finished(&self) -> RequestFigures {
-        // The sender is in `self`, so it cannot be gone.
-        let _ = self.0.done.subscribe().wait_for(|done| *done).await;
-        *self.0.figures.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The CPU time so far, finished or not.
-    pub(crate) fn cpu(&self) -> Duration {
-        self.0.figures.lock().unwrap_or_else(PoisonError::into_inner).cpu
-    }
-
-    pub(crate) fn update(&self, change: impl FnOnce(&mut RequestFigures)) {
-        change(&mut self.0.figures.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    pub(crate) fn finish(&self) {
-        self.0.done.send_replace(true);
+        self.0.finished().await;
+        self.0.figures()
     }
 }

@@ -218,11 +218,7 @@ pub struct Answer {
 
 /// The usage that comes with a response.
 pub fn usage(response: &http::Response<ResponseBody>) -> RequestUsage {
-    response
-        .extensions()
-        .get::<RequestUsage>()
-        .expect("usage")
-        .clone()
+    response.body().usage()
 }
 
 pub async fn collect(response: http::Response<ResponseBody>) -> Answer {
