@@ -32,7 +32,7 @@ const HEADER_BYTES: u64 = 64;
 /// What a body that is not sent yet may hold: two pieces.
 const BODY_BYTES: u64 = 2 * BODY_CHUNK_BYTES_MAX as u64;
 
-/// Handles that a guest may keep from one request to the next: its streams, its environment, a few of its own.
+/// Handles that a guest may keep from one request to the next: its standard streams, a few of its own.
 const KEPT_HANDLES_MAX: usize = 256;
 
 /// The guest had the host hold more than its memory limit allows.

@@ -1,9 +1,9 @@
 //! Answers of one turn of a thread are written together.
 //!
-//! A client that sleeps is woken by the first byte written to it, and waking it costs the server more than the
-//! write. So an answer is put off until the other connections that have something to do had their turn: then
-//! the answers of all follow one another, and find clients of the same machine awake. With nobody else in
-//! turn nothing is gained, and the next answers are written at once.
+//! A client that sleeps is woken by the first byte written to it, and waking it costs the server more than
+//! the write. So an answer is put off until the other connections that have something to do had their turn:
+//! then the answers of all follow one another, and find clients of the same machine awake. With nobody else
+//! in turn nothing is gained, and the next answers are written at once.
 //!
 //! Invariant: an answer is put off once, and for no longer than one round of the thread's ready tasks.
 
