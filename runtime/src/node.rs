@@ -23,7 +23,7 @@ use crate::{
     logs::{self, Logs},
     machine,
     ports::Ports,
-    supervisor::{Starts, Supervisor, Surroundings},
+    supervisor::{CrewThread, Starts, Supervisor, Surroundings},
 };
 
 /// How often the usage of instances is read.
@@ -148,7 +148,8 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
     let file = AssignmentFile::new(&config.data);
     let ports = Ports::new(http.ip(), config.port_base, places);
     let starts = Starts::new().map_err(NodeError::Thread)?;
-    let (agent, supervisor) = assemble(facts, file, control, artefacts, ports, starts);
+    let crews = CrewThread::start().map_err(NodeError::Thread)?;
+    let (agent, supervisor) = assemble(facts, file, control, artefacts, ports, (starts, crews));
     Ok((
         Node {
             server,
@@ -167,7 +168,7 @@ fn assemble(
     control: Arc<Control>,
     artefacts: Arc<Artefacts>,
     ports: Arc<Ports>,
-    starts: Starts,
+    (starts, crews): (Starts, CrewThread),
 ) -> (Agent, Supervisor) {
     let (board, logs) = (Board::new(), Arc::new(Logs::default()));
     let ingress = Ingress::new(logs.clone());
@@ -180,6 +181,7 @@ fn assemble(
         ingress: ingress.clone(),
         logs: logs.clone(),
         starts,
+        crews,
     };
     let last: Option<Assignment> = file.read();
     let agent = Agent {

@@ -42,6 +42,7 @@ use crate::{
     ports::Ports,
     slots::{Place, SlotSet, places},
 };
+pub(crate) use crew::CrewThread;
 use crew::Inbox;
 use spec::{Spec, key_of};
 pub(crate) use starts::Starts;
@@ -61,6 +62,7 @@ pub(crate) struct Surroundings {
     pub(crate) ingress: Ingress,
     pub(crate) logs: Arc<Logs>,
     pub(crate) starts: Starts,
+    pub(crate) crews: CrewThread,
 }
 
 /// The one owner of all tasks that run instances. Dropping it ends them.
@@ -299,7 +301,7 @@ impl Supervisor {
                 inbox.start(part).expect("a new inbox is open");
                 supervised.crew = Some(inbox.clone());
                 let task = crew::run(self.surroundings.clone(), spec, fleet, inbox);
-                let task = self.tasks.spawn(task);
+                let task = self.tasks.spawn_on(task, self.surroundings.crews.handle());
                 let (key, place) = (key.clone(), None);
                 self.owners.insert(task.id(), Owner { key, place });
             }

@@ -9,6 +9,7 @@
 
 mod inbox;
 mod stops;
+mod thread;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -43,6 +44,7 @@ use crate::{
 };
 pub(super) use inbox::Inbox;
 use stops::Stops;
+pub(crate) use thread::CrewThread;
 
 /// A command counts as ready when it has lived this long.
 pub(super) const SETTLE: Duration = Duration::from_millis(150);
@@ -177,7 +179,7 @@ impl Crew {
             if self.loading.is_empty() {
                 let (around, spec) = (self.around.clone(), self.spec.clone());
                 let load = async move { around.artefacts.loaded(&spec.key.app, &spec.process).await };
-                self.loading.spawn(load);
+                self.loading.spawn_on(load, self.around.crews.main());
             }
             return;
         };

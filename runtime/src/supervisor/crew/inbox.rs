@@ -14,16 +14,19 @@ use tokio::sync::Notify;
 use crate::slots::Place;
 
 /// What a crew is told, and has not taken yet.
+///
+/// Two locks: guest threads yield to all others, and while one that holds a lock does, nobody but the crew may
+/// wait for it.
 #[derive(Debug, Default)]
 pub(in crate::supervisor) struct Inbox {
-    state: Mutex<State>,
+    desk: Mutex<Desk>,
+    exits: Mutex<VecDeque<(Place, ExitReason)>>,
     news: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Desk {
     orders: Orders,
-    exits: VecDeque<(Place, ExitReason)>,
     is_closed: bool,
 }
 
@@ -50,12 +53,12 @@ impl Inbox {
     }
 
     fn order(&self, give: impl FnOnce(&mut Orders)) -> Result<(), Closed> {
-        let mut state = self.state();
-        if state.is_closed {
+        let mut desk = self.desk();
+        if desk.is_closed {
             return Err(Closed);
         }
-        give(&mut state.orders);
-        drop(state);
+        give(&mut desk.orders);
+        drop(desk);
         self.news.notify_one();
         Ok(())
     }
@@ -63,9 +66,9 @@ impl Inbox {
     /// An instance has ended.
     pub(super) fn ended(&self, place: Place, reason: ExitReason) {
         let was_empty = {
-            let mut state = self.state();
-            state.exits.push_back((place, reason));
-            state.exits.len() == 1
+            let mut exits = self.exits();
+            exits.push_back((place, reason));
+            exits.len() == 1
         };
         if was_empty {
             self.news.notify_one();
@@ -78,7 +81,7 @@ impl Inbox {
     }
 
     pub(super) fn take_orders(&self) -> Orders {
-        std::mem::take(&mut self.state().orders)
+        std::mem::take(&mut self.desk().orders)
     }
 
     /// Up to `count_max` ends, and whether there are more. Of those in `booting` it is not known yet that
@@ -88,29 +91,33 @@ impl Inbox {
         count_max: usize,
         booting: &BTreeSet<Place>,
     ) -> (Vec<(Place, ExitReason)>, bool) {
-        let mut state = self.state();
-        let count = state.exits.len().min(count_max);
-        let mut taken: Vec<_> = state.exits.drain(..count).collect();
+        let mut exits = self.exits();
+        let count = exits.len().min(count_max);
+        let mut taken: Vec<_> = exits.drain(..count).collect();
         let kept = taken.extract_if(.., |(place, _)| booting.contains(place));
         let kept: Vec<_> = kept.collect();
-        let is_more = !state.exits.is_empty() && !taken.is_empty();
-        state.exits.extend(kept);
+        let is_more = !exits.is_empty() && !taken.is_empty();
+        exits.extend(kept);
         (taken, is_more)
     }
 
     /// Takes no further orders, when none is left and `is_done`.
     pub(super) fn close_if(&self, is_done: impl FnOnce() -> bool) -> bool {
-        let mut state = self.state();
-        let is_idle = state.orders.stop.is_empty() && state.orders.start.is_empty();
-        state.is_closed = is_idle && is_done();
-        state.is_closed
+        let mut desk = self.desk();
+        let is_idle = desk.orders.stop.is_empty() && desk.orders.start.is_empty();
+        desk.is_closed = is_idle && is_done();
+        desk.is_closed
     }
 
     pub(in crate::supervisor) fn is_closed(&self) -> bool {
-        self.state().is_closed
+        self.desk().is_closed
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn exits(&self) -> MutexGuard<'_, VecDeque<(Place, ExitReason)>> {
+        self.exits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
