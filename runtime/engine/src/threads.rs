@@ -192,3 +192,6 @@ impl<T> Future for GuestTask<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
