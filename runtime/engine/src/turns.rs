@@ -272,7 +272,11 @@ impl Turns {
                 Next::Look => paid.drain(..).for_each(Waker::wake),
                 Next::Run(task) => {
                     ran = Some(task.metadata().cpu.clone());
+                    // A task that nobody can wake any more is ended when its last waker goes; without one
+                    // its memory would go and its guest stay.
+                    let waker = task.waker();
                     task.run();
+                    drop(waker);
                 }
                 Next::End => return,
             }
