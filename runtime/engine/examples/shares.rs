@@ -4,17 +4,42 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroUsize,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
-use gilliam_engine::{CommandInstance, HttpInstance, Loaded};
+use gilliam_engine::{CommandInstance, Engines, EnginesConfig, HttpInstance, Loaded};
 use gilliam_model::limits::Limits;
-use support::{ANSWER, command_guest, config, http_guest, loaded};
+use support::{ANSWER, command_guest, config, http_guest, loaded_on};
 
 /// The time over which a share is taken.
 const OVER: Duration = Duration::from_secs(1);
 const SHARES_MILLIS: [u32; 5] = [20, 100, 250, 500, 900];
 /// Instances that share one core.
-const MANY: usize = 10_000;
+const MANY: u32 = 10_000;
+
+fn many() -> u32 {
+    std::env::args()
+        .nth(1)
+        .map_or(MANY, |count| count.parse().expect("a number"))
+}
+
+fn loaded(component: &[u8]) -> Loaded {
+    static ENGINES: OnceLock<Engines> = OnceLock::new();
+    let engines = ENGINES.get_or_init(|| {
+        let config = EnginesConfig {
+            http_p2_slots: 100,
+            p3_slots: 10,
+            command_slots: many() + 200,
+            guest_threads: NonZeroUsize::new(2).expect("two"),
+            ..EnginesConfig::default()
+        };
+        Engines::new(&config).expect("engines")
+    });
+    loaded_on(engines, component)
+}
 
 fn limits(cpu_millis: u32) -> Limits {
     Limits {
@@ -65,19 +90,16 @@ async fn main() {
             () = measure("four lanes", cpu_millis, || lanes.usage().cpu_ns_total) => {}
         }
     }
-    many(&spin).await;
+    crowds(&spin).await;
 }
 
 /// So many at once that all they ask for is one core, and then more than there is.
-async fn many(spin: &Loaded) {
-    let many = std::env::args()
-        .nth(1)
-        .map_or(MANY, |count| count.parse().expect("a number"));
+async fn crowds(spin: &Loaded) {
     let all: Vec<_> = (0..100).map(|_| start(spin, 10)).collect();
     tokio::time::sleep(OVER).await;
     spread(&all, 10).await;
     drop(all);
-    let all: Vec<_> = (0..many).map(|_| start(spin, 10)).collect();
+    let all: Vec<_> = (0..many()).map(|_| start(spin, 10)).collect();
     tokio::time::sleep(3 * OVER).await;
     spread(&all, 10).await;
 }

@@ -5,24 +5,55 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroUsize,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
-use gilliam_engine::{CommandInstance, ExitReason, HttpInstance, Loaded};
+use gilliam_engine::{CommandInstance, Engines, EnginesConfig, ExitReason, HttpInstance, Loaded};
 use gilliam_model::limits::Limits;
-use support::{ANSWER, DEADLINE, command_guest, config, fetch, http_guest, loaded, process};
+use support::{ANSWER, DEADLINE, command_guest, config, fetch, http_guest, loaded_on, process};
 use tokio::sync::Mutex;
 
-/// Instances that spin at once; each has to have its slice before a round of all is over.
-const SPINNERS: usize = 2_000;
-/// CPU time of one round of them, at least: a slice is a million units of fuel, which the fastest of loops
-/// burns in more than this.
-const ROUND_MIN: Duration = Duration::from_micros(20 * SPINNERS as u64);
+/// Instances that spin at once in an ordinary run; `GILLIAM_SPINNERS=10000` asks for more.
+const SPINNERS: u32 = 2_000;
+/// CPU time of one slice, at least: it is a million units of fuel, and no loop burns them faster.
+const SLICE_MIN: Duration = Duration::from_micros(20);
 
 /// Held by a test that counts what the others had: they share the guest threads.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Requests of the quiet one.
 const REQUESTS: u32 = 20;
+
+fn n_spinners() -> u32 {
+    match std::env::var("GILLIAM_SPINNERS") {
+        Ok(count) => count.parse().expect("GILLIAM_SPINNERS is a number"),
+        Err(_) => SPINNERS,
+    }
+}
+
+/// CPU time of one round of all that spin, at least.
+fn round_min() -> Duration {
+    SLICE_MIN * n_spinners()
+}
+
+/// Engines of its own, with room for all of them.
+fn loaded(component: &[u8]) -> Loaded {
+    static ENGINES: OnceLock<Engines> = OnceLock::new();
+    let engines = ENGINES.get_or_init(|| {
+        let config = EnginesConfig {
+            http_p2_slots: 100,
+            p3_slots: 10,
+            command_slots: n_spinners() + 100,
+            guest_threads: NonZeroUsize::new(2).expect("two"),
+            ..EnginesConfig::default()
+        };
+        Engines::new(&config).expect("engines")
+    });
+    loaded_on(engines, component)
+}
 
 fn spin() -> Loaded {
     loaded(&command_guest("", "(loop (br 0)) (i32.const 0)"))
@@ -57,9 +88,9 @@ fn cpu(instances: &[CommandInstance]) -> Duration {
     Duration::from_nanos(ns.sum())
 }
 
-async fn spinners(app: impl Fn(usize) -> String) -> Vec<CommandInstance> {
+async fn spinners(app: impl Fn(u32) -> String) -> Vec<CommandInstance> {
     let spin = spin();
-    let all: Vec<_> = (0..SPINNERS).map(|n| start(&spin, &app(n), 1_000)).collect();
+    let all: Vec<_> = (0..n_spinners()).map(|n| start(&spin, &app(n), 1_000)).collect();
     support::until("each has run", || {
         all.iter().all(|one| one.usage().cpu_ns_total > 0)
     })
@@ -71,7 +102,7 @@ async fn spinners(app: impl Fn(usize) -> String) -> Vec<CommandInstance> {
 async fn a_quiet_app_goes_before_thousands_that_spin() {
     let _alone = ALONE.lock().await;
     // Of one app, then each of an app of its own.
-    for apps in [1, SPINNERS] {
+    for apps in [1, n_spinners()] {
         let loud = spinners(|n| format!("loud-{}", n % apps)).await;
         let quiet = start_http(&works(), "quiet", Limits::default()).await;
         let mut meanwhile = Duration::ZERO;
@@ -86,7 +117,7 @@ async fn a_quiet_app_goes_before_thousands_that_spin() {
         let meanwhile = meanwhile / REQUESTS;
         // In turn with all it would be some rounds, one for each of its slices.
         assert!(
-            meanwhile < ROUND_MIN / 2,
+            meanwhile < round_min() / 2,
             "{meanwhile:?} of the loud ones in a request, {apps} apps; it had {:?}",
             Duration::from_nanos(quiet.usage().cpu_ns_total) / REQUESTS
         );
@@ -108,7 +139,7 @@ async fn a_spinner_among_thousands_is_killed_at_once() {
         assert_eq!(reason, ExitReason::Killed { code: None });
         meanwhile += cpu(&loud) - before;
     }
-    assert!(meanwhile / 20 < ROUND_MIN / 2, "{meanwhile:?} in twenty kills");
+    assert!(meanwhile / 20 < round_min() / 2, "{meanwhile:?} in twenty kills");
 }
 
 #[tokio::test]
