@@ -98,6 +98,15 @@ async fn spinners(app: impl Fn(u32) -> String) -> Vec<CommandInstance> {
     all
 }
 
+/// Ends them, so that their slots are free.
+async fn end(all: Vec<CommandInstance>) {
+    all.iter().for_each(CommandInstance::kill);
+    for one in &all {
+        let reason = tokio::time::timeout(DEADLINE, one.wait()).await;
+        assert_eq!(reason.expect("it ends"), ExitReason::Killed { code: None });
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quiet_app_goes_before_thousands_that_spin() {
     let _alone = ALONE.lock().await;
@@ -121,6 +130,7 @@ async fn a_quiet_app_goes_before_thousands_that_spin() {
             "{meanwhile:?} of the loud ones in a request, {apps} apps; it had {:?}",
             Duration::from_nanos(quiet.usage().cpu_ns_total) / REQUESTS
         );
+        end(loud).await;
     }
 }
 
@@ -139,6 +149,7 @@ async fn a_spinner_among_thousands_is_killed_at_once() {
         assert_eq!(reason, ExitReason::Killed { code: None });
         meanwhile += cpu(&loud) - before;
     }
+    end(loud).await;
     assert!(meanwhile / 20 < round_min() / 2, "{meanwhile:?} in twenty kills");
 }
 
