@@ -7,6 +7,7 @@ mod config;
 mod create;
 mod deploy;
 mod destroy;
+mod hints;
 pub(crate) mod internal;
 mod limits;
 mod logs;

@@ -37,6 +37,7 @@ mod logs;
 mod machine;
 mod node;
 mod ports;
+pub mod probe_child;
 mod reporter;
 pub mod slots;
 mod supervisor;

@@ -159,10 +159,10 @@ fn judge(status: ExitStatus, outcome: &[u8]) -> Result<(Digest, Image), BuildErr
 }
 
 /// A process group that is killed when this is dropped, with everything that joined it.
-struct Group(Option<Pid>);
+pub(crate) struct Group(Option<Pid>);
 
 impl Group {
-    fn of(child: &tokio::process::Child) -> Self {
+    pub(crate) fn of(child: &tokio::process::Child) -> Self {
         Self(
             child
                 .id()

@@ -29,6 +29,7 @@ mod control;
 mod details;
 mod logs;
 mod observed;
+mod probe;
 mod publish;
 mod refusal;
 mod release;
@@ -66,6 +67,9 @@ pub struct Config {
     pub api: SocketAddr,
     /// The build child: `--blobs DIR --archive FILE` is added.
     pub build_command: Vec<OsString>,
+    /// The probe child: `--component FILE --scratch DIR` is added. Without one no release may let lanes be
+    /// reused.
+    pub probe_command: Vec<OsString>,
     /// Longest build.
     pub build_max: Duration,
     /// Builds at once.
@@ -175,6 +179,7 @@ impl Config {
             data,
             api,
             build_command,
+            probe_command: Vec::new(),
             build_max: build::BUILD_MAX,
             builds_max: BUILDS_MAX,
             lost_after: LOST_AFTER,

@@ -27,6 +27,7 @@ use gilliam_store::{Check, keys, records};
 use crate::{
     change::{Decision, change},
     logs::cut,
+    probe::{self, Candidate},
     refusal::Refusal,
     shared::Shared,
 };
@@ -68,11 +69,36 @@ struct Parts {
 
 /// Makes the next release of `app`.
 pub(crate) async fn make(shared: &Shared, app: &AppName, new: &NewRelease) -> Result<ReleaseInfo, Refusal> {
+    probe_reuse(shared, app, new).await?;
     let info = change(shared, app, || decide(shared, app, new, Timestamp::now())).await?;
     shared
         .logs
         .announce(app, format!("{} released by {}", info.id, info.author));
     Ok(info)
+}
+
+/// Tries lanes again that the release would reuse and its app did not yet. What an older release ran was tried
+/// when that was made.
+async fn probe_reuse(shared: &Shared, app: &AppName, new: &NewRelease) -> Result<(), Refusal> {
+    if matches!(new.basis, Basis::Config(_) | Basis::Rollback(_)) {
+        return Ok(());
+    }
+    let app = shared.app(app).await?.value;
+    let parts = parts(shared, &app, &new.basis).await?;
+    let before = match app.latest {
+        Some(latest) => {
+            let release = load(shared, &app.name, latest).await?;
+            Some(release.limits.image(&load_image(shared, &release).await?))
+        }
+        None => None,
+    };
+    let candidate = Candidate {
+        app: &app.name,
+        release: app.next_release(),
+        image: &parts.limits.image(&parts.image),
+        config: &parts.config,
+    };
+    probe::check(shared, candidate, before.as_ref()).await
 }
 
 /// Reads a release.

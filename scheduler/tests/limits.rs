@@ -139,3 +139,48 @@ async fn nodes_get_the_limits_of_the_release_that_they_run() {
         ]
     );
 }
+
+#[tokio::test]
+async fn lanes_are_reused_only_after_a_probe_of_the_component() {
+    let (plane, data) = harness::fresh().await;
+    let probes = || {
+        std::fs::read_to_string(data.path().join("probes"))
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    plane.create("hello").await;
+    plane.deploy("hello", "image web worker").await;
+    assert_eq!(probes(), 0);
+    let reuse = |n: u64| json!({ "process": "web", "set": { "reuse_max": n } });
+    limits(&plane, reuse(100)).await.ok();
+    assert_eq!(probes(), 1);
+    limits(&plane, reuse(200)).await.ok();
+    plane.set("hello", "A", "1").await;
+    plane.deploy("hello", "image web worker").await;
+    assert_eq!(probes(), 1, "the same component was tried before");
+    limits(&plane, reuse(1)).await.ok();
+    limits(&plane, reuse(100)).await.ok();
+    assert_eq!(probes(), 2);
+}
+
+#[tokio::test]
+async fn a_refused_probe_changes_nothing() {
+    let (plane, _data) = harness::fresh().await;
+    plane.create("hello").await;
+    plane.deploy("hello", "image web").await;
+    let reuse = json!({ "process": "web", "set": { "reuse_max": 4_294_967_295_u64 } });
+    for (value, reason) in [
+        (
+            "refuse",
+            "lanes of web cannot be reused: request 2 through one lane fails",
+        ),
+        ("die", "the probe was stopped by signal 9"),
+    ] {
+        let before = plane.set("hello", "PROBE", value).await;
+        let error = limits(&plane, reuse.clone()).await.refused(422, "A422", reason);
+        let hint = error.hint.expect("a hint");
+        assert!(hint.starts_with("leave reuse = 1"), "{hint}");
+        assert_eq!(shown(&plane).await.release, Some(before.id));
+    }
+}

@@ -23,6 +23,8 @@ enum Role {
     Attached(RoleArgs),
     /// Answers HTTP with the bytes of a file: the yardstick of `bench`.
     Native(RoleArgs),
+    /// Tries whether a component's lanes may be reused.
+    Probe(RoleArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -42,5 +44,6 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Role::Compile(role) => gilliam_runtime::compile_child::main(role.args),
         Role::Attached(role) => gilliam_benches::roles::attached(role.args),
         Role::Native(role) => gilliam_benches::roles::native(&role.args),
+        Role::Probe(role) => gilliam_runtime::probe_child::main(role.args),
     }
 }

@@ -14,6 +14,7 @@ use gilliam_model::{
 
 use crate::{
     amounts,
+    commands::hints,
     context::Context,
     failure::{CommandError, CommandResult},
     ui::Ui,
@@ -73,11 +74,13 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     let view = args.view(&client, &app).await?;
     let mut seen = view.fetch(&client, &app).await?;
     if !watch {
-        return view.show(ui, &app, &seen);
+        view.show(ui, &app, &seen)?;
+        return hints::show(ui, &client, &app, &seen).await;
     }
     loop {
         ui.clear()?;
         view.show(ui, &app, &seen)?;
+        hints::show(ui, &client, &app, &seen).await?;
         seen = next(ui, &client, &app, &view, &seen).await?;
     }
 }

@@ -60,9 +60,11 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     server_log::start(context.environment.log.as_deref())?;
     let home = context.home()?;
     let data = data_folder(args.data.or_else(|| context.environment.data.clone()))?;
-    let build = vec![program::path().into(), "internal".into(), "build".into()];
-    let (control, api) =
-        gilliam_scheduler::bind(gilliam_scheduler::Config::new(data.clone(), args.api, build))?;
+    let child = |role: &str| vec![program::path().into(), "internal".into(), role.into()];
+    let (control, api) = gilliam_scheduler::bind(gilliam_scheduler::Config {
+        probe_command: child("probe"),
+        ..gilliam_scheduler::Config::new(data.clone(), args.api, child("build"))
+    })?;
     let handle = control.handle();
     let api = format!("http://{api}");
     write_control_file(&handle, &data, &api).await?;

@@ -41,6 +41,17 @@ fn hostile_requests_get_their_codes_while_a_quiet_app_keeps_answering() {
             logs.contains(reason).then_some(())
         });
     }
+    let logs = platform.run(&["logs", "--app", "hostile", "-n", "1500"]).stdout;
+    for hint in [
+        "hint: gilliam limits web memory=32MiB",
+        "hint: gilliam limits web fuel_per_request=1G",
+        "hint: gilliam limits web request_timeout=4s",
+        "hint: gilliam limits web log_lines=200",
+    ] {
+        assert!(logs.contains(hint), "{hint} is not in\n{logs}");
+    }
+    let ps = platform.run(&["ps", "--app", "hostile"]);
+    assert!(ps.stderr.contains("hint: ") && ps.stderr.contains("gilliam limits web"), "{}", ps.stderr);
     wait_ok(&platform, "hostile", "/");
     let (sent, failures) = load.finish();
     assert_eq!(

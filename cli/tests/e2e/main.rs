@@ -12,6 +12,7 @@ mod guests;
 mod healing;
 mod hostile;
 mod limits;
+mod limits_verb;
 mod operator;
 mod platform;
 mod story;

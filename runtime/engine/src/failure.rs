@@ -3,7 +3,7 @@
 //! In flow wasmtime's errors, out flow a code and a message for people, with the wasm backtrace where there
 //! is one.
 
-use gilliam_model::code::Code;
+use gilliam_model::{code::Code, limits::LimitName};
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace, component::ResourceTableError};
 use wasmtime_wasi::I32Exit;
 
@@ -59,6 +59,10 @@ impl Failure {
     pub(crate) fn of(error: &wasmtime::Error, memory_refused: bool) -> Self {
         let code = code_of(error, memory_refused);
         let mut message = error.root_cause().to_string();
+        // Its key comes first: the hint goes by it.
+        if let Some(name) = cap(error).filter(|_| code == Code::R22) {
+            message = format!("{} reached: {message}", name.key());
+        }
         if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
             message = format!("{message}\nwasm backtrace:\n{backtrace}");
         }
@@ -94,18 +98,27 @@ fn code_of(error: &wasmtime::Error, memory_refused: bool) -> Code {
     if is_full || error.downcast_ref::<CapReached>().is_some() {
         return Code::R22;
     }
+    if cap(error).is_some() {
+        Code::R22
+    } else {
+        Code::R23
+    }
+}
+
+/// The limit of those behind R22 that an error of wasmtime's is about.
+fn cap(error: &wasmtime::Error) -> Option<LimitName> {
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
-        return Code::R22;
+        return Some(LimitName::Handles);
     }
     // These have no public type; their texts are part of the pinned version and held by tests.
-    const CAPS: [&str; 3] = [
-        "fuel allocated for hostcalls",
-        "store handle limit exceeded",
-        "total size of fields exceeds limit",
+    const CAPS: [(&str, LimitName); 3] = [
+        ("fuel allocated for hostcalls", LimitName::HostcallBytes),
+        ("store handle limit exceeded", LimitName::Handles),
+        ("total size of fields exceeds limit", LimitName::HeaderBytes),
     ];
     let cause = error.root_cause().to_string();
-    let is_cap = CAPS.iter().any(|text| cause.contains(text));
-    if is_cap { Code::R22 } else { Code::R23 }
+    let found = CAPS.iter().find(|(text, _)| cause.contains(text));
+    found.map(|(_, name)| *name)
 }
 
 /// Whether an instantiation failed only because every slot of the engine's pool is taken.

@@ -37,12 +37,6 @@ use crate::{
 
 /// Fuel between two yields: 40 to 100 µs of a core, at 1.5 % of cost.
 const YIELD_FUEL: u64 = 1_000_000;
-/// Bytes one host call may copy in; bodies and logs move in pieces of 64 KiB.
-const HOSTCALL_BYTES_MAX: usize = 1 << 20;
-/// Handles of one store: resources, streams, futures.
-const HANDLES_MAX: usize = 10_000;
-/// Headers of one message, as held in memory.
-const FIELD_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a body copied out of a guest at once.
 pub(crate) const BODY_CHUNK_BYTES_MAX: usize = 64 << 10;
 
@@ -218,10 +212,12 @@ impl WasiHttpHooks for Hooks {
 
 /// A store for one lane or command, with `fuel` in it and every cap set.
 pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNotice>) -> Store<Guest> {
+    let limits = shared.limits();
+    let handles_max = limits.handles_max as usize;
     let mut http = WasiHttpCtx::new();
-    http.set_field_size_limit(FIELD_BYTES_MAX);
+    http.set_field_size_limit(usize_of(limits.header_bytes_max));
     let mut table = ResourceTable::new();
-    table.set_max_capacity(HANDLES_MAX);
+    table.set_max_capacity(handles_max);
     let guest = Guest {
         wasi: None,
         shared: shared.clone(),
@@ -229,7 +225,7 @@ pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNot
         http,
         table,
         held: Held::default(),
-        random: RandomSlice::new(shared.limits().random_bytes_max),
+        random: RandomSlice::new(limits.random_bytes_max),
         hooks: Hooks {
             outbound: shared.outbound.clone(),
         },
@@ -239,12 +235,17 @@ pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNot
     };
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| &mut guest.memory);
-    store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
-    store.set_max_component_handles(HANDLES_MAX);
+    store.set_hostcall_fuel(usize_of(limits.hostcall_bytes_max));
+    store.set_max_component_handles(handles_max);
     store
         .fuel_async_yield_interval(Some(YIELD_FUEL))
         .expect("every engine of ours counts fuel");
     store
+}
+
+/// A limit in bytes, as wasmtime takes it.
+fn usize_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// What every component on an engine of `kind` may import.

@@ -231,6 +231,9 @@ impl HttpInstance {
                 "{} requests in progress and {backlog_max} waiting",
                 self.inner.lanes_max
             );
+            shared
+                .log
+                .platform(Code::H11, format_args!("{}: {message}", Code::H11.title()));
             return Err(Failure::new(Code::H11, message));
         };
         match tokio::time::timeout_at(deadline, lanes.clone().acquire_owned()).await {
@@ -238,7 +241,12 @@ impl HttpInstance {
             Ok(Err(_)) => Err(Failure::new(Code::H14, "the instance is stopping")),
             Err(_) => {
                 let ms = shared.limits().request_ms_max;
-                Err(Failure::new(Code::H12, format!("waited {ms} ms for a lane")))
+                let failure = Failure::new(Code::H12, format!("waited {ms} ms for a lane"));
+                shared.log.platform(
+                    Code::H12,
+                    format_args!("{}: {}", Code::H12.title(), failure.message),
+                );
+                Err(failure)
             }
         }
     }

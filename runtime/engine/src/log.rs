@@ -12,7 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gilliam_model::{code::Code, log::LINE_BYTES_MAX};
+use gilliam_model::{
+    code::Code,
+    hint::{hint, with_hint},
+    log::LINE_BYTES_MAX,
+};
 
 use crate::config::ProcessConfig;
 
@@ -134,8 +138,19 @@ impl LogGate {
         if held > 0 {
             text = format!("{text} ({held} more like it in between)");
         }
+        let mut text = self.hinted(code, &text);
         truncate(&mut text, REMARK_BYTES_MAX);
         self.send(EntryStream::Platform(code), text);
+    }
+
+    /// The text, and what the user changes.
+    fn hinted(&self, code: Code, text: &str) -> String {
+        let process = self.label.split('.').next().and_then(|name| name.parse().ok());
+        // The message follows the code's title, if that is there.
+        let message = text.strip_prefix(code.title()).unwrap_or(text);
+        let message = message.trim_start_matches(": ");
+        let hint = process.and_then(|process| hint(code, message, &process, &self.process.limits));
+        with_hint(text, hint.as_deref())
     }
 
     /// Says how many lines were dropped, unless that was said within the last second: called when a lane

@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use gilliam_model::code::Code;
+use gilliam_model::{code::Code, limits::LimitName};
 use wasmtime::ResourceLimiter;
 
 use crate::log::LogGate;
@@ -23,6 +23,12 @@ const CORE_INSTANCES_MAX: usize = 128;
 const MEMORIES_MAX: usize = 16;
 /// Tables in one store.
 const TABLES_MAX: usize = 64;
+
+/// For messages alone, where a rounded figure will do.
+#[allow(clippy::cast_precision_loss, reason = "a message rounds to a tenth")]
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
 
 /// Bytes in use by all lanes of one instance.
 #[derive(Debug)]
@@ -111,7 +117,12 @@ impl MemoryMeter {
             let (used, max) = (self.tally.used(), self.tally.max);
             self.log.platform(
                 Code::R14,
-                format_args!("memory quota reached: {used} bytes in use, {bytes} more refused, limit {max}"),
+                format_args!(
+                    "memory quota reached: {:.1} MiB in use, {:.1} MiB more refused, limit {}",
+                    mib(used),
+                    mib(bytes),
+                    LimitName::Memory.show(max)
+                ),
             );
         }
         false

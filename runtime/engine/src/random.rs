@@ -62,7 +62,7 @@ async fn bytes(mut store: StoreContextMut<'_, Guest>, count: u64) -> wasmtime::R
     let random = &mut store.data_mut().random;
     let max = random.call_max;
     if count > max {
-        let text = format!("{count} random bytes asked for in one call, limit {max}");
+        let text = format!("random_bytes reached: {count} asked for in one call, limit {max}");
         return Err(CapReached(text).into());
     }
     if random.take(count) {

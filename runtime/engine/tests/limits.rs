@@ -298,6 +298,42 @@ async fn random_bytes_of_one_call_are_bounded() {
 }
 
 #[tokio::test]
+async fn caps_are_where_the_limits_put_them_and_the_log_says_which_one_to_raise() {
+    let random = r#"(import "wasi:random/random@0.2.12" "get-random-bytes" (func $random (param i64 i32)))"#;
+    let append = format!(
+        r#"{ANSWER} (import "wasi:http/types@0.2.12" "[method]fields.append"
+            (func $append (param i32 i32 i32 i32 i32 i32))) (data (i32.const 16) "x-name")"#
+    );
+    let headers = "(local $made i32) (local.set $made (call $fields))
+        (loop (call $append (local.get $made) (i32.const 16) (i32.const 6) (i32.const 16) (i32.const 6)
+            (i32.const 0)) (br 0))";
+    let write = "(drop (memory.grow (i32.const 100)))
+        (call $write-bytes (call $open (local.get $out)) (i32.const 0) (i32.const 200000) (i32.const 16))
+        unreachable";
+    let small = Limits {
+        handles_max: 100,
+        header_bytes_max: 4 << 10,
+        random_bytes_max: 64,
+        hostcall_bytes_max: 128 << 10,
+        ..Limits::default()
+    };
+    for (fields, handler, hint) in [
+        (random, "(call $random (i64.const 65) (i32.const 0))", "random_bytes=128B"),
+        (ANSWER, "(loop (drop (call $fields)) (br 0))", "handles=200"),
+        (&append, headers, "header_bytes=8KiB"),
+        (ANSWER, write, "hostcall_bytes=256KiB"),
+    ] {
+        let (instance, mut log) = start_guest(fields, handler, small.clone()).await;
+        let _ = instance.call(get("/")).await;
+        let said = log.platform(Code::R22).await;
+        assert!(said.contains(&format!("; hint: gilliam limits web {hint}")), "{said}");
+    }
+    let within = "(call $random (i64.const 64) (i32.const 0)) (unreachable)";
+    let (instance, _log) = start_guest(random, within, small).await;
+    assert_eq!(call_fails(&instance, "/").await.code, Code::R23, "the call itself passes");
+}
+
+#[tokio::test]
 async fn empty_writes_cost_the_host_no_memory() {
     // Ten million empty writes to a body that nobody reads, with and without asking for leave.
     for ask in ["", "(call $check-write (local.get $stream) (i32.const 16))"] {

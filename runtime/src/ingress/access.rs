@@ -181,7 +181,11 @@ impl Record {
             field("fuel", &figures.fuel);
             field("memory", &figures.memory_bytes_peak);
         }
-        field("ms", &self.arrived.elapsed().as_millis());
+        let wall = self.arrived.elapsed();
+        field(
+            "ms",
+            &format_args!("{}.{:03}", wall.as_millis(), wall.subsec_micros() % 1_000),
+        );
         field("bytes", &self.bytes);
         field("request_id", &self.request_id.to_str().unwrap_or_default());
         if let Some(code) = code {

@@ -336,7 +336,7 @@ impl Crew {
             }
             let backoff = self.backoffs.entry(place).or_default();
             let wait = backoff.crashed(crash.ran, entropy::jitter());
-            self.lines.crashed(place, &crash.to_string(), wait);
+            self.lines.crashed(place, &self.spec.crash_text(&crash), wait);
             self.retries.insert((now + wait, place));
             let is_same = |last: &Arc<Failure>| last.code == crash.code && last.message == crash.message;
             let failure = last.take().filter(is_same).unwrap_or_else(|| {

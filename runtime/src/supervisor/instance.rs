@@ -209,11 +209,8 @@ impl Life {
         }
         if is_late {
             let ms = self.spec.process.limits.exit_ms_max;
-            self.say(&format!(
-                "{} {}: not done after {ms} ms",
-                Code::R12,
-                Code::R12.title()
-            ));
+            let text = format!("{} {}: not done after {ms} ms", Code::R12, Code::R12.title());
+            self.say(&self.spec.hinted(&text, Some(Code::R12), ""));
         }
     }
 
@@ -230,7 +227,7 @@ impl Life {
             };
             seat.suspend(id, phase);
         }
-        self.say(&format!("{} crashed: {crash}", id.release));
+        self.say(&format!("{} crashed: {}", id.release, self.spec.crash_text(&crash)));
         self.say(&format!(
             "{} starts again in {:.1} s",
             id.release,

@@ -4,9 +4,16 @@ use std::sync::Arc;
 
 use gilliam_engine::{InstanceConfig, LogSink, ProcessConfig};
 use gilliam_model::{
-    assignment::AssignedProcess, image::Process, name::NodeName, report::ProcessKey, route::WEB,
+    assignment::AssignedProcess,
+    code::Code,
+    hint::{hint, with_hint},
+    image::Process,
+    name::NodeName,
+    report::ProcessKey,
+    route::WEB,
 };
 
+use super::crash::Crash;
 use crate::{
     logs::{AppLog, Logs},
     slots::Place,
@@ -51,6 +58,18 @@ impl Spec {
     /// The instance at a place as users call it: `worker.7`.
     pub(super) fn label(&self, place: Place) -> String {
         format!("{}.{}", self.key.process, place.slot)
+    }
+
+    /// A text about a failure, and what the user changes.
+    pub(super) fn hinted(&self, text: &str, code: Option<Code>, message: &str) -> String {
+        let (process, limits) = (&self.key.process, &self.process.limits);
+        let hint = code.and_then(|code| hint(code, message, process, limits));
+        with_hint(text, hint.as_deref())
+    }
+
+    /// A crash as the log has it.
+    pub(super) fn crash_text(&self, crash: &Crash) -> String {
+        self.hinted(&crash.to_string(), crash.code, &crash.message)
     }
 
     /// What one instance gets.

@@ -29,7 +29,7 @@ use crate::{
     code::Code,
     config::{Config, ConfigChange},
     digest::Digest,
-    image::{Image, Shape},
+    image::{Image, Process, Shape},
     instance::{InstanceReport, InstanceState},
     limits::{LimitName, Limits},
     name::{AppName, NodeName, ProcessName},
@@ -387,6 +387,30 @@ pub enum NodeState {
     Ready,
     /// It has not synced for longer than the liveness limit.
     Lost,
+}
+
+/// What a probe child reads: a process type whose lanes are to be reused, as a release would run it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeRequest {
+    /// With the limits of the release.
+    pub process: Process,
+    /// The environment of its instances.
+    pub env: BTreeMap<String, String>,
+    /// The host it is asked for.
+    pub host: String,
+}
+
+/// What a probe child writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum ProbeOutcome {
+    /// Requests through one lane got what fresh ones get.
+    Passed {},
+    /// They did not, or it does not start.
+    Refused {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// The last line a build child writes to its output: the contract between the control plane and the builder.

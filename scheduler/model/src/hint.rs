@@ -35,6 +35,17 @@ pub fn hint(code: Code, message: &str, process: &ProcessName, limits: &Limits) -
     })
 }
 
+/// A message with a hint at the end of its first line: what follows may be a long backtrace.
+pub fn with_hint(message: &str, hint: Option<&str>) -> String {
+    let Some(hint) = hint else {
+        return message.to_string();
+    };
+    match message.split_once('\n') {
+        Some((first, rest)) => format!("{first}; hint: {hint}\n{rest}"),
+        None => format!("{message}; hint: {hint}"),
+    }
+}
+
 /// The limit of `code` that `message` begins with.
 fn hit(code: Code, message: &str) -> Option<LimitName> {
     let first = message.split_whitespace().next()?;
@@ -96,6 +107,13 @@ mod tests {
             hinted(Code::R14, "", &limits).as_deref(),
             Some("memory is as large as it can be, 4GiB; spread the work over more instances")
         );
+    }
+
+    #[test]
+    fn a_hint_stands_before_a_backtrace() {
+        assert_eq!(with_hint("a\nb", Some("do")), "a; hint: do\nb");
+        assert_eq!(with_hint("a", Some("do")), "a; hint: do");
+        assert_eq!(with_hint("a\nb", None), "a\nb");
     }
 
     #[test]

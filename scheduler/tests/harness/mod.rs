@@ -106,9 +106,11 @@ pub async fn in_memory() -> (Plane, TempDir) {
 pub async fn start(start: Start<'_>) -> Plane {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/harness/build.sh");
     let command = ["/bin/sh", script].map(OsString::from).to_vec();
+    let probe = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/harness/probe.sh");
     let any_port: SocketAddr = ([127, 0, 0, 1], 0).into();
     let config = Config {
         lost_after: start.lost_after,
+        probe_command: ["/bin/sh", probe].map(OsString::from).to_vec(),
         ..Config::new(start.data.to_path_buf(), any_port, command)
     };
     let (plane, address) = bind_on(config, start.store).expect("bind");

@@ -1,0 +1,14 @@
+#!/bin/sh
+# Takes the probe's place: its answer is in the environment of the process that it is told to try.
+#   PROBE=refuse   refuses
+#   PROBE=die      is killed
+#   otherwise      passes
+# Each probe leaves a line in the file `probes` beside the blobs.
+set -eu
+read -r request || true
+echo "$2" >> "${2%/images/*}/probes"
+case $request in
+*'"PROBE":"refuse"'*) echo '{"type":"refused","reason":"request 2 through one lane fails"}' ;;
+*'"PROBE":"die"'*) kill -9 $$ ;;
+*) echo '{"type":"passed"}' ;;
+esac
