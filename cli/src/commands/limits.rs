@@ -151,7 +151,9 @@ fn parse(process: ProcessName, words: &[String], unset: &[String]) -> CommandRes
         };
         let name = LimitName::of_key(key).map_err(unknown)?;
         let value = name.unit().parse(text).ok_or_else(|| {
+            let (min, max) = name.range();
             CommandError::usage(format!("{key} = {text:?} is not {}", name.unit().expected()))
+                .hinted(format!("{key} takes {} to {}", name.show(min), name.show(max)))
         })?;
         if change.set.insert(name, value).is_some() {
             return Err(CommandError::usage(format!("{key} is set twice")));

@@ -19,16 +19,31 @@ fn limits_are_set_shown_unset_and_rolled_back_without_a_failed_request() {
 
     let table = gilliam(&["limits"]).ok();
     let row = |name: &str| {
-        let found = table.lines().find(|line| line.starts_with("web") && line.contains(name));
-        found.unwrap_or_else(|| panic!("no {name} in\n{table}")).to_string()
+        let found = table
+            .lines()
+            .find(|line| line.starts_with("web") && line.contains(name));
+        found
+            .unwrap_or_else(|| panic!("no {name} in\n{table}"))
+            .to_string()
     };
-    assert!(row(" memory ").contains("128MiB") && row(" memory ").contains("default"), "{table}");
+    assert!(
+        row(" memory ").contains("128MiB") && row(" memory ").contains("default"),
+        "{table}"
+    );
     assert!(row(" reuse ").contains("1 to always"), "{table}");
     assert!(table.lines().any(|line| line.starts_with("worker")), "{table}");
 
     let changed = gilliam(&["limits", "web", "memory=64MiB", "cpu=0.5"]);
-    assert!(changed.stderr.contains("Moving to v2… done, v2 web=2"), "{}", changed.stderr);
-    assert!(changed.stderr.contains("undo: gilliam rollback v1"), "{}", changed.stderr);
+    assert!(
+        changed.stderr.contains("Moving to v2… done, v2 web=2"),
+        "{}",
+        changed.stderr
+    );
+    assert!(
+        changed.stderr.contains("undo: gilliam rollback v1"),
+        "{}",
+        changed.stderr
+    );
     assert_eq!(changed.ok(), "v2 released\n");
     assert_eq!(gilliam(&["scale"]).ok(), "v2 web=2\n");
     let ps = gilliam(&["ps"]).ok();
@@ -41,7 +56,11 @@ fn limits_are_set_shown_unset_and_rolled_back_without_a_failed_request() {
     )
     .expect("gilliam.toml");
     gilliam(&["deploy", "-m", "again"]).ok();
-    assert_eq!(web()["limits"]["memory_bytes_max"], 64 << 20, "what was set stands over deploys");
+    assert_eq!(
+        web()["limits"]["memory_bytes_max"],
+        64 << 20,
+        "what was set stands over deploys"
+    );
     assert_eq!(web()["limits"]["backlog_max"], 7);
     let table = gilliam(&["limits", "web"]).ok();
     let from = |name: &str| {
@@ -52,7 +71,10 @@ fn limits_are_set_shown_unset_and_rolled_back_without_a_failed_request() {
         [" memory ", " backlog ", " handles "].map(from),
         ["set", "gilliam.toml", "default"]
     );
-    assert_eq!(gilliam(&["limits", "web", "--unset", "memory"]).ok(), "v4 released\n");
+    assert_eq!(
+        gilliam(&["limits", "web", "--unset", "memory"]).ok(),
+        "v4 released\n"
+    );
     assert_eq!(web()["limits"]["memory_bytes_max"], 32 << 20);
     assert_eq!(gilliam(&["rollback", "v1"]).ok(), "v5 released\n");
     assert_eq!(web()["limits"]["cpu_millis"], 1_000);
@@ -74,10 +96,18 @@ fn bad_limits_are_refused_with_the_way_out_and_change_nothing() {
             "memory = 5GiB is outside 64KiB to 4GiB",
             "the default is 128MiB",
         ),
-        (&["web", "reuse=0"], "reuse = 0 is outside 1 to always", "the default is 1"),
+        (
+            &["web", "reuse=0"],
+            "reuse = 0 is outside 1 to always",
+            "the default is 1",
+        ),
         (&["wbe", "cpu=0.5"], "no process wbe", "it has web, worker"),
         (&["wbe"], "no process wbe", "it has web, worker"),
-        (&["web", "--unset", "cpu"], "cpu of web is not set", "gilliam limits lists"),
+        (
+            &["web", "--unset", "cpu"],
+            "cpu of web is not set",
+            "gilliam limits lists",
+        ),
         (
             &["worker", "reuse=2"],
             "reuse is for http-p2 processes, and worker is command-p2",
@@ -88,16 +118,26 @@ fn bad_limits_are_refused_with_the_way_out_and_change_nothing() {
         assert!(said.contains(error) && said.contains(hint), "{args:?}: {said}");
     }
     for (args, error) in [
-        (&["web", "memory=lots"][..], "memory = \"lots\" is not a size such as 64MiB"),
+        (
+            &["web", "memory=lots"][..],
+            "memory = \"lots\" is not a size such as 64MiB",
+        ),
         (&["web", "memry=64MiB"], "\"memry\" is not a limit"),
         (&["memory=64MiB"], "process name"),
         (&["--unset", "cpu"], "takes a process type"),
     ] {
         let Ran { stderr, status, .. } = gilliam(&[&["limits"], args].concat());
         assert_eq!(status.code(), Some(2), "{args:?}: {stderr}");
-        assert!(stderr.contains(error) && stderr.contains("hint: "), "{args:?}: {stderr}");
+        assert!(
+            stderr.contains(error) && stderr.contains("hint: "),
+            "{args:?}: {stderr}"
+        );
     }
-    assert_eq!(gilliam(&["releases"]).ok().lines().count(), 1, "nothing was released");
+    assert_eq!(
+        gilliam(&["releases"]).ok().lines().count(),
+        1,
+        "nothing was released"
+    );
 }
 
 /// A guest that answers its first request and traps at the second.
@@ -123,7 +163,11 @@ fn lanes_are_reused_where_a_probe_passes_and_the_release_is_refused_where_it_doe
     gilliam(&["deploy"]).ok();
     gilliam(&["scale", "web=1"]).ok();
     for _ in 0..3 {
-        assert_eq!(get(&platform, "once", "/").status, 200, "each request has a fresh instance");
+        assert_eq!(
+            get(&platform, "once", "/").status,
+            200,
+            "each request has a fresh instance"
+        );
     }
     let said = gilliam(&["limits", "web", "reuse=always"]).refused();
     for part in [
@@ -150,10 +194,15 @@ fn lanes_are_reused_where_a_probe_passes_and_the_release_is_refused_where_it_doe
 
 /// The fuel of each request in the access log, by instance.
 fn fuels(platform: &Platform) -> Vec<(String, String)> {
-    let logs = platform.run(&["logs", "router", "--app", "guestbook", "-n", "200"]).stdout;
+    let logs = platform
+        .run(&["logs", "router", "--app", "guestbook", "-n", "200"])
+        .stdout;
     let field = |line: &str, name: &str| {
         let words = line.split_whitespace();
-        words.filter_map(|word| word.strip_prefix(name)).next().map(str::to_string)
+        words
+            .filter_map(|word| word.strip_prefix(name))
+            .next()
+            .map(str::to_string)
     };
     let lines = logs.lines().filter(|line| line.contains("path=/headers"));
     lines
@@ -170,7 +219,9 @@ fn the_same_request_burns_the_same_fuel_in_every_instance_of_every_platform() {
         let seen = wait("requests to both instances", || {
             assert_eq!(get(&platform, "guestbook", "/headers").status, 200);
             let seen = fuels(&platform);
-            let both = ["web.1", "web.2"].iter().all(|name| seen.iter().any(|(by, _)| by == name));
+            let both = ["web.1", "web.2"]
+                .iter()
+                .all(|name| seen.iter().any(|(by, _)| by == name));
             (both && seen.len() >= 4).then_some(seen)
         });
         let logs = platform.run(&["logs", "router", "--app", "guestbook"]).stdout;

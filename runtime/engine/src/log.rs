@@ -195,7 +195,7 @@ impl LogGate {
                 "{dropped} lines dropped: more than {} per second",
                 self.lines_per_s()
             );
-            self.send(EntryStream::Platform(Code::L12), text);
+            self.send(EntryStream::Platform(Code::L12), self.hinted(Code::L12, &text));
         }
     }
 

@@ -243,7 +243,7 @@ async fn a_bad_configuration_is_named() {
     });
     let error = CommandInstance::start(&echo, bad).expect_err("refused");
     assert_eq!(error.code, Code::A422);
-    assert!(error.message.contains("cpu = 0"), "{error}");
+    assert!(error.message.contains("cpu = 0 is outside 0.01 to 1"), "{error}");
 }
 
 #[tokio::test]

@@ -301,8 +301,8 @@ async fn random_bytes_of_one_call_are_bounded() {
 async fn caps_are_where_the_limits_put_them_and_the_log_says_which_one_to_raise() {
     let random = r#"(import "wasi:random/random@0.2.12" "get-random-bytes" (func $random (param i64 i32)))"#;
     let append = format!(
-        r#"{ANSWER} (import "wasi:http/types@0.2.12" "[method]fields.append"
-            (func $append (param i32 i32 i32 i32 i32 i32))) (data (i32.const 16) "x-name")"#
+        r#"(import "wasi:http/types@0.2.12" "[method]fields.append"
+            (func $append (param i32 i32 i32 i32 i32 i32))) {ANSWER} (data (i32.const 16) "x-name")"#
     );
     let headers = "(local $made i32) (local.set $made (call $fields))
         (loop (call $append (local.get $made) (i32.const 16) (i32.const 6) (i32.const 16) (i32.const 6)
@@ -318,7 +318,11 @@ async fn caps_are_where_the_limits_put_them_and_the_log_says_which_one_to_raise(
         ..Limits::default()
     };
     for (fields, handler, hint) in [
-        (random, "(call $random (i64.const 65) (i32.const 0))", "random_bytes=128B"),
+        (
+            random,
+            "(call $random (i64.const 65) (i32.const 0))",
+            "random_bytes=128B",
+        ),
         (ANSWER, "(loop (drop (call $fields)) (br 0))", "handles=200"),
         (&append, headers, "header_bytes=8KiB"),
         (ANSWER, write, "hostcall_bytes=256KiB"),
@@ -326,11 +330,18 @@ async fn caps_are_where_the_limits_put_them_and_the_log_says_which_one_to_raise(
         let (instance, mut log) = start_guest(fields, handler, small.clone()).await;
         let _ = instance.call(get("/")).await;
         let said = log.platform(Code::R22).await;
-        assert!(said.contains(&format!("; hint: gilliam limits web {hint}")), "{said}");
+        assert!(
+            said.contains(&format!("; hint: gilliam limits web {hint}")),
+            "{said}"
+        );
     }
     let within = "(call $random (i64.const 64) (i32.const 0)) (unreachable)";
     let (instance, _log) = start_guest(random, within, small).await;
-    assert_eq!(call_fails(&instance, "/").await.code, Code::R23, "the call itself passes");
+    assert_eq!(
+        call_fails(&instance, "/").await.code,
+        Code::R23,
+        "the call itself passes"
+    );
 }
 
 #[tokio::test]

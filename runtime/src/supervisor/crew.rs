@@ -375,7 +375,8 @@ impl Crew {
         for place in self.stops.late(now, AT_ONCE_COUNT_MAX) {
             let is_stopping = self.fleet.state(place) == Some(InstanceState::Stopping);
             if let Some(Guest::Command(instance)) = self.fleet.guest(place).filter(|_| is_stopping) {
-                self.lines.remark(place, &self.stops.is_late());
+                let text = self.spec.hinted(&self.stops.is_late(), Some(Code::R12), "");
+                self.lines.remark(place, &text);
                 self.stops.kill(place, &instance);
             }
         }

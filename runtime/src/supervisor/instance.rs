@@ -227,7 +227,11 @@ impl Life {
             };
             seat.suspend(id, phase);
         }
-        self.say(&format!("{} crashed: {}", id.release, self.spec.crash_text(&crash)));
+        self.say(&format!(
+            "{} crashed: {}",
+            id.release,
+            self.spec.crash_text(&crash)
+        ));
         self.say(&format!(
             "{} starts again in {:.1} s",
             id.release,
