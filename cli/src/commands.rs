@@ -8,6 +8,7 @@ mod create;
 mod deploy;
 mod destroy;
 mod hints;
+mod inspect;
 pub(crate) mod internal;
 mod limits;
 mod logs;
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Deploy(deploy::Args),
     Config(config::Args),
     Limits(limits::Args),
+    Inspect(inspect::Args),
     Scale(scale::Args),
     Ps(ps::Args),
     Logs(logs::Args),
@@ -80,6 +82,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Create(args) => create::run(&context, args).await,
         Command::Deploy(args) => deploy::run(&context, args).await,
         Command::Config(args) => config::run(&context, args).await,
+        Command::Inspect(args) => inspect::run(&context, args).await,
         Command::Limits(args) => limits::run(&context, args).await,
         Command::Scale(args) => scale::run(&context, args).await,
         Command::Ps(args) => ps::run(&context, args).await,

@@ -1,8 +1,8 @@
 //! The probe child: a short-lived process of the control plane that finds out whether a component's lanes may
 //! be reused.
 //!
-//! In flow a [`ProbeRequest`] on standard input and the component's file, out flows one JSON [`ProbeOutcome`] on
-//! standard output. It limits itself first; the parent bounds the wall time. Its guest gets no network.
+//! In flow a [`ProbeRequest`] on standard input and the component's file, out flows one JSON
+//! [`ProbeOutcome`] on standard output. It limits itself first; the parent bounds the wall time. Its guest gets no network.
 //!
 //! Invariant: what runs here is what a node would run: the same compiler, engine, caps and fuel.
 
@@ -17,8 +17,8 @@ use std::{
 };
 
 use gilliam_engine::{
-    Artefact, CompileError, CompileKey, Engines, EnginesConfig, ProbeConfig, ProbeError, compile, load,
-    probe, write_sealed,
+    Artefact, CompileError, CompileKey, EngineKind, Engines, EnginesConfig, ProbeConfig, ProbeError, compile,
+    load, probe, write_sealed,
 };
 use gilliam_model::api::{ProbeOutcome, ProbeRequest};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -75,10 +75,11 @@ fn answer(request: &ProbeRequest, component: &Path, scratch: &Path) -> Result<Pr
     let process = &request.process;
     let artefact = Artefact {
         shape: process.shape,
+        engine: EngineKind::HttpP2,
         digest: process.component,
     };
     let bytes = fs::read(component).map_err(text_of)?;
-    let code = match compile(artefact.shape, &bytes) {
+    let code = match compile(artefact.shape, artefact.engine, &bytes) {
         Ok(code) => code,
         Err(error @ CompileError::Component(_)) => return Ok(refused(error)),
         Err(error) => return Err(error.to_string()),
@@ -96,6 +97,7 @@ fn answer(request: &ProbeRequest, component: &Path, scratch: &Path) -> Result<Pr
     let engines = EnginesConfig {
         http_p2_slots: SLOTS,
         p3_slots: SLOTS,
+        command_slots: 0,
         guest_threads: THREADS,
         ..EnginesConfig::default()
     };

@@ -78,7 +78,9 @@ async fn the_document_lists_every_route_and_describes_the_scheme() {
 DELETE /v1/apps/{app}
 GET /v1/apps
 GET /v1/apps/{app}
+GET /v1/apps/{app}/components/{process}
 GET /v1/apps/{app}/config
+GET /v1/apps/{app}/image
 GET /v1/apps/{app}/instances
 GET /v1/apps/{app}/limits
 GET /v1/apps/{app}/logs

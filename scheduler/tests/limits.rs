@@ -2,7 +2,7 @@
 
 mod harness;
 
-use gilliam_model::api::{LimitsInfo, ReleaseInfo};
+use gilliam_model::api::{ImageInfo, LimitsInfo, ReleaseInfo};
 use serde_json::{Value, json};
 
 use harness::{Plane, node::Node};
@@ -183,4 +183,37 @@ async fn a_refused_probe_changes_nothing() {
         assert!(hint.starts_with("leave reuse = 1"), "{hint}");
         assert_eq!(shown(&plane).await.release, Some(before.id));
     }
+}
+
+#[tokio::test]
+async fn users_read_what_a_release_runs_and_its_components() {
+    let (plane, _data) = harness::fresh().await;
+    plane.create("hello").await;
+    plane
+        .get("/v1/apps/hello/image")
+        .await
+        .refused(409, "A409", "no release yet");
+    plane.deploy("hello", "image web worker").await;
+    let set = json!({ "process": "web", "set": { "cpu_millis": 250 } });
+    limits(&plane, set).await.ok();
+    let image: ImageInfo = plane.get("/v1/apps/hello/image").await.ok().json();
+    assert_eq!(image.release.to_string(), "v2");
+    assert_eq!(image.image.processes["web"].limits.cpu_millis, 250);
+    let image: ImageInfo = plane.get("/v1/apps/hello/image?release=v1").await.ok().json();
+    assert_eq!(image.image.processes["web"].limits.cpu_millis, 1_000);
+    let component = plane.get("/v1/apps/hello/components/web?release=v1").await.ok();
+    assert_eq!(component.text, "a component");
+    for (path, status, code, message) in [
+        ("image?release=v3", 404, "A404", "hello has no release v3"),
+        ("image?release=2", 422, "A422", "is not a release"),
+        ("image?of=v1", 400, "A400", "unknown field `of`"),
+        ("components/wbe", 404, "A404", "v2 of hello has no process wbe"),
+        ("components/..%2Fx", 404, "A404", "has no process"),
+    ] {
+        let path = format!("/v1/apps/hello/{path}");
+        plane.get(&path).await.refused(status, code, message);
+    }
+    let path = "/v1/apps/hello/components/web";
+    let answer = harness::read(plane.send(reqwest::Method::GET, path, &plane.node, None).await).await;
+    answer.refused(401, "A401", "");
 }

@@ -37,8 +37,8 @@ fn failures(seen: &Instances) -> impl Iterator<Item = (&InstanceInfo, Code, &str
     })
 }
 
-/// Each way out once, by process type. A change makes the next release, so it goes by the limits of the newest;
-/// what failed in an older one may be mended already.
+/// Each way out once, by process type. A change makes the next release, so it goes by the limits of the
+/// newest; what failed in an older one may be mended already.
 fn ways_out(seen: &Instances, limits: &LimitsInfo) -> BTreeSet<String> {
     let ways = failures(seen).filter_map(|(instance, code, message)| {
         if Some(instance.release) != limits.release {
@@ -58,8 +58,8 @@ mod tests {
     fn instances(release: &str) -> Instances {
         let one = |slot: u32, failure: &str| {
             format!(
-                r#"{{"name":"web.{slot}","process":"web","release":"{release}","node":"n","host":"h","state":"running",
-                "report":{{"id":"a/{release}/web.{slot}@1","state":"running","since":"2026-11-21T09:00:00Z",
+                r#"{{"name":"web.{slot}","process":"web","release":"{release}","node":"n","host":"h",
+                "state":"running","report":{{"id":"a/{release}/web.{slot}@1","state":"running","since":"2026-11-21T09:00:00Z",
                 "memory_bytes":1,"memory_bytes_max":2,"fuel_per_s":0,"restarts":0{failure}}}}}"#
             )
         };

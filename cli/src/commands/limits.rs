@@ -18,8 +18,8 @@ const HEADER: &[&str] = &["PROCESS", "LIMIT", "VALUE", "FROM", "RANGE"];
 
 /// Shows or changes what an instance of a process type may use.
 ///
-/// A change makes a new release, and what the previous one ran moves to it. It stays over deploys, until it is
-/// unset.
+/// A change makes a new release, and what the previous one ran moves to it. It stays over deploys, until it
+/// is unset.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Forms:\n  \
     gilliam limits                                    the limits of every process type\n  \

@@ -1,5 +1,5 @@
-//! `gilliam limits`, from the outside: a release that migrates, a probe before lanes are reused, and figures that
-//! are the same everywhere.
+//! `gilliam limits`, from the outside: a release that migrates, a probe before lanes are reused, and figures
+//! that are the same everywhere.
 
 use std::path::PathBuf;
 
@@ -143,7 +143,8 @@ fn bad_limits_are_refused_with_the_way_out_and_change_nothing() {
 /// A guest that answers its first request and traps at the second.
 fn once(platform: &Platform) -> PathBuf {
     let fields = format!("{ANSWER} (global $uses (mut i32) (i32.const 0))");
-    let handler = r#"(func (export "wasi:http/incoming-handler@0.2.12#handle") (param $request i32) (param $out i32)
+    let handler = r#"(func (export "wasi:http/incoming-handler@0.2.12#handle")
+            (param $request i32) (param $out i32)
         (if (global.get $uses) (then (unreachable)))
         (global.set $uses (i32.const 1))
         (call $answer (local.get $out) (i32.const 200)))"#;

@@ -11,6 +11,7 @@ mod durable;
 mod guests;
 mod healing;
 mod hostile;
+mod inspect;
 mod limits;
 mod limits_verb;
 mod operator;

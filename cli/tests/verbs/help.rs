@@ -3,8 +3,8 @@
 use crate::env::Env;
 
 const VERBS: &[&str] = &[
-    "up", "create", "deploy", "config", "limits", "scale", "ps", "logs", "releases", "rollback", "restart",
-    "apps", "open", "destroy", "status", "clusters", "node", "bench", "version",
+    "up", "create", "deploy", "config", "limits", "inspect", "scale", "ps", "logs", "releases", "rollback",
+    "restart", "apps", "open", "destroy", "status", "clusters", "node", "bench", "version",
 ];
 
 #[test]

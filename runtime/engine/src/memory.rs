@@ -11,10 +11,8 @@ use std::sync::{
 use gilliam_model::{code::Code, limits::LimitName};
 use wasmtime::ResourceLimiter;
 
-use crate::log::LogGate;
+use crate::{log::LogGate, survey::TABLE_ELEMENT_BYTES};
 
-/// What one table element costs.
-const TABLE_ELEMENT_BYTES: u64 = 8;
 /// Elements of one table.
 const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Core instances in one store; a component from Python has 14 and one per native library.

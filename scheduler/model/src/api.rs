@@ -10,6 +10,8 @@
 //! | `GET /v1/apps/{app}/releases` | | `Vec<`[`ReleaseInfo`]`>`, newest first |
 //! | `POST /v1/apps/{app}/rollback` | [`Rollback`] | [`ReleaseInfo`] |
 //! | `GET` · `PATCH /v1/apps/{app}/config` | [`ConfigPatch`] | [`ConfigInfo`] · [`ReleaseInfo`] |
+//! | `GET /v1/apps/{app}/image?release=` | | [`ImageInfo`] |
+//! | `GET /v1/apps/{app}/components/{process}?release=` | | the component |
 //! | `GET` · `PATCH /v1/apps/{app}/limits` | [`LimitsPatch`] | [`LimitsInfo`] · [`ReleaseInfo`] |
 //! | `GET` · `PATCH /v1/apps/{app}/scale` | [`ScalePatch`] | [`ScaleInfo`] |
 //! | `GET /v1/apps/{app}/instances?process=&release=&from=&limit=` | | [`Instances`] |
@@ -172,6 +174,18 @@ pub struct ConfigInfo {
     pub release: Option<ReleaseId>,
     /// Its configuration.
     pub config: Config,
+}
+
+/// The image of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ImageInfo {
+    /// The release.
+    pub release: ReleaseId,
+    /// The image's digest.
+    pub digest: Digest,
+    /// Its process types, with the limits that the release runs them with.
+    pub image: Image,
 }
 
 /// `PATCH /v1/apps/{app}/limits`: all of it happens, in one new release, or nothing.

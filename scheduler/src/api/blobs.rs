@@ -12,6 +12,7 @@ use tokio_util::io::ReaderStream;
 use crate::{
     api::{Api, extract::LastName, openapi::Errors},
     refusal::Refusal,
+    shared::Shared,
 };
 
 /// Bytes read from the file at once.
@@ -26,7 +27,13 @@ pub(crate) async fn read(State(api): State<Api>, LastName(name): LastName) -> Re
     let gone = || Refusal::new(Code::A404, format!("no blob {}", excerpt(&name)));
     // Only the hex digits of a digest become a path.
     let digest: Digest = name.parse().map_err(|_| gone())?;
-    let path = api.shared.images().join("blobs/sha256").join(digest.hex());
+    answer(&api.shared, &digest).await
+}
+
+/// A blob as an answer.
+pub(crate) async fn answer(shared: &Shared, digest: &Digest) -> Result<Response, Refusal> {
+    let gone = || Refusal::new(Code::A404, format!("no blob {digest}"));
+    let path = shared.images().join("blobs/sha256").join(digest.hex());
     let file = match tokio::fs::File::open(&path).await {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(gone()),

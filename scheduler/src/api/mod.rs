@@ -14,6 +14,7 @@ mod blobs;
 mod config;
 mod deploy;
 pub(crate) mod extract;
+mod image;
 mod instances;
 mod limits;
 mod logs;
@@ -66,6 +67,8 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(releases::list))
         .routes(routes!(releases::rollback))
         .routes(routes!(config::show, config::change_config))
+        .routes(routes!(image::show))
+        .routes(routes!(image::component))
         .routes(routes!(limits::show, limits::change_limits))
         .routes(routes!(scale::show, scale::change_scale))
         .routes(routes!(instances::list))

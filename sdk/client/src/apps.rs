@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::{Stream, stream};
 use gilliam_model::{
     api::{
-        AppInfo, ConfigInfo, ConfigPatch, CreateApp, Instances, LimitsInfo, LimitsPatch, ReleaseInfo,
-        Restart, Rollback, ScaleInfo, ScalePatch, Status,
+        AppInfo, ConfigInfo, ConfigPatch, CreateApp, ImageInfo, Instances, LimitsInfo, LimitsPatch,
+        ReleaseInfo, Restart, Rollback, ScaleInfo, ScalePatch, Status,
     },
     name::{AppName, ProcessName},
     release::ReleaseId,
@@ -148,6 +148,12 @@ impl Client {
     ) -> Result<ReleaseInfo, ClientError> {
         self.send(Method::PATCH, &format!("/v1/apps/{app}/config"), patch)
             .await
+    }
+
+    /// The image of a release, by default of the newest.
+    pub async fn image(&self, app: &AppName, release: Option<ReleaseId>) -> Result<ImageInfo, ClientError> {
+        let query = release.map(|id| format!("?release={id}")).unwrap_or_default();
+        self.get(&format!("/v1/apps/{app}/image{query}")).await
     }
 
     /// The limits of the newest release.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use gilliam_model::{
     digest::Digest,
-    name::NodeName,
+    name::{AppName, NodeName, ProcessName},
+    release::ReleaseId,
     sync::{LogBatch, SyncRequest, SyncResponse},
 };
 use reqwest::Method;
@@ -48,10 +49,36 @@ impl Client {
         bytes_max: u64,
         writer: &mut (impl AsyncWrite + Unpin),
     ) -> Result<u64, ClientError> {
+        let call = self.request(Method::GET, &format!("/v1/blobs/{digest}"));
+        self.copy(call, &format!("blob {digest}"), bytes_max, writer)
+            .await
+    }
+
+    /// Copies the component of a process type into `writer`; one longer than `bytes_max` is an error.
+    pub async fn fetch_component(
+        &self,
+        app: &AppName,
+        process: &ProcessName,
+        release: ReleaseId,
+        bytes_max: u64,
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<u64, ClientError> {
+        let path = format!("/v1/apps/{app}/components/{process}?release={release}");
+        let call = self.request(Method::GET, &path);
+        self.copy(call, &format!("the component of {process}"), bytes_max, writer)
+            .await
+    }
+
+    async fn copy(
+        &self,
+        call: reqwest::RequestBuilder,
+        what: &str,
+        bytes_max: u64,
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<u64, ClientError> {
         let timeout = || ClientError::Timeout {
             url: self.base_url().to_string(),
         };
-        let call = self.request(Method::GET, &format!("/v1/blobs/{digest}"));
         let mut response = tokio::time::timeout(BLOB_HEAD_TIMEOUT, self.answer(call))
             .await
             .map_err(|_| timeout())??;
@@ -65,7 +92,7 @@ impl Client {
             };
             written += chunk.len() as u64;
             if written > bytes_max {
-                return Err(self.protocol(format!("blob {digest} is longer than {bytes_max} bytes")));
+                return Err(self.protocol(format!("{what} is longer than {bytes_max} bytes")));
             }
             writer
                 .write_all(&chunk)
