@@ -102,7 +102,9 @@ impl CommandInstance {
     ) -> Result<Self, StartError> {
         let shared = Shared::new(loaded.engines(), config)?;
         let slots = loaded.slots();
-        let slot = slots.try_take().ok_or_else(|| {
+        let tenant = shared.tenant();
+        let idle = || Some(loaded.warm().evict()?.into_slot()?.passed_to(tenant));
+        let slot = slots.try_take(tenant).or_else(idle).ok_or_else(|| {
             let message = format!("all {} slots of the node are taken", slots.total());
             Failure::new(Code::R22, message)
         })?;

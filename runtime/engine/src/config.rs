@@ -15,9 +15,9 @@ pub trait LogSink: fmt::Debug + Send + Sync {
 /// What all instances of a process type have in common: stated once, shared by any number of them.
 #[derive(Debug)]
 pub struct ProcessConfig {
-    /// The app it belongs to: apps that want more CPU time than there is get equal parts of it, whatever the
-    /// number of their instances.
-    pub app: String,
+    /// The app it belongs to: its instances share in the node's slots as one, and apps that want more CPU time
+    /// than there is get equal parts of it, whatever the number of their instances.
+    pub app: Arc<str>,
     /// Arguments; the first is the program name.
     pub args: Vec<String>,
     /// The environment, apart from what each instance has of its own.

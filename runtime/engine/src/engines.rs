@@ -15,6 +15,7 @@ use crate::{
     compile::{self, SettingsHash},
     guest::Guest,
     inspect::{self, InspectError},
+    lane::Lane,
     load::Pre,
     outbound::Tls,
     residency::{Keep, Residency},
@@ -22,6 +23,7 @@ use crate::{
     slots::Slots,
     sweeper::{self, Sweeper},
     threads::GuestThreads,
+    warm::Warm,
 };
 
 pub(crate) use choice::Facts;
@@ -39,6 +41,9 @@ const MAPS_BESIDE: u64 = 10_000;
 const MAPS_PER_IDLE_SLOT: u64 = 2;
 /// Memory maps of one command with guard pages.
 const MAPS_PER_COMMAND: u64 = 8;
+/// Bytes of idle lanes as their limits count them; of a language runtime a tenth of that is resident. A few
+/// thousand small ones or a hundred large ones.
+const WARM_BYTES_MAX: u64 = 4 << 30;
 
 /// Sizes that depend on the machine.
 #[derive(Debug, Clone)]
@@ -55,6 +60,8 @@ pub struct EnginesConfig {
     pub guest_threads: NonZeroUsize,
     /// Nice value of those threads, so that ingress, timers and sync go first.
     pub guest_nice: i32,
+    /// Memory of idle lanes of one pool that is kept for their next request.
+    pub warm_bytes_max: u64,
     /// How much compiled code stays mapped while nobody uses it.
     pub keep_mapped: Keep,
 }
@@ -68,6 +75,7 @@ impl Default for EnginesConfig {
             command_slots: 1_000_000,
             guest_threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             guest_nice: 10,
+            warm_bytes_max: WARM_BYTES_MAX,
             keep_mapped: Keep::default(),
         }
     }
@@ -123,6 +131,8 @@ pub(crate) struct KindEngine {
     pub(crate) settings: SettingsHash,
     /// Of its pool or the slab; as many as there are memory maps for what is allocated on demand.
     pub(crate) slots: Slots,
+    /// The idle lanes in them.
+    pub(crate) warm: Arc<Warm<Lane>>,
 }
 
 struct Inner {
@@ -162,23 +172,31 @@ impl Engines {
         let pools = u64::from(config.http_p2_slots) + u64::from(config.p3_slots);
         check_address_space(pools, u64::from(config.command_slots))?;
         let maps_left = maps_left(pools, maps_allowed())?;
-        let slab = OnSlab::new(config.command_slots, maps_left)?;
+        let slab = OnSlab::new(config, maps_left)?;
         if let Err(error) = &slab {
             tracing::warn!(%error, "no slab: each command takes eight memory maps");
         }
-        let http_p2 = pool_engine(EngineKind::HttpP2, config.http_p2_slots)?;
-        let p3 = pool_engine(EngineKind::P3, config.p3_slots)?;
+        let http_p2 = pool_engine(EngineKind::HttpP2, config.http_p2_slots, config)?;
+        let p3 = pool_engine(EngineKind::P3, config.p3_slots, config)?;
         let commands = u32::try_from(maps_left / MAPS_PER_COMMAND).unwrap_or(u32::MAX);
         let command_p2 = KindEngine::new(
             EngineKind::CommandP2,
             settings::of(EngineKind::CommandP2),
-            &Slots::new(commands),
+            &Slots::of_commands(commands),
+            config,
         )?;
         let threads =
             GuestThreads::start(config.guest_threads, config.guest_nice).map_err(EnginesError::Threads)?;
         let tls = Tls::new().map_err(EnginesError::Tls)?;
         let residency = Residency::new(config.keep_mapped);
-        let sweeper = sweeper::start(&residency, Residency::sweep).map_err(EnginesError::Threads)?;
+        let sweeper = {
+            let (warm, residency) = ([http_p2.warm.clone(), p3.warm.clone()], residency.clone());
+            sweeper::start(move || {
+                warm.iter().for_each(|warm| warm.sweep());
+                residency.sweep();
+            })
+        };
+        let sweeper = sweeper.map_err(EnginesError::Threads)?;
         Ok(Self(Arc::new(Inner {
             http_p2,
             p3,
@@ -260,13 +278,13 @@ pub(crate) fn compiler(kind: EngineKind) -> wasmtime::Result<Engine> {
 
 impl OnSlab {
     /// The outer error is ours, the inner one says why this machine has no slab.
-    fn new(slots: u32, maps_left: u64) -> Result<Result<Self, SlabError>, EnginesError> {
-        let slab = match Slab::new(slots, maps_left) {
+    fn new(config: &EnginesConfig, maps_left: u64) -> Result<Result<Self, SlabError>, EnginesError> {
+        let slab = match Slab::new(config.command_slots, maps_left) {
             Ok(slab) => slab,
             Err(error) => return Ok(Err(error)),
         };
-        let slots = Slots::new(slab.slots);
-        let engine = |kind| KindEngine::new(kind, settings::on_slab(kind, &slab), &slots);
+        let slots = Slots::of_commands(slab.slots);
+        let engine = |kind| KindEngine::new(kind, settings::on_slab(kind, &slab), &slots, config);
         Ok(Ok(Self {
             p2: engine(EngineKind::SlabP2)?,
             p3: engine(EngineKind::SlabP3)?,
@@ -276,7 +294,12 @@ impl OnSlab {
 }
 
 impl KindEngine {
-    fn new(kind: EngineKind, settings: wasmtime::Config, slots: &Slots) -> Result<Self, EnginesError> {
+    fn new(
+        kind: EngineKind,
+        settings: wasmtime::Config,
+        slots: &Slots,
+        config: &EnginesConfig,
+    ) -> Result<Self, EnginesError> {
         let make = || -> wasmtime::Result<Self> {
             let engine = Engine::new(&settings)?;
             let linker = crate::guest::linker(&engine, kind)?;
@@ -285,6 +308,7 @@ impl KindEngine {
                 engine,
                 linker,
                 slots: slots.clone(),
+                warm: Warm::new(config.warm_bytes_max),
             })
         };
         make().map_err(|error| EnginesError::Engine {
@@ -294,8 +318,8 @@ impl KindEngine {
     }
 }
 
-fn pool_engine(kind: EngineKind, slots: u32) -> Result<KindEngine, EnginesError> {
-    KindEngine::new(kind, settings::on_pool(kind, slots), &Slots::new(slots))
+fn pool_engine(kind: EngineKind, slots: u32, config: &EnginesConfig) -> Result<KindEngine, EnginesError> {
+    KindEngine::new(kind, settings::on_pool(kind, slots), &Slots::new(slots), config)
 }
 
 fn check_address_space(pools: u64, commands: u64) -> Result<(), EnginesError> {

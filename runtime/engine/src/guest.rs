@@ -29,6 +29,7 @@ use crate::{
     memory::{MemoryMeter, MemoryTally},
     outbound::Outbound,
     random::{self, RandomSlice},
+    slots::Tenant,
     sockets,
     stdio::{Output, StopNotice},
     throttle::CpuBucket,
@@ -77,6 +78,11 @@ impl Shared {
     /// The instance in messages.
     pub(crate) fn label(&self) -> &str {
         &self.config.label
+    }
+
+    /// Whose slots its lanes are counted with.
+    pub(crate) fn tenant(&self) -> &Tenant {
+        &self.config.process.app
     }
 
     pub(crate) fn limits(&self) -> &Limits {

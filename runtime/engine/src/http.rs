@@ -38,9 +38,10 @@ use crate::{
     lane::{Job, Lane},
     load::Loaded,
     ride::Ride,
-    slots::{Seat, Slot},
+    slots::{Patience, Slot},
     throttle::Metered,
     usage::Usage,
+    warm::Lot,
 };
 
 /// How long a guest may go on after its response's body has ended.
@@ -50,8 +51,6 @@ const LINGER_MAX: Duration = Duration::from_secs(10);
 const FIRST_SLICE_MAX: Duration = Duration::from_millis(1);
 /// Requests that go straight to the guest threads after one whose first slice was too long.
 const FIRST_SLICE_PENALTY: u32 = 200;
-/// Lanes kept for reuse while idle; each holds its memory.
-const PARKED_MAX: usize = 4;
 
 /// A running http process: `call` it. Dropping it ends what it is doing.
 pub struct HttpInstance {
@@ -63,13 +62,12 @@ struct Inner {
     shared: Arc<Shared>,
     lanes: Arc<Semaphore>,
     lanes_max: u32,
-    parked: Mutex<Vec<Lane>>,
+    /// Its idle lanes.
+    warm: Arc<Lot<Lane>>,
     draining: AtomicBool,
     killed: Killed,
     /// Requests left whose first slice does not run where they arrive.
     first_slice_penalty: AtomicU32,
-    /// Its slots in the engine's pool.
-    seat: Seat,
 }
 
 impl fmt::Debug for HttpInstance {
@@ -87,8 +85,7 @@ impl HttpInstance {
     pub async fn start(loaded: &Loaded, config: InstanceConfig) -> Result<Self, StartError> {
         let shared = Shared::new(loaded.engines(), config)?;
         let boot_max = Duration::from_millis(shared.limits().boot_ms_max);
-        let seat = seat(loaded, boot_max).await?;
-        let slot = seat.slot().await;
+        let slot = boot_slot(loaded, &shared, boot_max).await?;
         let threads = loaded.engines().threads();
         let boot = {
             let (loaded, cpu, shared) = (loaded.clone(), shared.cpu.clone(), shared.clone());
@@ -112,13 +109,13 @@ impl HttpInstance {
             loaded: loaded.clone(),
             lanes: Arc::new(Semaphore::new(lanes_max as usize)),
             lanes_max,
-            parked: Mutex::new(vec![lane]),
+            warm: loaded.warm().lot(shared.limits().idle_ms_max),
             draining: AtomicBool::new(false),
             killed: Killed::default(),
             first_slice_penalty: AtomicU32::new(0),
             shared,
-            seat,
         };
+        inner.park(lane);
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -202,11 +199,7 @@ impl HttpInstance {
     pub fn kill(&self) {
         self.inner.draining.store(true, Relaxed);
         self.inner.killed.set();
-        self.inner
-            .parked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.inner.warm.close();
     }
 
     async fn admit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
@@ -258,11 +251,13 @@ impl Drop for HttpInstance {
     }
 }
 
-/// Waits for the slot that the instance keeps.
-async fn seat(loaded: &Loaded, wait_max: Duration) -> Result<Seat, StartError> {
+/// Waits for a slot for an instance's first lane; there are no more instances than the node admits, and each
+/// waits in its turn.
+async fn boot_slot(loaded: &Loaded, shared: &Shared, wait_max: Duration) -> Result<Slot, StartError> {
     let slots = loaded.slots();
-    let seat = tokio::time::timeout(wait_max, slots.seat()).await;
-    seat.map_err(|_| {
+    let idle = || loaded.warm().evict()?.into_slot();
+    let slot = slots.take(shared.tenant(), idle, Patience::Start(wait_max));
+    slot.await.map_err(|_| {
         let message = format!("all {} slots of the node are taken", slots.total());
         Failure::new(Code::R22, message).into()
     })
@@ -304,9 +299,10 @@ async fn drive(job: Job, finish: Finish) {
 
 /// Serves a request in a lane that was kept or a new one, and keeps the lane if it may serve again.
 async fn serve(inner: &Inner, job: Job) -> Result<(), Failure> {
-    let mut lane = match inner.unpark() {
+    let busy = inner.shared.counters.in_flight.load(Relaxed);
+    let mut lane = match inner.warm.take(busy) {
         Some(lane) => lane,
-        None => Lane::boot(&inner.loaded, &inner.shared, inner.slot().await).await?,
+        None => Lane::boot(&inner.loaded, &inner.shared, inner.slot().await?).await?,
     };
     lane.serve(job).await?;
     if lane.may_serve_again() {
@@ -365,25 +361,27 @@ fn checked(response: http::Response<WasiBody>) -> Result<http::Response<WasiBody
 }
 
 impl Inner {
-    /// A slot for a new lane; the caller's deadline bounds the wait.
-    async fn slot(&self) -> Slot {
-        if let Some(slot) = self.seat.try_slot() {
-            return slot;
-        }
-        let waiting = format_args!("waiting: the node has no free slot");
-        self.shared.log.platform(Code::R22, waiting);
-        self.seat.slot().await
+    /// A slot for a new lane: a free one, that of an idle lane, or the next that comes free.
+    async fn slot(&self) -> Result<Slot, Failure> {
+        let idle = || {
+            let idle = self.loaded.warm().evict();
+            if idle.is_none() {
+                let waiting = format_args!("waiting: the node has no free slot");
+                self.shared.log.platform(Code::R22, waiting);
+            }
+            idle?.into_slot()
+        };
+        let slots = self.loaded.slots();
+        slots.take(self.shared.tenant(), idle, Patience::Request).await
     }
 
-    fn unpark(&self) -> Option<Lane> {
-        self.parked.lock().unwrap_or_else(PoisonError::into_inner).pop()
-    }
-
+    /// Keeps a lane for the next request, if it may be kept.
     fn park(&self, lane: Lane) {
-        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        let may_park = parked.len() < PARKED_MAX && self.seat.may_park(lane.slot());
-        if may_park && !self.draining.load(Relaxed) {
-            parked.push(lane);
+        let may_idle = !self.draining.load(Relaxed) && self.loaded.slots().may_idle();
+        if may_idle {
+            let bytes = lane.memory_bytes();
+            let surplus = self.warm.park(lane, bytes);
+            drop(surplus);
         }
     }
 }

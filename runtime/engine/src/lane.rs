@@ -63,7 +63,7 @@ pub(crate) struct Lane {
     /// What it runs stays mapped.
     _open: Arc<Open>,
     /// The last field: it is free once the store is gone.
-    slot: Slot,
+    slot: Option<Slot>,
 }
 
 impl Lane {
@@ -85,13 +85,17 @@ impl Lane {
                         fuel,
                         serves: None,
                         _open: open,
-                        slot,
+                        slot: Some(slot),
                     };
                     lane.account();
                     return Ok(lane);
                 }
                 Err(error) if failure::is_pool_full(&error) => {
                     drop(store);
+                    if let Some(idle) = loaded.warm().evict() {
+                        drop(idle);
+                        continue;
+                    }
                     shared.log.platform(
                         Code::R22,
                         format_args!("waiting: the node has no free slot ({error:#})"),
@@ -103,9 +107,11 @@ impl Lane {
         }
     }
 
-    /// What it occupies in its pool.
-    pub(crate) fn slot(&self) -> &Slot {
-        &self.slot
+    /// What it occupied in its pool, once its memory is given back.
+    pub(crate) fn into_slot(mut self) -> Option<Slot> {
+        let slot = self.slot.take();
+        drop(self);
+        slot
     }
 
     /// Bytes of linear memory and tables it holds.

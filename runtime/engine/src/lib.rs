@@ -55,6 +55,7 @@ mod threads;
 mod throttle;
 mod turns;
 mod usage;
+mod warm;
 
 pub use self::slab::SlabError;
 pub use body::{BodyError, ResponseBody};

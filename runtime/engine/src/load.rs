@@ -29,9 +29,11 @@ use crate::{
     engines::{Engines, KindEngine},
     failure::Failure,
     guest::Guest,
+    lane::Lane,
     residency::Mapped,
     sealed::{self, Stamp, read_error, shown},
     slots::Slots,
+    warm::Warm,
 };
 
 /// Why compiled code could not be loaded. [`LoadError::recompile`] says whether to compile again.
@@ -191,6 +193,11 @@ impl Loaded {
     fn kind(&self) -> &KindEngine {
         let kind = self.engines().kind(self.0.artefact.engine);
         kind.expect("it was loaded into that engine")
+    }
+
+    /// The idle lanes in those slots, of all instances.
+    pub(crate) fn warm(&self) -> &Arc<Warm<Lane>> {
+        &self.kind().warm
     }
 }
 

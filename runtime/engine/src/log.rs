@@ -315,7 +315,7 @@ mod tests {
     fn gate(lines_per_s: u32) -> (LogGate, mpsc::Receiver<String>) {
         let (sender, receiver) = mpsc::channel(2_000);
         let process = ProcessConfig {
-            app: "app".to_owned(),
+            app: "app".into(),
             args: Vec::new(),
             env: Vec::new(),
             limits: Limits {

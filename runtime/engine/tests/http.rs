@@ -214,7 +214,7 @@ async fn requests_wait_while_the_pool_is_full() {
 
 /// An app of slow requests held every slot of the node, and all other apps waited for its deadlines.
 #[tokio::test]
-async fn an_app_that_takes_every_slot_leaves_other_instances_theirs() {
+async fn an_app_that_takes_every_slot_leaves_other_apps_some() {
     let config = gilliam_engine::EnginesConfig {
         http_p2_slots: 6,
         p3_slots: 1,
@@ -223,7 +223,7 @@ async fn an_app_that_takes_every_slot_leaves_other_instances_theirs() {
     };
     let engines = gilliam_engine::Engines::new(&config).expect("engines");
     let loaded = support::loaded_on(&engines, &support::sample("guestbook/web.wasm"));
-    let (quiet, _quiet_log) = start(&loaded, Limits::default()).await;
+    let quiet = start_app(&loaded, "quiet").await;
     assert_eq!(fetch(&quiet, "/ok").await.expect("answer").status, 200);
     let (greedy, mut log) = start(&loaded, Limits::default()).await;
     let slow = futures::future::join_all((0..20).map(|_| fetch(&greedy, "/sleep?ms=60000")));
@@ -237,6 +237,49 @@ async fn an_app_that_takes_every_slot_leaves_other_instances_theirs() {
     tokio::select! {
         _ = slow => panic!("the slow requests have ended"),
         () = others => {}
+    }
+}
+
+async fn start_app(loaded: &gilliam_engine::Loaded, app: &str) -> gilliam_engine::HttpInstance {
+    let (mut config, _log) = support::config(Limits::default());
+    support::process(&mut config).app = app.into();
+    gilliam_engine::HttpInstance::start(loaded, config)
+        .await
+        .expect("starts")
+}
+
+#[tokio::test]
+async fn many_more_instances_than_slots_answer_each() {
+    let config = gilliam_engine::EnginesConfig {
+        http_p2_slots: 4,
+        p3_slots: 2,
+        ..Default::default()
+    };
+    let engines = gilliam_engine::Engines::new(&config).expect("engines");
+    for (sample, path) in [("guestbook/web.wasm", "/ok"), ("hello-p3/web.wasm", "/")] {
+        let loaded = support::loaded_on(&engines, &support::sample(sample));
+        let apps: Vec<String> = (0..40).map(|app| format!("app-{app}")).collect();
+        let starts = apps.iter().map(|app| start_app(&loaded, app));
+        let instances = futures::future::join_all(starts).await;
+        for _ in 0..3 {
+            let answers = instances.iter().map(|instance| fetch(instance, path));
+            for answer in futures::future::join_all(answers).await {
+                assert_eq!(answer.expect("answer").status, 200, "{sample}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_instance_without_requests_holds_no_memory() {
+    let limits = Limits {
+        idle_ms_max: 1,
+        ..Limits::default()
+    };
+    let (instance, _log) = start(&hello_p3(), limits).await;
+    for _ in 0..2 {
+        fetch(&instance, "/").await.expect("answer");
+        until("its lane is dropped", || instance.usage().memory_bytes == 0).await;
     }
 }
 

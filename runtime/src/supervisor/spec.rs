@@ -35,7 +35,7 @@ impl Spec {
         let log = logs.app(&key.app);
         let sink: Arc<dyn LogSink> = log.clone();
         let config = ProcessConfig {
-            app: key.app.to_string(),
+            app: key.app.as_str().into(),
             args: process.args.clone(),
             env: env(assigned, node),
             limits: process.limits.clone(),

@@ -122,7 +122,7 @@ pub fn hello_p3() -> Loaded {
 pub fn config(limits: Limits) -> (InstanceConfig, Log) {
     let (sender, receiver) = mpsc::channel(10_000);
     let process = ProcessConfig {
-        app: "app".to_owned(),
+        app: "app".into(),
         args: vec!["web.wasm".to_owned()],
         env: vec![("POOL_SIZE".to_owned(), "64".to_owned())],
         limits,
