@@ -214,7 +214,13 @@ mod tests {
             ..EnginesConfig::default()
         };
         let engines = Engines::new(&config).expect("engines");
-        let artefacts = Artefacts::open(data, engines, control.clone(), vec!["false".into()]);
+        let artefacts = Artefacts::open(
+            data,
+            engines,
+            control.clone(),
+            vec!["false".into()],
+            Arc::default(),
+        );
         let logs = Arc::new(Logs::default());
         Agent {
             control,

@@ -1,20 +1,24 @@
 //! From a process of an assignment to its loaded component: fetched, compiled once, mapped once, shared by
 //! all instances.
 //!
+//! A component that takes long to compile starts with a quick build; the optimised one is made when nobody
+//! waits for the compiler, and takes its place for whatever starts from then on.
+//!
 //! Invariant: a component is compiled in a child process with limits, never here.
 //! Invariant: callers that want the same component at once share one attempt, its failure included.
 
 mod compile;
+mod unused;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use gilliam_engine::{Artefact, CompileKey, EngineKind, Engines, LoadError, Loaded, load};
-use gilliam_model::{assignment::Assignment, code::Code, image::Process, name::AppName};
+use gilliam_engine::{Artefact, CompileKey, EngineKind, Engines, LoadError, Loaded, Tier, code_bytes, load};
+use gilliam_model::{assignment::Assignment, code::Code, image::Process, log::LogStream, name::AppName};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -22,12 +26,16 @@ use crate::{
     compile_child::read_key,
     control::Control,
     lock::{node_folder, write_private},
+    logs::Logs,
+    machine,
 };
-use compile::Compiler;
+use compile::{Compiler, Job, Urgency};
+use unused::{newest_files, unused_bytes_max};
 
-/// Files of components and compiled code that are kept for rollbacks beyond what runs: a large one has some
-/// 40 MiB.
-const UNUSED_FILES_MAX: usize = 64;
+/// Code beyond which a component starts with a quick build: its optimised one takes seconds.
+const QUICK_FIRST_CODE_BYTES_MIN: u64 = 2 << 20;
+/// The source of lines about builds in an app's log.
+const LOG_SOURCE: &str = "compiler";
 
 /// Why a component cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +72,7 @@ pub(crate) struct Artefacts {
     compiler: Compiler,
     key: CompileKey,
     code_folder: PathBuf,
+    logs: Arc<Logs>,
     attempts: Mutex<HashMap<String, Attempt>>,
 }
 
@@ -74,6 +83,7 @@ impl Artefacts {
         engines: Engines,
         control: Arc<Control>,
         compile_command: Vec<std::ffi::OsString>,
+        logs: Arc<Logs>,
     ) -> io::Result<Self> {
         let folder = node_folder(data);
         let (blobs, code_folder, key_path) = (folder.join("blobs"), folder.join("code"), folder.join("key"));
@@ -82,12 +92,19 @@ impl Artefacts {
             remove_files(folder, |name| name.ends_with(".draft"));
         }
         let key = own_key(&key_path)?;
+        let compiler = Compiler::new(
+            compile_command,
+            engines.clone(),
+            key.clone(),
+            machine::memory_bytes(),
+        );
         Ok(Self {
             engines,
             blobs: Blobs::new(blobs, control),
-            compiler: Compiler::new(compile_command, key_path),
+            compiler,
             key,
             code_folder,
+            logs,
             attempts: Mutex::default(),
         })
     }
@@ -119,61 +136,159 @@ impl Artefacts {
 
     /// Unmaps what `assignment` does not run, and removes files beyond those kept for rollbacks.
     pub(crate) fn keep_only(&self, assignment: &Assignment) {
-        let wanted: Vec<String> = assignment
-            .processes
-            .iter()
-            .map(|assigned| &assigned.process)
-            .map(wanted_name)
-            .collect();
+        let processes = || assignment.processes.iter().map(|assigned| &assigned.process);
+        // Thousands of apps have as many: looked up, never searched.
+        let wanted: HashSet<String> = processes().map(wanted_name).collect();
         self.attempts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|name, _| wanted.contains(name));
-        let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted.get(..64) == name.get(..64));
-        let kept = newest_files(&self.code_folder, UNUSED_FILES_MAX, &is_wanted);
+        let digests: HashSet<String> = processes()
+            .map(|process| process.component.hex().to_string())
+            .collect();
+        let is_wanted = |name: &str| name.get(..64).is_some_and(|digest| digests.contains(digest));
+        let kept = newest_files(&self.code_folder, unused_bytes_max(&self.code_folder), &is_wanted);
         remove_files(&self.code_folder, |name| {
-            name.ends_with(".cwasm") && !is_wanted(name) && !kept.iter().any(|k| k == name)
+            name.ends_with(".cwasm") && !is_wanted(name) && !kept.contains(name)
         });
-        let is_kept = |name: &str| kept.iter().any(|kept| kept.starts_with(name));
+        let kept: HashSet<&str> = kept.iter().filter_map(|name| name.get(..64)).collect();
+        let is_kept = |name: &str| name.get(..64).is_some_and(|digest| kept.contains(digest));
         // A draft has its digest in front as well: one that is wanted may just be on its way.
         self.blobs.keep_only(|name| is_wanted(name) || is_kept(name));
     }
 
     async fn prepare(self: &Arc<Self>, app: &AppName, process: &Process) -> Result<Loaded, ArtefactError> {
         for engine in self.engines.candidates(process.shape, process.guard_pages) {
-            let artefact = artefact(process, engine);
-            let path = self.code_path(&artefact);
-            if path.exists() {
-                match self.load(artefact, &path).await? {
-                    Ok(loaded) => return Ok(loaded),
-                    Err(error) if error.recompile() => {
-                        tracing::warn!(%error, digest = %artefact.digest, "compiled again");
-                        let _ = fs::remove_file(&path);
-                    }
-                    Err(error) => return Err(ArtefactError::unfit(error)),
+            for tier in Tier::ALL {
+                let artefact = artefact(process, engine, tier);
+                let Some(loaded) = self.load_kept(artefact).await? else {
+                    continue;
+                };
+                if tier == Tier::Quick {
+                    self.optimise(app, process, &loaded);
                 }
+                return Ok(loaded);
             }
         }
+        let blob = self.blob(process).await?;
+        let (engine, code_bytes) = self.choose(process, &blob).await?;
+        let tier = match code_bytes < QUICK_FIRST_CODE_BYTES_MIN {
+            true => Tier::Optimised,
+            false => Tier::Quick,
+        };
+        let artefact = artefact(process, engine, tier);
+        let path = self.code_path(&artefact);
+        let job = Job {
+            app,
+            artefact: &artefact,
+            blob: &blob,
+            code_bytes,
+            out: &path,
+        };
+        self.compiler.compile(job, Urgency::Awaited).await?;
+        let loaded = self.load(artefact, &path).await?.map_err(ArtefactError::unfit)?;
+        if tier == Tier::Quick {
+            self.optimise(app, process, &loaded);
+        }
+        Ok(loaded)
+    }
+
+    async fn blob(&self, process: &Process) -> Result<PathBuf, ArtefactError> {
         let blob = self
             .blobs
             .verified(&process.component, process.component_bytes)
             .await;
-        let blob = blob.map_err(|error| ArtefactError::new(error.code(), with_source(&error)))?;
-        let artefact = artefact(process, self.choose(process, &blob).await?);
-        let path = self.code_path(&artefact);
-        self.compiler.compile(app, &artefact, &blob, &path).await?;
-        self.load(artefact, &path).await?.map_err(ArtefactError::unfit)
+        blob.map_err(|error| ArtefactError::new(error.code(), with_source(&error)))
     }
 
-    /// Decides which engine runs the component in `blob`.
-    async fn choose(self: &Arc<Self>, process: &Process, blob: &Path) -> Result<EngineKind, ArtefactError> {
+    /// What was compiled before; none when it was not, or has to be compiled again.
+    async fn load_kept(self: &Arc<Self>, artefact: Artefact) -> Result<Option<Loaded>, ArtefactError> {
+        let path = self.code_path(&artefact);
+        if !path.exists() {
+            return Ok(None);
+        }
+        match self.load(artefact, &path).await? {
+            Ok(loaded) => Ok(Some(loaded)),
+            Err(error) if error.recompile() => {
+                tracing::warn!(%error, digest = %artefact.digest, "compiled again");
+                let _ = fs::remove_file(&path);
+                Ok(None)
+            }
+            Err(error) => Err(ArtefactError::unfit(error)),
+        }
+    }
+
+    /// Makes the optimised build of a component that runs a quick one, behind everything that is waited for,
+    /// and puts it in that one's place.
+    fn optimise(self: &Arc<Self>, app: &AppName, process: &Process, quick: &Loaded) {
+        let (this, app, process, quick) = (self.clone(), app.clone(), process.clone(), quick.clone());
+        self.say(
+            &app,
+            "it runs a quick build of its code; the optimised one follows",
+        );
+        tokio::spawn(async move {
+            match this.optimised(&app, &process, &quick).await {
+                Ok(()) => this.say(&app, "the optimised build of its code serves from now on"),
+                // The quick one serves as well; the next start of the node tries again.
+                Err(error) => {
+                    let ArtefactError { code, message } = error;
+                    this.say(
+                        &app,
+                        &format!("it stays with the quick build of its code: {code} {message}"),
+                    );
+                }
+            }
+        });
+    }
+
+    async fn optimised(
+        self: &Arc<Self>,
+        app: &AppName,
+        process: &Process,
+        quick: &Loaded,
+    ) -> Result<(), ArtefactError> {
+        let artefact = Artefact {
+            tier: Tier::Optimised,
+            ..quick.artefact()
+        };
+        let (path, quick_path) = (self.code_path(&artefact), self.code_path(&quick.artefact()));
+        let blob = self.blob(process).await?;
+        let job = Job {
+            app,
+            artefact: &artefact,
+            blob: &blob,
+            code_bytes: u64::MAX,
+            out: &path,
+        };
+        self.compiler.compile(job, Urgency::Background).await?;
+        let quick = quick.clone();
+        let swap = tokio::task::spawn_blocking(move || quick.swap(Tier::Optimised, &path));
+        let swapped = swap.await.map_err(|error| ArtefactError::new(Code::R99, error))?;
+        swapped.map_err(ArtefactError::unfit)?;
+        // What has it mapped keeps it.
+        let _ = fs::remove_file(quick_path);
+        Ok(())
+    }
+
+    fn say(&self, app: &AppName, text: &str) {
+        self.logs
+            .app(app)
+            .write(LOG_SOURCE, LogStream::Platform, text.to_owned());
+    }
+
+    /// Decides which engine runs the component in `blob`, and says how much code it has.
+    async fn choose(
+        self: &Arc<Self>,
+        process: &Process,
+        blob: &Path,
+    ) -> Result<(EngineKind, u64), ArtefactError> {
         let (this, blob, guard_pages) = (self.clone(), blob.to_owned(), process.guard_pages);
-        let choose = move || -> Result<EngineKind, ArtefactError> {
+        let choose = move || -> Result<(EngineKind, u64), ArtefactError> {
             let component = fs::read(blob).map_err(|error| ArtefactError::new(Code::R99, error))?;
             let choice = this.engines.choose(&component, guard_pages);
             let choice = choice.map_err(|error| ArtefactError::new(Code::B12, error))?;
             tracing::debug!(kind = %choice.kind, reason = choice.reason, "engine chosen");
-            Ok(choice.kind)
+            Ok((choice.kind, code_bytes(&component)))
         };
         tokio::task::spawn_blocking(choose)
             .await
@@ -181,8 +296,7 @@ impl Artefacts {
     }
 
     fn code_path(&self, artefact: &Artefact) -> PathBuf {
-        let name = self.engines.cache_file_name(artefact.engine, &artefact.digest);
-        self.code_folder.join(name)
+        self.code_folder.join(self.engines.code_file_name(artefact))
     }
 
     /// Maps compiled code, away from the threads of the ingress: it is read and authenticated whole.
@@ -204,8 +318,9 @@ fn wanted_name(process: &Process) -> String {
     format!("{digest}-{}-{}", process.shape, process.guard_pages)
 }
 
-fn artefact(process: &Process, engine: EngineKind) -> Artefact {
+fn artefact(process: &Process, engine: EngineKind, tier: Tier) -> Artefact {
     Artefact {
+        tier,
         shape: process.shape,
         engine,
         digest: process.component,
@@ -236,27 +351,6 @@ fn with_source(error: &dyn std::error::Error) -> String {
 fn private_folder(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// Names of the newest files that `skip` does not accept.
-fn newest_files(folder: &Path, count: usize, skip: &impl Fn(&str) -> bool) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    let mut files: Vec<_> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok().filter(|name| !skip(name))?;
-            Some((entry.metadata().ok()?.modified().ok()?, name))
-        })
-        .collect();
-    files.sort();
-    files
-        .into_iter()
-        .rev()
-        .take(count)
-        .map(|(_, name)| name)
-        .collect()
 }
 
 #[cfg(test)]
@@ -318,25 +412,32 @@ mod tests {
         let engines = Engines::new(&config).expect("engines");
         let control = Arc::new(Control::new(ControlAddress::File(data.path().join("none"))));
         fs::create_dir(node_folder(data.path())).expect("folder");
-        let artefacts = Artefacts::open(data.path(), engines.clone(), control, vec!["false".into()]);
+        let logs = Arc::new(Logs::default());
+        let artefacts = Artefacts::open(data.path(), engines.clone(), control, vec!["false".into()], logs);
         let artefacts = artefacts.expect("artefacts");
         let (blobs, code) = (
             node_folder(data.path()).join("blobs"),
             artefacts.code_folder.clone(),
         );
-        let code_of = |byte| code.join(engines.cache_file_name(EngineKind::HttpP2, &digest(byte)));
-        let count = u8::try_from(UNUSED_FILES_MAX + 10).expect("a byte");
-        for byte in 0..count {
+        let code_of = |byte| {
+            code.join(engines.code_file_name(&Artefact {
+                shape: Shape::HttpP2,
+                engine: EngineKind::HttpP2,
+                digest: digest(byte),
+                tier: Tier::Optimised,
+            }))
+        };
+        for byte in 0..30 {
             fs::write(blobs.join(digest(byte).hex()), "blob").expect("write");
             fs::write(blobs.join(format!("{}.draft", digest(byte).hex())), "draft").expect("write");
-            let path = code_of(byte);
-            fs::write(&path, "code").expect("write");
+            let file = File::create(code_of(byte)).expect("create");
+            // Twenty of them fill what is kept.
+            file.set_len(unused_bytes_max(&code) / 20).expect("length");
             let age = Duration::from_secs(1_000 - u64::from(byte));
-            let file = File::options().write(true).open(path).expect("open");
             file.set_modified(SystemTime::now() - age).expect("time");
         }
         artefacts.keep_only(&assignment(digest(0)));
-        for byte in 0..count {
+        for byte in 0..30 {
             let is_kept = byte == 0 || byte >= 10;
             let blob = blobs.join(digest(byte).hex());
             assert_eq!(

@@ -1,19 +1,23 @@
 //! The child process that compiles one component: a crafted one can cost any amount of time and memory, and
 //! may bring the compiler down.
 //!
-//! In flow its arguments, `--shape S --engine E --component FILE --digest D --key FILE --out FILE`; out flows a
-//! sealed file, or a message on standard error and an exit code that says whose fault it is.
+//! In flow its arguments, `--shape S --engine E --tier T --component FILE --nice N`; out flows compiled code on
+//! standard output, or a message on standard error and an exit code that says whose fault it is.
+//!
+//! Invariant: the node's key is not here: whoever takes this process over can spoil one component's code, which
+//! is that component's own.
 
 use std::{
     ffi::OsString,
     fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use gilliam_engine::{Artefact, CompileError, CompileKey, EngineKind, SealError, compile, write_sealed};
-use gilliam_model::{digest::Digest, image::Shape};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use gilliam_engine::{CompileError, CompileKey, EngineKind, Tier, compile};
+use gilliam_model::image::Shape;
+use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit};
 
 /// Address space: twice what the largest language runtimes need to compile.
 const ADDRESS_SPACE_BYTES_MAX: u64 = 4 << 30;
@@ -51,23 +55,21 @@ fn platform(message: impl ToString) -> Failure {
 fn run(args: Vec<OsString>) -> Result<(), Failure> {
     limit(Resource::As, ADDRESS_SPACE_BYTES_MAX)?;
     limit(Resource::Cpu, CPU_S_MAX)?;
-    // A dump would hold the key.
+    // A dump would hold the component.
     limit(Resource::Core, 0)?;
     let job = Job::parse(args)?;
-    let key = read_key(&job.key).map_err(platform)?;
+    // Refusal leaves the priority as it is.
+    let _ = setpriority_process(None, job.nice);
     let component = fs::read(&job.component).map_err(platform)?;
-    let code = compile(job.artefact.shape, job.artefact.engine, &component).map_err(|error| match error {
+    let code = compile(job.shape, job.engine, job.tier, &component).map_err(|error| match error {
         CompileError::Component(_) => Failure {
             exit: EXIT_COMPONENT,
             message: error.to_string(),
         },
         CompileError::Setup(_) => platform(error),
     })?;
-    write_sealed(&job.out, &key, &job.artefact, &code).map_err(|error| match error {
-        // This reaches the app's log: why, such as a full disk, and not where.
-        SealError::Write { source, .. } => platform(format!("cannot keep the compiled code: {source}")),
-        SealError::Settings(_) => platform(error),
-    })
+    let mut out = io::stdout().lock();
+    out.write_all(&code).and_then(|()| out.flush()).map_err(platform)
 }
 
 fn limit(resource: Resource, value: u64) -> Result<(), Failure> {
@@ -86,11 +88,13 @@ pub(crate) fn read_key(path: &Path) -> std::io::Result<CompileKey> {
     Ok(CompileKey::from_bytes(bytes))
 }
 
+#[derive(Debug, PartialEq, Eq)]
 struct Job {
-    artefact: Artefact,
+    shape: Shape,
+    engine: EngineKind,
+    tier: Tier,
     component: PathBuf,
-    key: PathBuf,
-    out: PathBuf,
+    nice: i32,
 }
 
 impl Job {
@@ -108,18 +112,13 @@ impl Job {
                 .remove(name)
                 .ok_or_else(|| platform(format!("{name} is missing")))
         };
-        let shape = take("--shape")?.to_string_lossy().into_owned();
-        let engine = take("--engine")?.to_string_lossy().into_owned();
-        let digest: Digest = take("--digest")?.to_string_lossy().parse().map_err(platform)?;
+        let mut text = |name: &str| take(name).map(|value| value.to_string_lossy().into_owned());
         let job = Job {
-            artefact: Artefact {
-                shape: parse_shape(&shape)?,
-                engine: parse_engine(&engine)?,
-                digest,
-            },
-            component: take("--component")?.into(),
-            key: take("--key")?.into(),
-            out: take("--out")?.into(),
+            shape: named(&text("--shape")?, &Shape::ALL, Shape::as_str)?,
+            engine: named(&text("--engine")?, &EngineKind::ALL, EngineKind::name)?,
+            tier: named(&text("--tier")?, &Tier::ALL, Tier::as_str)?,
+            component: text("--component")?.into(),
+            nice: text("--nice")?.parse().map_err(platform)?,
         };
         match values.keys().next() {
             None => Ok(job),
@@ -128,18 +127,10 @@ impl Job {
     }
 }
 
-fn parse_shape(text: &str) -> Result<Shape, Failure> {
-    Shape::ALL
-        .into_iter()
-        .find(|shape| shape.as_str() == text)
-        .ok_or_else(|| platform(format!("{text:?} is not a shape")))
-}
-
-fn parse_engine(text: &str) -> Result<EngineKind, Failure> {
-    EngineKind::ALL
-        .into_iter()
-        .find(|kind| kind.name() == text)
-        .ok_or_else(|| platform(format!("{text:?} is not an engine")))
+/// Which of `all` has this name.
+fn named<T: Copy>(text: &str, all: &[T], name: impl Fn(T) -> &'static str) -> Result<T, Failure> {
+    let found = all.iter().copied().find(|one| name(*one) == text);
+    found.ok_or_else(|| platform(format!("{text:?} is unknown")))
 }
 
 #[cfg(test)]
@@ -148,25 +139,29 @@ mod tests {
 
     #[test]
     fn arguments_are_all_needed_and_no_others_taken() {
-        let digest = Digest::from_sha256([1; 32]).to_string();
         let all = [
             "--shape",
             "http-p3",
             "--engine",
             "p3",
+            "--tier",
+            "quick",
             "--component",
             "c",
-            "--digest",
-            &digest,
-            "--key",
-            "k",
-            "--out",
-            "o",
+            "--nice",
+            "5",
         ];
         let parse = |args: &[&str]| {
             Job::parse(args.iter().map(OsString::from).collect()).map_err(|failure| failure.message)
         };
-        assert_eq!(parse(&all).map(|job| job.artefact.shape), Ok(Shape::HttpP3));
+        let job = Job {
+            shape: Shape::HttpP3,
+            engine: EngineKind::P3,
+            tier: Tier::Quick,
+            component: "c".into(),
+            nice: 5,
+        };
+        assert_eq!(parse(&all), Ok(job));
         assert_eq!(parse(&all[2..]).err().as_deref(), Some("--shape is missing"));
         assert_eq!(
             parse(&[&all[..], &["--x", "y"]].concat()).err().as_deref(),

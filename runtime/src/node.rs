@@ -118,11 +118,13 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
     let engines = Engines::new(&config.engines)?;
     let instances_max = machine::instances_max(engines.commands_max());
     let control = Arc::new(Control::new(config.control.clone()));
+    let logs = Arc::new(Logs::default());
     let artefacts = Artefacts::open(
         &config.data,
         engines,
         control.clone(),
         config.compile_command.clone(),
+        logs.clone(),
     );
     let artefacts = Arc::new(artefacts.map_err(data)?);
     let started_at = Timestamp::now();
@@ -149,7 +151,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
     let ports = Ports::new(http.ip(), config.port_base, places);
     let starts = Starts::new().map_err(NodeError::Thread)?;
     let crews = CrewThread::start().map_err(NodeError::Thread)?;
-    let (agent, supervisor) = assemble(facts, file, control, artefacts, ports, (starts, crews));
+    let (agent, supervisor) = assemble(facts, file, control, artefacts, ports, (starts, crews), logs);
     Ok((
         Node {
             server,
@@ -169,8 +171,9 @@ fn assemble(
     artefacts: Arc<Artefacts>,
     ports: Arc<Ports>,
     (starts, crews): (Starts, CrewThread),
+    logs: Arc<Logs>,
 ) -> (Agent, Supervisor) {
-    let (board, logs) = (Board::new(), Arc::new(Logs::default()));
+    let board = Board::new();
     let ingress = Ingress::new(logs.clone());
     let (assignment, follow) = watch::channel(None);
     let surroundings = Surroundings {

@@ -52,10 +52,7 @@ fn thousands_of_workers_are_one_line_and_pages() {
     let [row] = rows[..] else { panic!("one line: {ps}") };
     assert!(row.starts_with("worker  v1  "), "{row}");
     assert!(row.contains(&format!("{} running (", number(count))), "{row}");
-    assert!(
-        row.contains("fuel/s") && row.ends_with("on 1 node"),
-        "{row}"
-    );
+    assert!(row.contains("fuel/s") && row.ends_with("on 1 node"), "{row}");
 
     let one = gilliam(&["ps", "worker.4711"]).ok();
     assert!(

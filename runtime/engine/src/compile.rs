@@ -1,34 +1,36 @@
 //! Compiling components, and sealing what was compiled.
 //!
-//! In flow a component's bytes, out flows compiled code; with a key, a sealed file that `load` accepts. The
-//! caller runs [`compile`] in a child process with limits on time and memory, for a crafted component can
-//! cost plenty of both, and seals what came back.
+//! In flow a component's bytes, out flows compiled code ([`compile`]); in flows compiled code with the key, out
+//! flows a sealed file that `load` accepts ([`Sealing`]). The two are apart: the caller runs [`compile`] in a
+//! child process with limits on time and memory, for a crafted component can cost plenty of both and may take
+//! the compiler over, and that child never sees the key. It can spoil the code of its own component, no other.
 //!
-//! A sealed file is the compiled code (an ELF image, mapped as it is), then the hash of the engine settings
-//! it was made for, then a keyed BLAKE3 MAC over digest, settings, length and code.
+//! A component has up to two builds ([`Tier`]). A sealed file is the compiled code (an ELF image, mapped as it
+//! is), then the hash of the engine settings it is for, then a keyed BLAKE3 MAC over digest, tier, settings,
+//! code and length.
 //!
 //! Invariant: compiled code is made by this function or not at all; nothing a user uploads is ever treated
 //! as such.
 
 use std::{
     fmt,
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use gilliam_model::{digest::Digest, image::Shape};
 use wasmtime::Engine;
 
 use crate::{
-    engines::{self, EngineKind},
+    engines::{self, EngineKind, Engines},
     inspect::inspect,
 };
 
 /// What the MAC covers first, so that the key's other uses and later formats cannot be confused with this
 /// one.
-const MAC_CONTEXT: &[u8] = b"gilliam compiled code, format 1";
+const MAC_CONTEXT: &[u8] = b"gilliam compiled code, format 2";
 /// Bytes behind the code: settings hash and MAC.
 pub(crate) const TRAILER_BYTES: usize = 64;
 
@@ -49,7 +51,30 @@ impl fmt::Debug for CompileKey {
     }
 }
 
-/// A component as it is to be run: which bytes, in which shape.
+/// How much work went into compiled code. What a guest does is the same with both, and so is its fuel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// All of Cranelift's optimisations.
+    #[default]
+    Optimised,
+    /// None, and the fast register allocator: half the time to compile, for a component to start with.
+    Quick,
+}
+
+impl Tier {
+    /// Both.
+    pub const ALL: [Tier; 2] = [Tier::Optimised, Tier::Quick];
+
+    /// Its name in file names, arguments and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tier::Optimised => "optimised",
+            Tier::Quick => "quick",
+        }
+    }
+}
+
+/// A component as it is to be run: which bytes, in which shape, built how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Artefact {
     /// How it is run.
@@ -58,6 +83,8 @@ pub struct Artefact {
     pub engine: EngineKind,
     /// The component's digest; the caller has verified it.
     pub digest: Digest,
+    /// Which build of it.
+    pub tier: Tier,
 }
 
 /// Why a component could not be compiled.
@@ -71,26 +98,14 @@ pub enum CompileError {
     Component(String),
 }
 
-/// Why compiled code could not be sealed.
-#[derive(Debug, thiserror::Error)]
-pub enum SealError {
-    /// The settings could not be computed.
-    #[error("cannot compute the engine settings: {0}")]
-    Settings(String),
-    /// The file could not be written.
-    #[error("cannot write compiled code to {path}")]
-    Write {
-        /// The file.
-        path: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-}
-
 /// Compiles a component of `shape` for `kind`. Takes seconds of CPU and hundreds of megabytes for large
 /// components.
-pub fn compile(shape: Shape, kind: EngineKind, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+pub fn compile(
+    shape: Shape,
+    kind: EngineKind,
+    tier: Tier,
+    component: &[u8],
+) -> Result<Vec<u8>, CompileError> {
     let found = inspect(component).map_err(|error| CompileError::Component(error.to_string()))?;
     if found != shape {
         let message = format!("its shape is {found}, not {shape}");
@@ -99,64 +114,117 @@ pub fn compile(shape: Shape, kind: EngineKind, component: &[u8]) -> Result<Vec<u
     if !EngineKind::candidates(shape, false).contains(&kind) {
         return Err(CompileError::Setup(format!("{kind} runs no {shape}")));
     }
-    let engine = engines::compiler(kind).map_err(|error| CompileError::Setup(format!("{error:#}")))?;
+    let engine = engines::compiler(kind, tier).map_err(|error| CompileError::Setup(format!("{error:#}")))?;
     engine
         .precompile_component(component)
         .map_err(|error| CompileError::Component(format!("{error:#}")))
 }
 
-/// The bytes that authenticate `code` as compiled for `artefact` under `key`: what follows the code in a
-/// sealed file.
-pub fn seal(key: &CompileKey, artefact: &Artefact, code: &[u8]) -> Result<[u8; TRAILER_BYTES], SealError> {
-    let engine =
-        engines::compiler(artefact.engine).map_err(|error| SealError::Settings(format!("{error:#}")))?;
-    let settings = SettingsHash::of(&engine);
-    let mut mac = Mac::new(key, &artefact.digest, &settings, code.len() as u64);
-    mac.update(code);
-    let mut trailer = [0; TRAILER_BYTES];
-    trailer[..32].copy_from_slice(&settings.0);
-    trailer[32..].copy_from_slice(mac.finish().as_bytes());
-    Ok(trailer)
+/// A sealed file on its way: compiled code is written to it piece by piece, and [`Sealing::finish`] puts it in
+/// its place. Dropped before, it leaves nothing.
+#[derive(Debug)]
+pub struct Sealing {
+    path: PathBuf,
+    draft: PathBuf,
+    /// None once it is in its place.
+    file: Option<File>,
+    settings: SettingsHash,
+    mac: Mac,
+    bytes: u64,
 }
 
-/// Writes compiled code and its seal to `path`, atomically and durably, readable by the owner alone. The
-/// folder is the caller's: private (0700), on one file system.
-pub fn write_sealed(
-    path: &Path,
-    key: &CompileKey,
-    artefact: &Artefact,
-    code: &[u8],
-) -> Result<(), SealError> {
-    let trailer = seal(key, artefact, code)?;
-    let write = || -> io::Result<()> {
+impl Sealing {
+    /// Begins the file `path`. Its folder is the caller's: private (0700), on one file system. One writer per
+    /// process and file name; a leftover of a killed one is replaced.
+    pub fn create(engines: &Engines, artefact: &Artefact, key: &CompileKey, path: &Path) -> io::Result<Self> {
+        let kind = engines.kind(artefact.engine).ok_or(io::ErrorKind::Unsupported)?;
+        Self::with_settings(kind.settings, artefact, key, path)
+    }
+
+    fn with_settings(
+        settings: SettingsHash,
+        artefact: &Artefact,
+        key: &CompileKey,
+        path: &Path,
+    ) -> io::Result<Self> {
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        let name = path
-            .file_name()
-            .ok_or(io::ErrorKind::InvalidInput)?
-            .to_string_lossy();
-        // One writer per process and file name; a leftover of a killed one is replaced.
-        let draft = folder.join(format!(".{name}.{}.draft", std::process::id()));
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let draft = folder.join(format!(".{}.{}.draft", name.display(), std::process::id()));
         let _ = fs::remove_file(&draft);
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o400)
             .open(&draft)?;
-        file.write_all(code)?;
-        file.write_all(&trailer)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)?;
-        fs::File::open(folder)?.sync_all()
-    };
-    write().map_err(|source| SealError::Write {
-        path: path.display().to_string(),
-        source,
-    })
+        Ok(Self {
+            path: path.to_owned(),
+            draft,
+            file: Some(file),
+            settings,
+            mac: Mac::new(key, artefact, &settings),
+            bytes: 0,
+        })
+    }
+
+    /// Seals what was written, and puts it in its place, atomically and durably, readable by the owner alone.
+    pub fn finish(mut self) -> io::Result<()> {
+        let Some(mut file) = self.file.take() else {
+            return Ok(());
+        };
+        let put = || {
+            file.write_all(&self.settings.0)?;
+            file.write_all(self.mac.finish(self.bytes).as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&self.draft, &self.path)?;
+            let folder = self.path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+            File::open(folder)?.sync_all()
+        };
+        put().inspect_err(|_| {
+            let _ = fs::remove_file(&self.draft);
+        })
+    }
 }
 
-pub(crate) fn file_name(digest: &Digest, settings: &SettingsHash) -> String {
+/// Writes compiled code and its seal to `path`, as [`Sealing`] does.
+pub fn write_sealed(path: &Path, key: &CompileKey, artefact: &Artefact, code: &[u8]) -> io::Result<()> {
+    let engine = engines::compiler(artefact.engine, Tier::Optimised).map_err(io::Error::other)?;
+    let mut sealing = Sealing::with_settings(SettingsHash::of(&engine), artefact, key, path)?;
+    sealing.write_all(code)?;
+    sealing.finish()
+}
+
+impl Write for Sealing {
+    fn write(&mut self, code: &[u8]) -> io::Result<usize> {
+        let Some(file) = &mut self.file else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        let written = file.write(code)?;
+        self.mac.update(&code[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Sealing {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            let _ = fs::remove_file(&self.draft);
+        }
+    }
+}
+
+/// The name of the file that holds an artefact's compiled code.
+pub(crate) fn file_name(artefact: &Artefact, settings: &SettingsHash) -> String {
     let hash = blake3::Hash::from_bytes(settings.0).to_hex();
-    format!("{}-{}.cwasm", digest.hex(), &hash[..16])
+    let tier = match artefact.tier {
+        Tier::Optimised => "",
+        Tier::Quick => ".quick",
+    };
+    format!("{}-{}{tier}.cwasm", artefact.digest.hex(), &hash[..16])
 }
 
 /// Everything of an engine that compiled code depends on, the version of wasmtime included.
@@ -185,13 +253,20 @@ impl std::hash::Hasher for Blake3Hasher {
 
 pub(crate) struct Mac(blake3::Hasher);
 
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mac(..)")
+    }
+}
+
 impl Mac {
-    pub(crate) fn new(key: &CompileKey, digest: &Digest, settings: &SettingsHash, code_bytes: u64) -> Self {
+    pub(crate) fn new(key: &CompileKey, artefact: &Artefact, settings: &SettingsHash) -> Self {
         let mut hasher = blake3::Hasher::new_keyed(&key.0);
         hasher.update(MAC_CONTEXT);
-        hasher.update(digest.to_string().as_bytes());
+        // Of one length for all.
+        hasher.update(artefact.digest.to_string().as_bytes());
+        hasher.update(&[u8::from(artefact.tier == Tier::Quick)]);
         hasher.update(&settings.0);
-        hasher.update(&code_bytes.to_le_bytes());
         Self(hasher)
     }
 
@@ -200,7 +275,8 @@ impl Mac {
     }
 
     /// Compared in constant time by its `PartialEq`.
-    pub(crate) fn finish(&self) -> blake3::Hash {
+    pub(crate) fn finish(&mut self, code_bytes: u64) -> blake3::Hash {
+        self.0.update(&code_bytes.to_le_bytes());
         self.0.finalize()
     }
 }

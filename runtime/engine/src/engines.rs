@@ -8,11 +8,11 @@ mod settings;
 
 use std::{fmt, num::NonZeroUsize, sync::Arc};
 
-use gilliam_model::{digest::Digest, image::Shape};
-use wasmtime::{Engine, component::Linker};
+use gilliam_model::image::Shape;
+use wasmtime::{Engine, OptLevel, RegallocAlgorithm, component::Linker};
 
 use crate::{
-    compile::{self, SettingsHash},
+    compile::{self, Artefact, SettingsHash, Tier},
     guest::Guest,
     inspect::{self, InspectError},
     lane::Lane,
@@ -209,15 +209,17 @@ impl Engines {
         })))
     }
 
-    /// The name of the file that holds a component's compiled code: it changes with the component, the
-    /// engine's settings and the version of wasmtime, so a stale file is never found.
+    /// The name of the file that holds an artefact's compiled code: it changes with the component, the engine's
+    /// settings, the version of wasmtime and the tier, so a stale file is never found.
     ///
     /// # Panics
     ///
-    /// When this process has no engine of `kind`: it chooses none that it lacks.
-    pub fn cache_file_name(&self, kind: EngineKind, digest: &Digest) -> String {
-        let engine = self.kind(kind).expect("only engines that are there are chosen");
-        compile::file_name(digest, &engine.settings)
+    /// When this process has no engine of the artefact's kind: it chooses none that it lacks.
+    pub fn code_file_name(&self, artefact: &Artefact) -> String {
+        let engine = self
+            .kind(artefact.engine)
+            .expect("only engines that are there are chosen");
+        compile::file_name(artefact, &engine.settings)
     }
 
     /// The engine that a component gets here. Reads its bytes once: run it where blocking is allowed.
@@ -272,8 +274,16 @@ impl Engines {
 
 /// An engine of `kind` that compiles and never runs anything: the same settings, but neither pool nor slab, so
 /// that it fits a child process with little address space.
-pub(crate) fn compiler(kind: EngineKind) -> wasmtime::Result<Engine> {
-    Engine::new(&settings::of(kind))
+///
+/// The quick build differs in the compiler's effort alone: its code fits the same engine, checks the same bounds
+/// and burns the same fuel. Winch would be quicker, and is not fit for hostile input.
+pub(crate) fn compiler(kind: EngineKind, tier: Tier) -> wasmtime::Result<Engine> {
+    let mut settings = settings::of(kind);
+    if tier == Tier::Quick {
+        settings.cranelift_opt_level(OptLevel::None);
+        settings.cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+    }
+    Engine::new(&settings)
 }
 
 impl OnSlab {
@@ -398,7 +408,7 @@ mod tests {
 
     #[test]
     fn code_depends_on_the_engine_and_on_nothing_that_changes() {
-        let settings = |kind| SettingsHash::of(&compiler(kind).expect("engine"));
+        let settings = |kind| SettingsHash::of(&compiler(kind, Tier::Optimised).expect("engine"));
         for kind in EngineKind::ALL {
             assert_eq!(settings(kind), settings(kind));
             for other in EngineKind::ALL {
@@ -421,7 +431,7 @@ mod tests {
         let engines = Engines::new(&config).expect("engines");
         for kind in EngineKind::ALL {
             let running = engines.kind(kind).expect("there is a slab");
-            let compiling = SettingsHash::of(&compiler(kind).expect("engine"));
+            let compiling = SettingsHash::of(&compiler(kind, Tier::Optimised).expect("engine"));
             assert_eq!(running.settings, compiling, "{kind}");
         }
         assert_eq!(engines.commands_max(), 1_000_000);

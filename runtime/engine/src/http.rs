@@ -300,7 +300,8 @@ async fn drive(job: Job, finish: Finish) {
 /// Serves a request in a lane that was kept or a new one, and keeps the lane if it may serve again.
 async fn serve(inner: &Inner, job: Job) -> Result<(), Failure> {
     let busy = inner.shared.counters.in_flight.load(Relaxed);
-    let mut lane = match inner.warm.take(busy) {
+    let parked = inner.warm.take(busy);
+    let mut lane = match parked.filter(|lane| lane.is_current(&inner.loaded)) {
         Some(lane) => lane,
         None => Lane::boot(&inner.loaded, &inner.shared, inner.slot().await?).await?,
     };

@@ -104,6 +104,17 @@ pub(crate) fn facts(component: &[u8]) -> Result<Facts, InspectError> {
     })
 }
 
+/// Bytes of code in a component, of all its modules: what the time to compile it goes by. Of bytes that are no
+/// component it is what was found before that showed.
+pub fn code_bytes(component: &[u8]) -> u64 {
+    let payloads = Parser::new(0).parse_all(component).map_while(Result::ok);
+    let code = payloads.map(|payload| match payload {
+        Payload::CodeSectionStart { size, .. } => u64::from(size),
+        _ => 0,
+    });
+    code.sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -61,7 +61,7 @@ pub(crate) struct Lane {
     /// The request it serves.
     serves: Option<Arc<Exchange>>,
     /// What it runs stays mapped.
-    _open: Arc<Open>,
+    open: Arc<Open>,
     /// The last field: it is free once the store is gone.
     slot: Option<Slot>,
 }
@@ -84,7 +84,7 @@ impl Lane {
                         uses: 0,
                         fuel,
                         serves: None,
-                        _open: open,
+                        open,
                         slot: Some(slot),
                     };
                     lane.account();
@@ -112,6 +112,11 @@ impl Lane {
         let slot = self.slot.take();
         drop(self);
         slot
+    }
+
+    /// Whether it runs the build that lanes start from now.
+    pub(crate) fn is_current(&self, loaded: &Loaded) -> bool {
+        loaded.is_current(&self.open)
     }
 
     /// Bytes of linear memory and tables it holds.

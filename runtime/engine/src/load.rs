@@ -9,7 +9,7 @@
 //! (`sealed.rs` says what that means for a file that was mapped before), and mapped through the same
 //! descriptor (`/proc/self/fd`), so a swapped path changes nothing. Between the two, and for as long as it is
 //! mapped, only a process of the node's own user could alter the file: it must be a regular file of that user
-//! which nobody may write, and `write_sealed` makes it so and never touches it again.
+//! which nobody may write, and `Sealing` makes it so and never touches it again.
 
 use std::{
     fmt,
@@ -25,8 +25,8 @@ use wasmtime::{Engine, component::Component};
 use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
 
 use crate::{
-    compile::{Artefact, CompileKey},
-    engines::{Engines, KindEngine},
+    compile::{Artefact, CompileKey, Tier},
+    engines::{EngineKind, Engines, KindEngine},
     failure::Failure,
     guest::Guest,
     lane::Lane,
@@ -92,16 +92,17 @@ pub struct Loaded(Arc<Handle>);
 
 struct Handle {
     engines: Engines,
-    artefact: Artefact,
+    shape: Shape,
+    engine: EngineKind,
     key: CompileKey,
-    path: Box<Path>,
     state: Mutex<State>,
     /// Held by whoever maps the file; others wait for what comes of it.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-#[derive(Default)]
 struct State {
+    artefact: Artefact,
+    path: Arc<Path>,
     open: Weak<Open>,
     /// Of the file when it was last found authentic.
     stamp: Option<Stamp>,
@@ -121,7 +122,7 @@ pub(crate) enum Pre {
 impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loaded")
-            .field("artefact", &self.0.artefact)
+            .field("artefact", &self.artefact())
             .finish_non_exhaustive()
     }
 }
@@ -129,7 +130,37 @@ impl fmt::Debug for Loaded {
 impl Loaded {
     /// What was loaded.
     pub fn artefact(&self) -> Artefact {
-        self.0.artefact
+        self.0.state().artefact
+    }
+
+    /// Puts another build of the same component in the place of the one that was loaded: lanes and commands
+    /// that start from now on run it. Blocks, as [`load`] does.
+    pub fn swap(&self, tier: Tier, path: &Path) -> Result<(), LoadError> {
+        let artefact = Artefact {
+            tier,
+            ..self.artefact()
+        };
+        let (open, stamp) = self.0.map_file(&artefact, path, None)?;
+        let old = {
+            let mut state = self.0.state();
+            let old = state.open.upgrade();
+            *state = State {
+                artefact,
+                path: path.into(),
+                open: Arc::downgrade(&open),
+                stamp,
+            };
+            old
+        };
+        if let Some(old) = old {
+            self.engines().residency().forget(&old);
+        }
+        Ok(())
+    }
+
+    /// Whether a lane that starts now would run this very code.
+    pub(crate) fn is_current(&self, open: &Arc<Open>) -> bool {
+        Weak::as_ptr(&self.0.state().open) == Arc::as_ptr(open)
     }
 
     /// Whether its code is mapped now.
@@ -166,7 +197,7 @@ impl Loaded {
             .map_err(|error| Failure::new(Code::R99, error.to_string()))?;
         open.map_err(|error| {
             // The path is not the app's business.
-            tracing::error!(%error, digest = %self.0.artefact.digest, "cannot map compiled code again");
+            tracing::error!(%error, digest = %self.artefact().digest, "cannot map compiled code again");
             Failure::new(Code::R99, "its compiled code cannot be mapped again")
         })
     }
@@ -191,7 +222,7 @@ impl Loaded {
     }
 
     fn kind(&self) -> &KindEngine {
-        let kind = self.engines().kind(self.0.artefact.engine);
+        let kind = self.engines().kind(self.0.engine);
         kind.expect("it was loaded into that engine")
     }
 
@@ -211,10 +242,15 @@ pub fn load(
 ) -> Result<Loaded, LoadError> {
     let handle = Arc::new(Handle {
         engines: engines.clone(),
-        artefact: *artefact,
+        shape: artefact.shape,
+        engine: artefact.engine,
         key: key.clone(),
-        path: path.into(),
-        state: Mutex::default(),
+        state: Mutex::new(State {
+            artefact: *artefact,
+            path: path.into(),
+            open: Weak::new(),
+            stamp: None,
+        }),
         turn: Arc::default(),
     });
     handle.map()?;
@@ -235,12 +271,30 @@ impl Handle {
     }
 
     fn map(&self) -> Result<Arc<Open>, LoadError> {
-        let path = &*self.path;
-        let kind = self.engines.kind(self.artefact.engine);
+        let (artefact, path, known) = {
+            let state = self.state();
+            (state.artefact, state.path.clone(), state.stamp)
+        };
+        let (open, stamp) = self.map_file(&artefact, &path, known)?;
+        let mut state = self.state();
+        // Unless another build came meanwhile.
+        if state.artefact == artefact {
+            state.stamp = stamp;
+            state.open = Arc::downgrade(&open);
+        }
+        Ok(open)
+    }
+
+    fn map_file(
+        &self,
+        artefact: &Artefact,
+        path: &Path,
+        known: Option<Stamp>,
+    ) -> Result<(Arc<Open>, Option<Stamp>), LoadError> {
+        let kind = self.engines.kind(self.engine);
         let kind = kind.ok_or_else(|| LoadError::Stale { path: shown(path) })?;
         let mut file = File::open(path).map_err(|source| read_error(path, source))?;
-        let known = self.state().stamp;
-        let authentic = sealed::verify(&mut file, path, &self.artefact, &self.key, &kind.settings, known)?;
+        let authentic = sealed::verify(&mut file, path, artefact, &self.key, &kind.settings, known)?;
         let component = map(&kind.engine, &file).map_err(|error| match too_large(&error) {
             Some(message) => LoadError::TooLarge(message),
             None => LoadError::Map {
@@ -250,7 +304,7 @@ impl Handle {
         })?;
         let link = || -> wasmtime::Result<Pre> {
             let pre = kind.linker.instantiate_pre(&component)?;
-            Ok(match self.artefact.shape {
+            Ok(match self.shape {
                 Shape::HttpP2 => Pre::HttpP2(ProxyPre::new(pre)?),
                 Shape::HttpP3 => Pre::HttpP3(ServicePre::new(pre)?),
                 Shape::CommandP2 => Pre::CommandP2(wasmtime_wasi::p2::bindings::CommandPre::new(pre)?),
@@ -259,10 +313,7 @@ impl Handle {
         };
         let pre = link().map_err(|error| LoadError::Link(format!("{error:#}")))?;
         let open = self.engines.residency().admit(pre, authentic.bytes);
-        let mut state = self.state();
-        state.stamp = authentic.stamp;
-        state.open = Arc::downgrade(&open);
-        Ok(open)
+        Ok((open, authentic.stamp))
     }
 }
 

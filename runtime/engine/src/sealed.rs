@@ -122,7 +122,7 @@ fn check_seal(
     let code_bytes = bytes
         .checked_sub(TRAILER_BYTES as u64)
         .ok_or_else(|| unauthentic(path, "too short"))?;
-    let mut mac = Mac::new(key, &artefact.digest, settings, code_bytes);
+    let mut mac = Mac::new(key, artefact, settings);
     let mut buffer = vec![0; READ_BYTES.min(usize::try_from(code_bytes).unwrap_or(READ_BYTES))];
     let mut left = code_bytes;
     while left > 0 {
@@ -138,7 +138,7 @@ fn check_seal(
         return Err(LoadError::Stale { path: shown(path) });
     }
     let tag: [u8; 32] = tag.try_into().map_err(|_| unauthentic(path, "too short"))?;
-    if mac.finish() != blake3::Hash::from_bytes(tag) {
+    if mac.finish(code_bytes) != blake3::Hash::from_bytes(tag) {
         return Err(unauthentic(path, "the seal does not match"));
     }
     Ok(())

@@ -2,11 +2,16 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use gilliam_engine::{
-    Artefact, CompileKey, EngineKind, Engines, EnginesConfig, Keep, LoadError, Loaded, compile, inspect,
-    load, write_sealed,
+    Artefact, CompileKey, EngineKind, Engines, EnginesConfig, Keep, LoadError, Loaded, Sealing, Tier,
+    code_bytes, compile, inspect, load, write_sealed,
 };
 use gilliam_model::{code::Code, image::Shape, limits::Limits};
 use support::{ANSWER, command_guest, digest, engines, http_guest, key, try_load};
@@ -34,20 +39,30 @@ impl Sealed {
             shape: Shape::HttpP2,
             engine: EngineKind::HttpP2,
             digest: digest(component),
+            tier: Tier::Optimised,
         };
         let sealed = Self {
             folder: tempfile::tempdir().expect("folder"),
             artefact,
         };
-        let code = compile(artefact.shape, artefact.engine, component).expect("compiles");
-        write_sealed(&sealed.path(), &key(), &artefact, &code).expect("sealed");
+        sealed.build(component, Tier::Optimised);
         sealed
     }
 
-    fn path(&self) -> std::path::PathBuf {
-        self.folder
-            .path()
-            .join(engines().cache_file_name(self.artefact.engine, &self.artefact.digest))
+    /// Compiles `component` once more.
+    fn build(&self, component: &[u8], tier: Tier) -> (Artefact, PathBuf) {
+        let artefact = Artefact {
+            tier,
+            ..self.artefact
+        };
+        let path = self.folder.path().join(engines().code_file_name(&artefact));
+        let code = compile(artefact.shape, artefact.engine, tier, component).expect("compiles");
+        write_sealed(&path, &key(), &artefact, &code).expect("sealed");
+        (artefact, path)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join(engines().code_file_name(&self.artefact))
     }
 
     fn load(&self) -> Result<Loaded, LoadError> {
@@ -174,6 +189,7 @@ fn a_component_of_another_shape_is_refused_before_it_is_compiled() {
     let error = compile(
         Shape::HttpP2,
         EngineKind::HttpP2,
+        Tier::Optimised,
         &command_guest("", "(i32.const 0)"),
     )
     .expect_err("a command");
@@ -208,7 +224,7 @@ fn proposals_that_are_switched_off_are_refused() {
         );
         let command = wat::parse_str(command).expect(name);
         assert!(
-            compile(Shape::CommandP2, EngineKind::SlabP2, &command).is_err(),
+            compile(Shape::CommandP2, EngineKind::SlabP2, Tier::Optimised, &command).is_err(),
             "{name}"
         );
     }
@@ -259,4 +275,72 @@ async fn a_file_that_was_altered_while_it_was_not_mapped_is_refused() {
     let error = support::fetch(&instance, "/").await.expect_err("altered");
     assert_eq!(error.code, Code::R99);
     assert!(!error.message.contains('/'), "{error}: no path of the node's");
+}
+
+#[tokio::test]
+async fn an_optimised_build_takes_the_place_of_a_quick_one_and_burns_the_same_fuel() {
+    let component = support::sample("guestbook/web.wasm");
+    let sealed = Sealed::of(&component);
+    let (quick, quick_path) = sealed.build(&component, Tier::Quick);
+    let error = load(&engines(), &sealed.artefact, &key(), &quick_path).expect_err("of another tier");
+    assert!(matches!(error, LoadError::Unauthentic { .. }), "{error}");
+
+    let loaded = load(&engines(), &quick, &key(), &quick_path).expect("loads");
+    let (instance, _log) = support::start(&loaded, Limits::default()).await;
+    let fuel = async || {
+        let answer = support::fetch(&instance, "/ok").await.expect("an answer");
+        (answer.body, answer.usage.finished().await.fuel)
+    };
+    // The first one is served by the lane that booted.
+    fuel().await;
+    let slow = fuel().await;
+    assert_eq!(loaded.artefact().tier, Tier::Quick);
+    loaded.swap(Tier::Optimised, &sealed.path()).expect("swapped");
+    fs::remove_file(quick_path).expect("removed");
+    assert_eq!(fuel().await, slow);
+    assert_eq!(loaded.artefact().tier, Tier::Optimised);
+}
+
+#[tokio::test]
+async fn a_lane_of_the_quick_build_serves_no_request_after_the_swap() {
+    let component = support::sample("hello-p3/web.wasm");
+    let artefact = Artefact {
+        shape: Shape::HttpP3,
+        engine: EngineKind::P3,
+        digest: digest(&component),
+        tier: Tier::Optimised,
+    };
+    let folder = tempfile::tempdir().expect("folder");
+    let sealed = Sealed { folder, artefact };
+    let (quick, path) = sealed.build(&component, Tier::Quick);
+    sealed.build(&component, Tier::Optimised);
+    let engines = forgetful();
+    let loaded = load(&engines, &quick, &key(), &path).expect("loads");
+    let (instance, _log) = support::start(&loaded, Limits::default()).await;
+    support::fetch(&instance, "/").await.expect("an answer");
+    // Its lane is warm, and holds the quick build. Were it used again, the other one would not be mapped.
+    loaded.swap(Tier::Optimised, &sealed.path()).expect("swapped");
+    support::until("unmapped", || !loaded.is_open()).await;
+    support::fetch(&instance, "/").await.expect("an answer");
+    assert!(loaded.is_open(), "a lane runs it");
+}
+
+#[test]
+fn a_file_that_is_not_finished_leaves_nothing() {
+    use std::io::Write as _;
+    let sealed = Sealed::new();
+    fs::remove_file(sealed.path()).expect("removed");
+    let mut half = Sealing::create(&engines(), &sealed.artefact, &key(), &sealed.path()).expect("created");
+    half.write_all(b"code").expect("written");
+    drop(half);
+    assert_eq!(fs::read_dir(sealed.folder.path()).expect("folder").count(), 0);
+}
+
+#[test]
+fn the_code_of_a_component_is_counted_with_that_of_all_its_modules() {
+    let small = code_bytes(&http_guest("", ""));
+    assert!((1..1_000).contains(&small), "{small}");
+    let large = code_bytes(&support::sample("guestbook/web.wasm"));
+    assert!(large > 10 * small, "{large}");
+    assert_eq!(code_bytes(b"no component"), 0);
 }

@@ -120,7 +120,13 @@ async fn outcome(hostile: &Hostile) -> String {
     let Ok(shape) = inspect(&component) else {
         // Nothing to run in it; the engine's own word on the code counts.
         let shape = gilliam_model::image::Shape::CommandP2;
-        let refused = compile(shape, gilliam_engine::EngineKind::SlabP2, &component).is_err();
+        let refused = compile(
+            shape,
+            gilliam_engine::EngineKind::SlabP2,
+            gilliam_engine::Tier::Optimised,
+            &component,
+        )
+        .is_err();
         return if refused { "refused" } else { "compiled" }.to_owned();
     };
     let loaded = match support::try_load(&support::engines(), shape, &component) {

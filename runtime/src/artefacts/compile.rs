@@ -1,47 +1,114 @@
-//! Starts compile children, few at a time, and reads how they ended.
+//! Starts compile children, few at a time, and seals what they hand back.
+//!
+//! In flow components as files, out flow sealed files. A child gets a component and limits, and hands compiled
+//! code back through a pipe: it has neither the key nor a name to write to.
+//!
+//! Children run in lanes, each with places of its own: what is short to compile never waits behind what is
+//! long, and the second build of a component, which nobody waits for, never before the first of another.
+//!
+//! Invariant: each app waits in a lane with one component at a time.
+//! Invariant: a component that takes longer than short ones may gives its place back and goes on as a long one.
 
 use std::{
     collections::HashMap,
     ffi::OsString,
-    path::{Path, PathBuf},
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    path::Path,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use gilliam_engine::Artefact;
+use gilliam_engine::{Artefact, CompileKey, Engines, Sealing};
 use gilliam_model::{code::Code, name::AppName};
-use tokio::{io::AsyncReadExt as _, process::Command, sync::Semaphore};
+use tokio::{
+    io::AsyncReadExt as _,
+    process::{ChildStdout, Command},
+    sync::Semaphore,
+};
 
 use super::ArtefactError;
 use crate::compile_child::EXIT_COMPONENT;
 
-/// Children at once: each uses all cores and up to gigabytes.
-const CHILDREN_MAX: usize = 1;
 /// Wall time of a child; its CPU time has a limit of its own, and a busy machine takes longer.
 const WALL_MAX: Duration = Duration::from_secs(300);
+/// Wall time of a child in the lane for short ones, on a busy machine.
+const SHORT_WALL_MAX: Duration = Duration::from_secs(20);
+/// Code that is short to compile: a second of CPU for each megabyte, two where it is crafted.
+const SHORT_CODE_BYTES_MAX: u64 = 2 << 20;
+/// Memory of the machine for each child that compiles something long: it may take half of that.
+const MEMORY_BYTES_PER_LONG: u64 = 8 << 30;
+/// Children that compile something long, however large the machine: each uses all cores.
+const LONG_MAX: u64 = 4;
+/// Bytes of compiled code of one component: five times what the largest language runtimes have.
+const CODE_BYTES_MAX: u64 = 512 << 20;
 /// Bytes of a child's message that are kept.
 const MESSAGE_BYTES_MAX: u64 = 4 << 10;
-
-#[derive(Debug)]
-pub(super) struct Compiler {
-    command: Vec<OsString>,
-    key: PathBuf,
-    places: Semaphore,
-    turns: Mutex<Turns>,
-}
 
 /// Who may wait for a place: one component of each app, so that nobody waits behind all that another app
 /// brings.
 type Turns = HashMap<AppName, Arc<tokio::sync::Mutex<()>>>;
 
-impl Compiler {
-    pub(super) fn new(command: Vec<OsString>, key: PathBuf) -> Self {
+/// Children that wait for each other.
+#[derive(Debug)]
+struct Lane {
+    places: Semaphore,
+    turns: Mutex<Turns>,
+    wall_max: Duration,
+    /// Below the node's own threads; of what nobody waits for, below all.
+    nice: i32,
+}
+
+#[derive(Debug)]
+pub(super) struct Compiler {
+    command: Vec<OsString>,
+    engines: Engines,
+    key: CompileKey,
+    short: Lane,
+    long: Lane,
+    background: Lane,
+}
+
+/// What is to be compiled, for whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Job<'a> {
+    /// Who was the first to want it.
+    pub(super) app: &'a AppName,
+    pub(super) artefact: &'a Artefact,
+    pub(super) blob: &'a Path,
+    /// Bytes of code in it.
+    pub(super) code_bytes: u64,
+    pub(super) out: &'a Path,
+}
+
+/// Whether anybody waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    Awaited,
+    Background,
+}
+
+enum Outcome {
+    Sealed,
+    Failed(ArtefactError),
+    TooLate,
+}
+
+/// Long children at once on a machine with so much memory.
+fn long_places(memory_bytes: u64) -> usize {
+    let places = (memory_bytes / MEMORY_BYTES_PER_LONG).clamp(1, LONG_MAX);
+    usize::try_from(places).unwrap_or(1)
+}
+
+impl Lane {
+    fn new(places: usize, wall_max: Duration, nice: i32) -> Self {
         Self {
-            command,
-            key,
-            places: Semaphore::new(CHILDREN_MAX),
+            places: Semaphore::new(places),
             turns: Mutex::default(),
+            wall_max,
+            nice,
         }
     }
 
@@ -50,27 +117,62 @@ impl Compiler {
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         turns.entry(app.clone()).or_default().clone()
     }
+}
 
-    /// Compiles the component in `blob`, which `app` was the first to want, into the sealed file `out`.
-    pub(super) async fn compile(
-        &self,
-        app: &AppName,
-        artefact: &Artefact,
-        blob: &Path,
-        out: &Path,
-    ) -> Result<(), ArtefactError> {
-        let turn = self.turn(app);
-        let _turn = turn.lock().await;
-        let _place = self
-            .places
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
-        let cannot = |error: std::io::Error| {
-            ArtefactError::new(Code::R99, format!("cannot run the compiler: {error}"))
+impl Compiler {
+    pub(super) fn new(command: Vec<OsString>, engines: Engines, key: CompileKey, memory_bytes: u64) -> Self {
+        Self {
+            command,
+            engines,
+            key,
+            short: Lane::new(1, SHORT_WALL_MAX, 5),
+            long: Lane::new(long_places(memory_bytes), WALL_MAX, 5),
+            background: Lane::new(1, WALL_MAX, 15),
+        }
+    }
+
+    /// Compiles and seals.
+    pub(super) async fn compile(&self, job: Job<'_>, urgency: Urgency) -> Result<(), ArtefactError> {
+        let lanes: &[&Lane] = match urgency {
+            Urgency::Background => &[&self.background],
+            Urgency::Awaited if job.code_bytes > SHORT_CODE_BYTES_MAX => &[&self.long],
+            Urgency::Awaited => &[&self.short, &self.long],
         };
-        let mut child = self.child(artefact, blob, out).spawn().map_err(cannot)?;
+        for lane in lanes {
+            match self.compile_in(lane, job).await {
+                Outcome::Sealed => return Ok(()),
+                Outcome::Failed(error) => return Err(error),
+                Outcome::TooLate => {}
+            }
+        }
+        let message = format!("compiling took longer than {} s", WALL_MAX.as_secs());
+        Err(ArtefactError::new(Code::B10, message))
+    }
+
+    async fn compile_in(&self, lane: &Lane, job: Job<'_>) -> Outcome {
+        let turn = lane.turn(job.app);
+        let _turn = turn.lock().await;
+        let place = lane.places.acquire().await;
+        let _place = place.expect("the semaphore is never closed");
+        match tokio::time::timeout(lane.wall_max, self.run(job, lane.nice)).await {
+            Ok(Ok(())) => Outcome::Sealed,
+            Ok(Err(error)) => Outcome::Failed(error),
+            // The child ended with the future that held it.
+            Err(_) => Outcome::TooLate,
+        }
+    }
+
+    async fn run(&self, job: Job<'_>, nice: i32) -> Result<(), ArtefactError> {
+        let cannot =
+            |error: io::Error| ArtefactError::new(Code::R99, format!("cannot run the compiler: {error}"));
+        let mut child = self.child(job, nice).spawn().map_err(cannot)?;
+        let code = child
+            .stdout
+            .take()
+            .ok_or_else(|| cannot(io::ErrorKind::BrokenPipe.into()))?;
         let stderr = child.stderr.take();
+        let sealing = Sealing::create(&self.engines, job.artefact, &self.key, job.out).map_err(not_kept)?;
+        let read = tokio::task::spawn_blocking(move || take_in(code, sealing));
         let mut message = Vec::new();
         let run = async {
             if let Some(mut stderr) = stderr {
@@ -83,39 +185,59 @@ impl Compiler {
             }
             child.wait().await
         };
-        let status = match tokio::time::timeout(WALL_MAX, run).await {
-            Ok(status) => status.map_err(cannot)?,
-            Err(_) => {
-                let _ = child.kill().await;
-                let message = format!("compiling took longer than {} s", WALL_MAX.as_secs());
-                return Err(ArtefactError::new(Code::B10, message));
-            }
-        };
-        judge(status, String::from_utf8_lossy(&message).trim())
+        let (status, read) = tokio::join!(run, read);
+        let read = read.map_err(|error| ArtefactError::new(Code::R99, error))?;
+        judge(status.map_err(cannot)?, String::from_utf8_lossy(&message).trim())?;
+        let sealing = read?;
+        tokio::task::spawn_blocking(move || sealing.finish())
+            .await
+            .map_err(|error| ArtefactError::new(Code::R99, error))?
+            .map_err(not_kept)
     }
 
-    fn child(&self, artefact: &Artefact, blob: &Path, out: &Path) -> Command {
+    fn child(&self, job: Job<'_>, nice: i32) -> Command {
         let (program, first) = self
             .command
             .split_first()
             .expect("the node was given a compile command");
         let mut child = Command::new(program);
         child.args(first);
-        child.arg("--shape").arg(artefact.shape.as_str());
-        child.arg("--engine").arg(artefact.engine.name());
-        child.arg("--component").arg(blob);
-        child.arg("--digest").arg(artefact.digest.to_string());
-        child.arg("--key").arg(&self.key);
-        child.arg("--out").arg(out);
+        child.arg("--shape").arg(job.artefact.shape.as_str());
+        child.arg("--engine").arg(job.artefact.engine.name());
+        child.arg("--tier").arg(job.artefact.tier.as_str());
+        child.arg("--component").arg(job.blob);
+        child.arg("--nice").arg(nice.to_string());
         // Nothing of the node's environment is the compiler's business.
         child
             .env_clear()
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         child.process_group(0).kill_on_drop(true);
         child
     }
+}
+
+/// Reads what a child hands back to its end.
+fn take_in(code: ChildStdout, mut sealing: Sealing) -> Result<Sealing, ArtefactError> {
+    let read = || -> io::Result<u64> {
+        let code: OwnedFd = code.into_owned_fd()?;
+        let mut code = io::Read::take(File::from(code), CODE_BYTES_MAX + 1);
+        io::copy(&mut code, &mut sealing)
+    };
+    match read() {
+        Ok(bytes) if bytes > CODE_BYTES_MAX => {
+            let message = format!("its compiled code has more than {} MiB", CODE_BYTES_MAX >> 20);
+            Err(ArtefactError::new(Code::B10, message))
+        }
+        Ok(_) => Ok(sealing),
+        Err(error) => Err(not_kept(error)),
+    }
+}
+
+/// This reaches the app's log: why, such as a full disk, and not where.
+fn not_kept(error: io::Error) -> ArtefactError {
+    ArtefactError::new(Code::R99, format!("cannot keep the compiled code: {error}"))
 }
 
 fn judge(status: ExitStatus, message: &str) -> Result<(), ArtefactError> {
@@ -137,45 +259,119 @@ fn judge(status: ExitStatus, message: &str) -> Result<(), ArtefactError> {
 
 #[cfg(test)]
 mod tests {
+    use gilliam_engine::{EngineKind, EnginesConfig, Tier};
+    use gilliam_model::{digest::Digest, image::Shape};
+
     use super::*;
 
-    /// A compiler whose children write a line each, and take a moment.
-    fn slow(list: &Path) -> Compiler {
-        let script = format!("echo compiled >> {}; sleep 0.05", list.display());
-        let command = ["/bin/sh", "-c", &script, "sh"].map(OsString::from).to_vec();
-        Compiler::new(command, PathBuf::from("key"))
+    /// A compiler whose children are shell scripts that get the arguments of one.
+    fn compiler(script: &str) -> Compiler {
+        let config = EnginesConfig {
+            http_p2_slots: 1,
+            p3_slots: 1,
+            command_slots: 1_000,
+            ..EnginesConfig::default()
+        };
+        let engines = Engines::new(&config).expect("engines");
+        let command = ["/bin/sh", "-c", script, "sh"].map(OsString::from).to_vec();
+        Compiler::new(command, engines, CompileKey::from_bytes([1; 32]), 0)
+    }
+
+    const ARTEFACT: Artefact = Artefact {
+        shape: Shape::CommandP2,
+        engine: EngineKind::CommandP2,
+        digest: Digest::from_sha256([0; 32]),
+        tier: Tier::Optimised,
+    };
+
+    async fn compile(
+        compiler: &Compiler,
+        app: &str,
+        code_bytes: u64,
+        out: &Path,
+    ) -> Result<(), ArtefactError> {
+        let job = Job {
+            app: &app.parse().expect("name"),
+            artefact: &ARTEFACT,
+            blob: Path::new("blob"),
+            code_bytes,
+            out,
+        };
+        compiler.compile(job, Urgency::Awaited).await
     }
 
     #[tokio::test]
     async fn an_app_with_many_components_lets_others_have_their_turn() {
         let folder = tempfile::tempdir().expect("folder");
         let list = folder.path().join("list");
-        let compiler = slow(&list);
-        let artefact = Artefact {
-            shape: gilliam_model::image::Shape::CommandP2,
-            engine: gilliam_engine::EngineKind::SlabP2,
-            digest: gilliam_model::digest::Digest::from_sha256([0; 32]),
+        let compiler = compiler(&format!("echo compiled >> {}; sleep 0.05", list.display()));
+        let compile = |app: &'static str, number: usize| {
+            let out = folder.path().join(format!("{app}-{number}"));
+            let compiler = &compiler;
+            async move { compile(compiler, app, 0, &out).await.expect("compiled") }
         };
-        let compile = |app: &'static str| {
-            let (compiler, artefact) = (&compiler, &artefact);
-            async move {
-                let (app, blob) = (app.parse().expect("name"), Path::new("blob"));
-                let compiled = compiler
-                    .compile(&app, artefact, blob, Path::new(app.as_str()))
-                    .await;
-                compiled.expect("compiled");
-            }
-        };
-        let greedy = futures::future::join_all((0..6).map(|_| compile("greedy")));
+        let greedy = futures::future::join_all((0..6).map(|number| compile("greedy", number)));
         let quiet = async {
             let written = || std::fs::read_to_string(&list).unwrap_or_default();
             while written().is_empty() {
                 tokio::task::yield_now().await;
             }
-            compile("quiet").await;
+            compile("quiet", 0).await;
             written().lines().count()
         };
         let (_, before_quiet) = tokio::join!(greedy, quiet);
         assert!(before_quiet <= 3, "{before_quiet} of seven were compiled first");
+    }
+
+    #[tokio::test]
+    async fn what_is_short_to_compile_does_not_wait_behind_what_is_long() {
+        let folder = tempfile::tempdir().expect("folder");
+        let go_on = folder.path().join("go-on");
+        // Waits for the file where the component is called so.
+        let script = format!(
+            "case \"$*\" in *quick*) ;; *) while ! test -e {}; do sleep 0.01; done;; esac",
+            go_on.display()
+        );
+        let compiler = compiler(&script);
+        let long = compile(
+            &compiler,
+            "long",
+            SHORT_CODE_BYTES_MAX + 1,
+            &folder.path().join("long"),
+        );
+        let short = async {
+            let quick = Artefact {
+                tier: Tier::Quick,
+                ..ARTEFACT
+            };
+            let job = Job {
+                app: &"long".parse().expect("name"),
+                artefact: &quick,
+                blob: Path::new("blob"),
+                code_bytes: 1,
+                out: &folder.path().join("short"),
+            };
+            compiler.compile(job, Urgency::Awaited).await.expect("compiled");
+            std::fs::write(&go_on, "").expect("written");
+        };
+        let (long, ()) = tokio::join!(long, short);
+        long.expect("compiled as well");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_a_child_that_failed_after_it_handed_code_back() {
+        let folder = tempfile::tempdir().expect("folder");
+        let out = folder.path().join("out");
+        let compiler = compiler("echo code; echo no component >&2; exit 3");
+        let error = compile(&compiler, "a", 0, &out).await.expect_err("failed");
+        assert_eq!(error, ArtefactError::new(Code::B12, "no component"));
+        assert_eq!(std::fs::read_dir(folder.path()).expect("folder").count(), 0);
+    }
+
+    #[test]
+    fn children_are_as_many_as_the_memory_bears() {
+        assert_eq!(long_places(1 << 30), 1);
+        assert_eq!(long_places(19 << 30), 2);
+        assert_eq!(long_places(1 << 40), 4);
     }
 }

@@ -17,8 +17,8 @@ use std::{
 use bytes::Bytes;
 use gilliam_engine::{
     Artefact, CallError, CompileKey, Engines, EnginesConfig, EntryStream, HttpInstance, InstanceConfig,
-    LoadError, Loaded, LogEntry, LogSink, ProcessConfig, RequestUsage, ResponseBody, compile, inspect, load,
-    write_sealed,
+    LoadError, Loaded, LogEntry, LogSink, ProcessConfig, RequestUsage, ResponseBody, Tier, compile, inspect,
+    load, write_sealed,
 };
 use gilliam_model::{code::Code, digest::Digest, image::Shape, limits::Limits};
 use http_body::Frame;
@@ -82,12 +82,11 @@ pub fn try_load_guarded(
         shape,
         engine,
         digest: digest(component),
+        tier: Tier::Optimised,
     };
     let folder = tempfile::tempdir().expect("folder");
-    let path = folder
-        .path()
-        .join(engines.cache_file_name(engine, &artefact.digest));
-    let code = compile(shape, engine, component).expect("compiles");
+    let path = folder.path().join(engines.code_file_name(&artefact));
+    let code = compile(shape, engine, artefact.tier, component).expect("compiles");
     write_sealed(&path, &key(), &artefact, &code).expect("sealed");
     load(engines, &artefact, &key(), &path)
 }
