@@ -112,12 +112,13 @@ impl Job {
                 .remove(name)
                 .ok_or_else(|| platform(format!("{name} is missing")))
         };
+        let component = take("--component")?.into();
         let mut text = |name: &str| take(name).map(|value| value.to_string_lossy().into_owned());
         let job = Job {
             shape: named(&text("--shape")?, &Shape::ALL, Shape::as_str)?,
             engine: named(&text("--engine")?, &EngineKind::ALL, EngineKind::name)?,
             tier: named(&text("--tier")?, &Tier::ALL, Tier::as_str)?,
-            component: text("--component")?.into(),
+            component,
             nice: text("--nice")?.parse().map_err(platform)?,
         };
         match values.keys().next() {

@@ -171,7 +171,7 @@ impl Sealing {
         let Some(mut file) = self.file.take() else {
             return Ok(());
         };
-        let put = || {
+        let mut put = || {
             file.write_all(&self.settings.0)?;
             file.write_all(self.mac.finish(self.bytes).as_bytes())?;
             file.sync_all()?;
