@@ -116,7 +116,7 @@ async fn start(loaded: &Loaded, config: &ProbeConfig, reuse_max: u32) -> Result<
         ..config.limits.clone()
     };
     let process = ProcessConfig {
-        app: "probe".to_owned(),
+        app: "probe".into(),
         args: config.args.clone(),
         env: config.env.clone(),
         limits,
