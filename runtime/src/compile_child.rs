@@ -81,10 +81,10 @@ fn limit(resource: Resource, value: u64) -> Result<(), Failure> {
 }
 
 /// Reads the node's key.
-pub(crate) fn read_key(path: &Path) -> std::io::Result<CompileKey> {
+pub(crate) fn read_key(path: &Path) -> io::Result<CompileKey> {
     let bytes: [u8; 32] = fs::read(path)?
         .try_into()
-        .map_err(|_| std::io::Error::other(format!("{} is not a key of 32 bytes", path.display())))?;
+        .map_err(|_| io::Error::other(format!("{} is not a key of 32 bytes", path.display())))?;
     Ok(CompileKey::from_bytes(bytes))
 }
 

@@ -17,8 +17,8 @@ use std::{
 };
 
 use gilliam_engine::{
-    Artefact, CompileError, CompileKey, EngineKind, Engines, EnginesConfig, ProbeConfig, ProbeError, compile,
-    load, probe, write_sealed,
+    Artefact, CompileError, CompileKey, EngineKind, Engines, EnginesConfig, ProbeConfig, ProbeError, Tier,
+    compile, load, probe, write_sealed,
 };
 use gilliam_model::api::{ProbeOutcome, ProbeRequest};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -76,10 +76,11 @@ fn answer(request: &ProbeRequest, component: &Path, scratch: &Path) -> Result<Pr
     let artefact = Artefact {
         shape: process.shape,
         engine: EngineKind::HttpP2,
+        tier: Tier::Quick,
         digest: process.component,
     };
     let bytes = fs::read(component).map_err(text_of)?;
-    let code = match compile(artefact.shape, artefact.engine, &bytes) {
+    let code = match compile(artefact.shape, artefact.engine, artefact.tier, &bytes) {
         Ok(code) => code,
         Err(error @ CompileError::Component(_)) => return Ok(refused(error)),
         Err(error) => return Err(error.to_string()),

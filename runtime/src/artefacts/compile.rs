@@ -277,12 +277,14 @@ mod tests {
         Compiler::new(command, engines, CompileKey::from_bytes([1; 32]), 0)
     }
 
-    const ARTEFACT: Artefact = Artefact {
-        shape: Shape::CommandP2,
-        engine: EngineKind::CommandP2,
-        digest: Digest::from_sha256([0; 32]),
-        tier: Tier::Optimised,
-    };
+    fn artefact() -> Artefact {
+        Artefact {
+            shape: Shape::CommandP2,
+            engine: EngineKind::CommandP2,
+            digest: Digest::from_sha256([0; 32]),
+            tier: Tier::Optimised,
+        }
+    }
 
     async fn compile(
         compiler: &Compiler,
@@ -292,7 +294,7 @@ mod tests {
     ) -> Result<(), ArtefactError> {
         let job = Job {
             app: &app.parse().expect("name"),
-            artefact: &ARTEFACT,
+            artefact: &artefact(),
             blob: Path::new("blob"),
             code_bytes,
             out,
@@ -333,16 +335,12 @@ mod tests {
             go_on.display()
         );
         let compiler = compiler(&script);
-        let long = compile(
-            &compiler,
-            "long",
-            SHORT_CODE_BYTES_MAX + 1,
-            &folder.path().join("long"),
-        );
+        let long_out = folder.path().join("long");
+        let long = compile(&compiler, "long", SHORT_CODE_BYTES_MAX + 1, &long_out);
         let short = async {
             let quick = Artefact {
                 tier: Tier::Quick,
-                ..ARTEFACT
+                ..artefact()
             };
             let job = Job {
                 app: &"long".parse().expect("name"),
