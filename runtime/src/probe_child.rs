@@ -2,7 +2,8 @@
 //! be reused.
 //!
 //! In flow a [`ProbeRequest`] on standard input and the component's file, out flows one JSON
-//! [`ProbeOutcome`] on standard output. It limits itself first; the parent bounds the wall time. Its guest gets no network.
+//! [`ProbeOutcome`] on standard output. It limits itself first; the parent bounds the wall time. Its guest gets
+//! no network.
 //!
 //! Invariant: what runs here is what a node would run: the same compiler, engine, caps and fuel.
 

@@ -77,8 +77,8 @@ pub(crate) async fn make(shared: &Shared, app: &AppName, new: &NewRelease) -> Re
     Ok(info)
 }
 
-/// Tries lanes again that the release would reuse and its app did not yet. What an older release ran was tried
-/// when that was made.
+/// Tries lanes again that the release would reuse and its app did not yet. What an older release ran was
+/// tried when that was made.
 async fn probe_reuse(shared: &Shared, app: &AppName, new: &NewRelease) -> Result<(), Refusal> {
     if matches!(new.basis, Basis::Config(_) | Basis::Rollback(_)) {
         return Ok(());

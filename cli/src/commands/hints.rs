@@ -59,7 +59,8 @@ mod tests {
         let one = |slot: u32, failure: &str| {
             format!(
                 r#"{{"name":"web.{slot}","process":"web","release":"{release}","node":"n","host":"h",
-                "state":"running","report":{{"id":"a/{release}/web.{slot}@1","state":"running","since":"2026-11-21T09:00:00Z",
+                "state":"running","report":{{"id":"a/{release}/web.{slot}@1","state":"running",
+                "since":"2026-11-21T09:00:00Z",
                 "memory_bytes":1,"memory_bytes_max":2,"fuel_per_s":0,"restarts":0{failure}}}}}"#
             )
         };

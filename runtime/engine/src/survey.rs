@@ -1,6 +1,7 @@
 //! What a component is made of, for people who look at one.
 //!
-//! In flow bytes that anybody may have made, out flow counts and names. Nothing is validated, compiled or run.
+//! In flow bytes that anybody may have made, out flow counts and names. Nothing is validated, compiled or
+//! run.
 
 use gilliam_model::image::Shape;
 use wasmparser::{ComponentTypeRef, DataKind, Parser, Payload, TypeBounds};

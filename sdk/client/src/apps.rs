@@ -161,7 +161,8 @@ impl Client {
         self.get(&format!("/v1/apps/{app}/limits")).await
     }
 
-    /// Changes limits, which makes a release; one that lets lanes be reused is probed before, which takes time.
+    /// Changes limits, which makes a release; one that lets lanes be reused is probed before, which takes
+    /// time.
     pub async fn change_limits(
         &self,
         app: &AppName,
