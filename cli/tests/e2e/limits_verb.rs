@@ -142,9 +142,13 @@ fn bad_limits_are_refused_with_the_way_out_and_change_nothing() {
 
 /// A guest that answers its first request and traps at the second.
 fn once(platform: &Platform) -> PathBuf {
-    let fields = format!("{ANSWER} (global $uses (mut i32) (i32.const 0))");
+    // A lane that keeps a handle of its request is not used again.
+    let drop =
+        r#"(import "wasi:http/types@0.2.12" "[resource-drop]incoming-request" (func $drop (param i32)))"#;
+    let fields = format!("{drop} {ANSWER} (global $uses (mut i32) (i32.const 0))");
     let handler = r#"(func (export "wasi:http/incoming-handler@0.2.12#handle")
             (param $request i32) (param $out i32)
+        (call $drop (local.get $request))
         (if (global.get $uses) (then (unreachable)))
         (global.set $uses (i32.const 1))
         (call $answer (local.get $out) (i32.const 200)))"#;

@@ -19,11 +19,16 @@ fn config() -> ProbeConfig {
     }
 }
 
+/// A lane that keeps a handle of its request is not used again.
+const DROP: &str =
+    r#"(import "wasi:http/types@0.2.12" "[resource-drop]incoming-request" (func $drop (param i32)))"#;
+
 /// A guest that answers 200 the first time and then does `again`.
 fn once(again: &str) -> Vec<u8> {
-    let fields = format!("{ANSWER} (global $uses (mut i32) (i32.const 0))");
+    let fields = format!("{DROP} {ANSWER} (global $uses (mut i32) (i32.const 0))");
     let handler = format!(
-        "(if (global.get $uses) (then {again}))
+        "(call $drop (local.get $request))
+        (if (global.get $uses) (then {again}))
         (global.set $uses (i32.const 1))
         (call $answer (local.get $out) (i32.const 200))"
     );
