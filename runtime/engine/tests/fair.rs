@@ -73,13 +73,13 @@ fn start(loaded: &Loaded, app: &str, cpu_millis: u32) -> CommandInstance {
         cpu_millis,
         ..Limits::default()
     });
-    process(&mut config).app = app.to_owned();
+    process(&mut config).app = app.into();
     CommandInstance::start(loaded, config).expect("starts")
 }
 
 async fn start_http(loaded: &Loaded, app: &str, limits: Limits) -> HttpInstance {
     let (mut config, _log) = config(limits);
-    process(&mut config).app = app.to_owned();
+    process(&mut config).app = app.into();
     HttpInstance::start(loaded, config).await.expect("starts")
 }
 
