@@ -152,7 +152,7 @@ impl Artefacts {
             name.ends_with(".cwasm") && !is_wanted(name) && !kept.contains(name)
         });
         let kept: HashSet<&str> = kept.iter().filter_map(|name| name.get(..64)).collect();
-        let is_kept = |name: &str| name.get(..64).is_some_and(|digest| kept.contains(digest));
+        let is_kept = |name: &str| kept.contains(name);
         // A draft has its digest in front as well: one that is wanted may just be on its way.
         self.blobs.keep_only(|name| is_wanted(name) || is_kept(name));
     }

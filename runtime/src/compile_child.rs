@@ -1,16 +1,18 @@
 //! The child process that compiles one component: a crafted one can cost any amount of time and memory, and
 //! may bring the compiler down.
 //!
-//! In flow its arguments, `--shape S --engine E --tier T --component FILE --nice N`; out flows compiled code on
-//! standard output, or a message on standard error and an exit code that says whose fault it is.
+//! In flow its arguments, `--shape S --engine E --tier T --component FILE --nice N`; out flows compiled code
+//! through the pipe that is its standard input (whatever prints to standard output cannot get in between), or a
+//! message on standard error and an exit code that says whose fault it is.
 //!
 //! Invariant: the node's key is not here: whoever takes this process over can spoil one component's code, which
 //! is that component's own.
 
 use std::{
     ffi::OsString,
-    fs,
+    fs::{self, File},
     io::{self, Write as _},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -68,8 +70,8 @@ fn run(args: Vec<OsString>) -> Result<(), Failure> {
         },
         CompileError::Setup(_) => platform(error),
     })?;
-    let mut out = io::stdout().lock();
-    out.write_all(&code).and_then(|()| out.flush()).map_err(platform)
+    let hand_back = io::stdin().as_fd().try_clone_to_owned().map_err(platform)?;
+    File::from(hand_back).write_all(&code).map_err(platform)
 }
 
 fn limit(resource: Resource, value: u64) -> Result<(), Failure> {

@@ -12,6 +12,7 @@ use std::{
 use gilliam_model::code::Code;
 use tokio::sync::watch;
 use wasmtime::Store;
+use wasmtime_wasi::WasiView as _;
 
 use crate::{
     config::InstanceConfig,
@@ -244,6 +245,8 @@ async fn run(loaded: &Loaded, shared: &Arc<Shared>, notice: StopNotice) -> ExitR
         Err(failure) => return trap(failure),
     };
     let mut store = guest::store(loaded.engine(), shared, Some(notice));
+    // Made here and not when the guest first asks, on its own stack: that would touch more pages of it.
+    store.data_mut().ctx();
     let probed = shared.clone();
     store.data_mut().fuel_probe = Some(Box::new(move |left| book(&probed, left)));
     let mut running = Running {

@@ -31,6 +31,8 @@ use crate::{
 /// What the MAC covers first, so that the key's other uses and later formats cannot be confused with this
 /// one.
 const MAC_CONTEXT: &[u8] = b"gilliam compiled code, format 2";
+/// Drafts of one file at once: one that is given up, and another one that has begun.
+const DRAFTS_MAX: u32 = 8;
 /// Bytes behind the code: settings hash and MAC.
 pub(crate) const TRAILER_BYTES: usize = 64;
 
@@ -134,8 +136,8 @@ pub struct Sealing {
 }
 
 impl Sealing {
-    /// Begins the file `path`. Its folder is the caller's: private (0700), on one file system. One writer per
-    /// process and file name; a leftover of a killed one is replaced.
+    /// Begins the file `path`. Its folder is the caller's: private (0700), on one file system; leftovers of
+    /// killed processes are its to remove.
     pub fn create(engines: &Engines, artefact: &Artefact, key: &CompileKey, path: &Path) -> io::Result<Self> {
         let kind = engines.kind(artefact.engine).ok_or(io::ErrorKind::Unsupported)?;
         Self::with_settings(kind.settings, artefact, key, path)
@@ -149,13 +151,22 @@ impl Sealing {
     ) -> io::Result<Self> {
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let draft = folder.join(format!(".{}.{}.draft", name.display(), std::process::id()));
-        let _ = fs::remove_file(&draft);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o400)
-            .open(&draft)?;
+        let (name, process) = (name.display(), std::process::id());
+        // A draft of its own for each that is under way, however many follow each other.
+        let drafts = (0..DRAFTS_MAX).map(|number| folder.join(format!(".{name}.{process}-{number}.draft")));
+        let create = |draft: PathBuf| {
+            let file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o400)
+                .open(&draft);
+            match file {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+                file => Some(file.map(|file| (file, draft))),
+            }
+        };
+        let created = drafts.into_iter().find_map(create);
+        let (file, draft) = created.ok_or(io::ErrorKind::AlreadyExists)??;
         Ok(Self {
             path: path.to_owned(),
             draft,

@@ -12,9 +12,7 @@
 use std::{
     collections::HashMap,
     ffi::OsString,
-    fs::File,
-    io,
-    os::fd::OwnedFd,
+    io::{self, PipeReader, PipeWriter},
     path::Path,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -23,11 +21,7 @@ use std::{
 
 use gilliam_engine::{Artefact, CompileKey, Engines, Sealing};
 use gilliam_model::{code::Code, name::AppName};
-use tokio::{
-    io::AsyncReadExt as _,
-    process::{ChildStdout, Command},
-    sync::Semaphore,
-};
+use tokio::{io::AsyncReadExt as _, process::Command, sync::Semaphore};
 
 use super::ArtefactError;
 use crate::compile_child::EXIT_COMPONENT;
@@ -165,11 +159,8 @@ impl Compiler {
     async fn run(&self, job: Job<'_>, nice: i32) -> Result<(), ArtefactError> {
         let cannot =
             |error: io::Error| ArtefactError::new(Code::R99, format!("cannot run the compiler: {error}"));
-        let mut child = self.child(job, nice).spawn().map_err(cannot)?;
-        let code = child
-            .stdout
-            .take()
-            .ok_or_else(|| cannot(io::ErrorKind::BrokenPipe.into()))?;
+        let (code, hand_back) = io::pipe().map_err(cannot)?;
+        let mut child = self.child(job, nice, hand_back).spawn().map_err(cannot)?;
         let stderr = child.stderr.take();
         let sealing = Sealing::create(&self.engines, job.artefact, &self.key, job.out).map_err(not_kept)?;
         let read = tokio::task::spawn_blocking(move || take_in(code, sealing));
@@ -195,7 +186,7 @@ impl Compiler {
             .map_err(not_kept)
     }
 
-    fn child(&self, job: Job<'_>, nice: i32) -> Command {
+    fn child(&self, job: Job<'_>, nice: i32, hand_back: PipeWriter) -> Command {
         let (program, first) = self
             .command
             .split_first()
@@ -210,8 +201,8 @@ impl Compiler {
         // Nothing of the node's environment is the compiler's business.
         child
             .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdin(hand_back)
+            .stdout(Stdio::null())
             .stderr(Stdio::piped());
         child.process_group(0).kill_on_drop(true);
         child
@@ -219,13 +210,9 @@ impl Compiler {
 }
 
 /// Reads what a child hands back to its end.
-fn take_in(code: ChildStdout, mut sealing: Sealing) -> Result<Sealing, ArtefactError> {
-    let read = || -> io::Result<u64> {
-        let code: OwnedFd = code.into_owned_fd()?;
-        let mut code = io::Read::take(File::from(code), CODE_BYTES_MAX + 1);
-        io::copy(&mut code, &mut sealing)
-    };
-    match read() {
+fn take_in(code: PipeReader, mut sealing: Sealing) -> Result<Sealing, ArtefactError> {
+    let mut code = io::Read::take(code, CODE_BYTES_MAX + 1);
+    match io::copy(&mut code, &mut sealing) {
         Ok(bytes) if bytes > CODE_BYTES_MAX => {
             let message = format!("its compiled code has more than {} MiB", CODE_BYTES_MAX >> 20);
             Err(ArtefactError::new(Code::B10, message))
@@ -277,12 +264,12 @@ mod tests {
         Compiler::new(command, engines, CompileKey::from_bytes([1; 32]), 0)
     }
 
-    fn artefact() -> Artefact {
+    fn artefact(tier: Tier) -> Artefact {
         Artefact {
             shape: Shape::CommandP2,
             engine: EngineKind::CommandP2,
             digest: Digest::from_sha256([0; 32]),
-            tier: Tier::Optimised,
+            tier,
         }
     }
 
@@ -294,7 +281,7 @@ mod tests {
     ) -> Result<(), ArtefactError> {
         let job = Job {
             app: &app.parse().expect("name"),
-            artefact: &artefact(),
+            artefact: &artefact(Tier::Optimised),
             blob: Path::new("blob"),
             code_bytes,
             out,
@@ -335,13 +322,10 @@ mod tests {
             go_on.display()
         );
         let compiler = compiler(&script);
-        let long_out = folder.path().join("long");
-        let long = compile(&compiler, "long", SHORT_CODE_BYTES_MAX + 1, &long_out);
+        let out = folder.path().join("long");
+        let long = compile(&compiler, "long", SHORT_CODE_BYTES_MAX + 1, &out);
         let short = async {
-            let quick = Artefact {
-                tier: Tier::Quick,
-                ..artefact()
-            };
+            let quick = artefact(Tier::Quick);
             let job = Job {
                 app: &"long".parse().expect("name"),
                 artefact: &quick,
@@ -360,7 +344,7 @@ mod tests {
     async fn nothing_is_kept_of_a_child_that_failed_after_it_handed_code_back() {
         let folder = tempfile::tempdir().expect("folder");
         let out = folder.path().join("out");
-        let compiler = compiler("echo code; echo no component >&2; exit 3");
+        let compiler = compiler("echo code >&0; echo no component >&2; exit 3");
         let error = compile(&compiler, "a", 0, &out).await.expect_err("failed");
         assert_eq!(error, ArtefactError::new(Code::B12, "no component"));
         assert_eq!(std::fs::read_dir(folder.path()).expect("folder").count(), 0);

@@ -95,7 +95,7 @@ impl Unit {
         match self {
             Unit::Uses if value == ALWAYS => return ALWAYS_TEXT.to_string(),
             Unit::Millis if value == 0 => return "0s".to_string(),
-            Unit::CpuShare if value % 1_000 != 0 => {
+            Unit::CpuShare if !value.is_multiple_of(1_000) => {
                 let decimal = format!("{}.{:03}", value / 1_000, value % 1_000);
                 return decimal.trim_end_matches('0').to_string();
             }
