@@ -21,6 +21,7 @@ use crate::{
     home::{Cluster, Home},
     node_process::{NodeCommand, NodeProcess, keep_running},
     program, server_log, shutdown,
+    ui::Ui,
 };
 
 /// The cluster that `up` writes into the user's home.
@@ -79,6 +80,11 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         port_base: args.port_base,
         name: args.name.unwrap_or_else(super::node::host_name),
     };
+    // A signal that comes while the node starts waits until there is a node to end: else that would stay.
+    let mut asked_to_end = std::pin::pin!(shutdown::requested());
+    if futures::poll!(asked_to_end.as_mut()).is_ready() {
+        return Ok(());
+    }
     let mut node = NodeProcess::find_or_start(&command).await?;
     // Only now: an `up` that does not start must not become the cluster that its user speaks to.
     if let Err(error) = write_credential(&handle, &home, &api).await {
@@ -86,17 +92,16 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         return Err(error);
     }
     let ui = context.ui;
-    ui.data(&format!("api   {api}"))?;
-    ui.data(&format!(
-        "http  http://{}   (apps at http://APP.localhost:{})",
-        node.http,
-        node.http.port()
-    ))?;
+    if let Err(unread) = say_where(ui, &api, node.http) {
+        // Whoever started this is gone, and nobody knows of the node.
+        node.end_if_started_here().await;
+        return Err(unread);
+    }
 
     tokio::select! {
         () = keep_running(&command, &mut node) => {}
         () = keep_tokens(&handle, &command.data, &home, &api) => {}
-        () = shutdown::requested() => {}
+        () = asked_to_end => {}
     }
     ui.note("ending: requests in flight are finished; Ctrl-C again ends at once");
     let killer = node.killer();
@@ -119,6 +124,15 @@ async fn keep_tokens(handle: &Handle, data: &Path, home: &Home, api: &str) {
             tracing::warn!(error = error.message, "cannot renew a token");
         }
     }
+}
+
+/// The two addresses, for a person or a program.
+fn say_where(ui: &Ui, api: &str, http: SocketAddr) -> CommandResult {
+    ui.data(&format!("api   {api}"))?;
+    let port = http.port();
+    ui.data(&format!(
+        "http  http://{http}   (apps at http://APP.localhost:{port})"
+    ))
 }
 
 /// Ends the node first: while it finishes its requests the control plane still answers.
