@@ -380,7 +380,10 @@ mod tests {
         assert!((100..=102).contains(&kept), "{kept}");
         assert_eq!(
             *last,
-            format!("{} lines dropped: more than 10 per second", 500 - kept)
+            format!(
+                "{} lines dropped: more than 10 per second; hint: gilliam limits worker log_lines=20",
+                500 - kept
+            )
         );
     }
 }
