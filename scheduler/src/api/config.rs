@@ -12,9 +12,10 @@ use crate::{
         auth::Caller,
         extract::{self, AppPath},
         openapi::Errors,
+        releases,
     },
     refusal::Refusal,
-    release::{self, Basis, NewRelease},
+    release::{self, Basis},
 };
 
 /// Shows the configuration of an app's newest release.
@@ -45,12 +46,5 @@ pub(crate) async fn change_config(
     AppPath(app): AppPath,
     extract::Json(patch): extract::Json<ConfigPatch>,
 ) -> Result<(http::StatusCode, Json<ReleaseInfo>), Refusal> {
-    let new = NewRelease {
-        basis: Basis::Config(patch.change),
-        message: None,
-        author: caller.name,
-        migrate: patch.migrate,
-    };
-    let info = release::make(&api.shared, &app, &new).await?;
-    Ok((http::StatusCode::CREATED, Json(info)))
+    releases::create(&api, &app, &caller, Basis::Config(patch.change), patch.migrate).await
 }

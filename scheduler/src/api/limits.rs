@@ -12,9 +12,10 @@ use crate::{
         auth::Caller,
         extract::{self, AppPath},
         openapi::Errors,
+        releases,
     },
     refusal::Refusal,
-    release::{self, Basis, NewRelease},
+    release::{self, Basis},
     shared::Shared,
 };
 
@@ -62,12 +63,5 @@ pub(crate) async fn change_limits(
     AppPath(app): AppPath,
     extract::Json(patch): extract::Json<LimitsPatch>,
 ) -> Result<(http::StatusCode, Json<ReleaseInfo>), Refusal> {
-    let new = NewRelease {
-        basis: Basis::Limits(patch.change),
-        message: None,
-        author: caller.name,
-        migrate: patch.migrate,
-    };
-    let info = release::make(&api.shared, &app, &new).await?;
-    Ok((http::StatusCode::CREATED, Json(info)))
+    releases::create(&api, &app, &caller, Basis::Limits(patch.change), patch.migrate).await
 }

@@ -3,6 +3,7 @@
 use axum::{Extension, Json, extract::State};
 use gilliam_model::{
     api::{ReleaseInfo, Rollback},
+    name::AppName,
     release::ReleaseId,
 };
 use http::StatusCode;
@@ -30,6 +31,24 @@ pub(crate) async fn list(
     release::list(&api.shared, &app).await.map(Json)
 }
 
+/// Makes a release and answers with it.
+pub(crate) async fn create(
+    api: &Api,
+    app: &AppName,
+    author: &Caller,
+    basis: Basis,
+    migrate: bool,
+) -> Result<(StatusCode, Json<ReleaseInfo>), Refusal> {
+    let new = NewRelease {
+        basis,
+        message: None,
+        author: author.name.clone(),
+        migrate,
+    };
+    let info = release::make(&api.shared, app, &new).await?;
+    Ok((StatusCode::CREATED, Json(info)))
+}
+
 /// Goes back: makes a release with the image and the configuration of an older one.
 #[utoipa::path(post, path = "/v1/apps/{app}/rollback", operation_id = "rollback", tag = "releases",
     security(("bearer" = [])),
@@ -43,12 +62,5 @@ pub(crate) async fn rollback(
 ) -> Result<(StatusCode, Json<ReleaseInfo>), Refusal> {
     let to = body.to.map(|text| text.parse::<ReleaseId>()).transpose();
     let to = to.map_err(|error| Refusal::invalid(error.to_string()))?;
-    let new = NewRelease {
-        basis: Basis::Rollback(to),
-        message: None,
-        author: caller.name,
-        migrate: true,
-    };
-    let info = release::make(&api.shared, &app, &new).await?;
-    Ok((StatusCode::CREATED, Json(info)))
+    create(&api, &app, &caller, Basis::Rollback(to), true).await
 }
