@@ -46,8 +46,10 @@ fn limits_are_set_shown_unset_and_rolled_back_without_a_failed_request() {
     );
     assert_eq!(changed.ok(), "v2 released\n");
     assert_eq!(gilliam(&["scale"]).ok(), "v2 web=2\n");
-    let ps = gilliam(&["ps"]).ok();
-    assert!(ps.lines().all(|line| line.contains("/ 64 MiB")), "{ps}");
+    wait("only instances with the new limit", || {
+        let ps = gilliam(&["ps"]).ok();
+        ps.lines().all(|line| line.contains("/ 64 MiB")).then_some(())
+    });
     assert!(gilliam(&["releases"]).ok().contains("web: memory=64MiB cpu=0.5"));
 
     std::fs::write(
