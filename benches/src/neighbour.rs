@@ -29,6 +29,8 @@ const ATTACK_INSTANCES: u32 = 4;
 const LEAD: Duration = Duration::from_millis(300);
 /// A request to an attack may take so long that several are under way in each measurement.
 const ATTACK: &str = "request_timeout = \"1s\"\nboot_timeout = \"5s\"\nexit_timeout = \"0s\"";
+/// Little memory each, so that a node may promise a thousand of them.
+const SPINNER: &str = "memory = \"1MiB\"\nexit_timeout = \"0s\"";
 const SPINNERS: u32 = 1_000;
 /// The measurement begins when all of them run, or after this.
 const SPINNERS_SECONDS_MAX: &str = "30";
@@ -164,7 +166,7 @@ fn spinners(
         name: "spinners",
         process: "worker",
         component: &component,
-        limits: ATTACK,
+        limits: SPINNER,
     };
     let project = platform.deploy(&app)?;
     let counts = format!("worker={SPINNERS}");
