@@ -126,6 +126,7 @@ fn components(
             limits,
             allowed_outbound_hosts,
             guard_pages,
+            placement,
         } = settings.remove(&entry.name).unwrap_or_default();
         processes.insert(
             entry.name.clone(),
@@ -138,6 +139,7 @@ fn components(
                 limits,
                 allowed_outbound_hosts,
                 guard_pages,
+                placement,
             },
         );
     }

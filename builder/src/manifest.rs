@@ -1,8 +1,10 @@
-//! `gilliam.toml`: the limits and grants of an app's processes.
+//! `gilliam.toml`: the limits, grants and placement rules of an app's processes.
 //!
-//! In flow text and the Procfile's entries, out flow [`Limits`] and outbound hosts for each process. The file
+//! In flow text and the Procfile's entries, out flow [`Limits`], outbound hosts and placement for each process. The file
 //! is optional, and so is everything in it. What is not known is refused: a limit with a typing error would
 //! be no limit.
+
+mod placement;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,11 +12,12 @@ use gilliam_model::{
     limits::{LimitName, Limits},
     name::ProcessName,
     outbound::OutboundHost,
+    rules::PlacementRules,
     text::excerpt,
 };
 use serde::{
     Deserialize,
-    de::{self, Deserializer, SeqAccess, Visitor},
+    de::{self, Deserializer, MapAccess, SeqAccess, Visitor},
 };
 use toml::Spanned;
 
@@ -36,6 +39,8 @@ pub struct Settings {
     pub allowed_outbound_hosts: Vec<OutboundHost>,
     /// Whether its memory has guard pages of its own.
     pub guard_pages: bool,
+    /// Where it may run and where it had better.
+    pub placement: PlacementRules,
 }
 
 /// A `gilliam.toml` that cannot be used.
@@ -85,7 +90,7 @@ struct Document {
 type Section = BTreeMap<Spanned<String>, Spanned<Value>>;
 
 /// Keys of a section that are no limits.
-const OTHER_KEYS: [&str; 2] = [HOSTS, GUARD_PAGES];
+const OTHER_KEYS: [&str; 3] = [HOSTS, GUARD_PAGES, placement::PLACEMENT];
 const HOSTS: &str = "allowed_outbound_hosts";
 const GUARD_PAGES: &str = "guard_pages";
 
@@ -118,14 +123,23 @@ pub fn parse(bytes: &[u8], entries: &[Entry]) -> Result<BTreeMap<ProcessName, Se
     };
     let settings = entries.iter().map(|entry| {
         let section = document.process.get(entry.name.as_str());
-        let settings = section.map_or_else(|| Ok(shared.clone()), |section| read(text, section, &shared));
+        let settings = match section {
+            Some(section) => read(text, section, &shared, &entry.name, entries),
+            None => Ok(shared.clone()),
+        };
         Ok((entry.name.clone(), settings?))
     });
     settings.collect()
 }
 
 /// The settings of a section over those that every process shares.
-fn read(text: &str, section: &Section, shared: &Settings) -> Result<Settings, ManifestError> {
+fn read(
+    text: &str,
+    section: &Section,
+    shared: &Settings,
+    own: &ProcessName,
+    entries: &[Entry],
+) -> Result<Settings, ManifestError> {
     let mut settings = shared.clone();
     for (key, value) in section {
         let at = value.span().start;
@@ -142,6 +156,12 @@ fn read(text: &str, section: &Section, shared: &Settings) -> Result<Settings, Ma
                     return Err(unfit(text, at, key, value, "true or false"));
                 };
                 settings.guard_pages = *on;
+            }
+            placement::PLACEMENT => {
+                let Value::Table(table) = value else {
+                    return Err(unfit(text, at, key, value, "a table"));
+                };
+                settings.placement = placement::read(text, table, own, entries)?;
             }
             _ => {
                 let name = LimitName::of_key(key).map_err(|_| unknown(text, key_at, key))?;
@@ -180,6 +200,7 @@ enum Value {
     Text(String),
     Switch(bool),
     List(Vec<Spanned<String>>),
+    Table(Section),
 }
 
 impl Value {
@@ -188,7 +209,7 @@ impl Value {
             Value::Integer(number) => name.unit().of_integer(*number),
             Value::Decimal(number) => name.unit().of_decimal(*number),
             Value::Text(text) => name.unit().parse(text),
-            Value::Switch(_) | Value::List(_) => None,
+            Value::Switch(_) | Value::List(_) | Value::Table(_) => None,
         }
     }
 }
@@ -201,6 +222,7 @@ impl fmt::Display for Value {
             Value::Text(text) => write!(f, "{:?}", excerpt(text)),
             Value::Switch(on) => on.fmt(f),
             Value::List(_) => f.write_str("[…]"),
+            Value::Table(_) => f.write_str("{…}"),
         }
     }
 }
@@ -212,7 +234,7 @@ impl<'de> Deserialize<'de> for Value {
             type Value = Value;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number, a text, true, false or a list of texts")
+                f.write_str("a number, a text, true, false, a list of texts or a table")
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<Value, E> {
@@ -237,6 +259,14 @@ impl<'de> Deserialize<'de> for Value {
                     entries.push(entry);
                 }
                 Ok(Value::List(entries))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Value, A::Error> {
+                let mut entries = Section::new();
+                while let Some((key, value)) = table.next_entry()? {
+                    entries.insert(key, value);
+                }
+                Ok(Value::Table(entries))
             }
         }
         deserializer.deserialize_any(Any)
@@ -348,7 +378,8 @@ mod tests {
             Settings {
                 limits,
                 allowed_outbound_hosts: hosts,
-                guard_pages: true
+                guard_pages: true,
+                placement: PlacementRules::default(),
             }
         );
         assert_eq!(settings["worker"].limits, Limits::default());

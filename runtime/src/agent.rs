@@ -238,6 +238,8 @@ mod tests {
                 cpus: 1,
                 memory_bytes: 1,
                 instances_max: None,
+                cpu_millis: None,
+                labels: gilliam_model::label::Labels::default(),
                 started_at: Timestamp::UNIX_EPOCH,
             },
             assignment: watch::Sender::new(None),

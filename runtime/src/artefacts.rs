@@ -384,6 +384,7 @@ mod tests {
             limits: Limits::default(),
             allowed_outbound_hosts: Vec::new(),
             guard_pages: false,
+            placement: gilliam_model::rules::PlacementRules::default(),
         };
         let assigned = AssignedProcess {
             app: "a".parse().expect("app"),

@@ -145,6 +145,8 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
         cpus: machine::cpus(),
         memory_bytes: machine::memory_bytes(),
         instances_max: Some(instances_max),
+        cpu_millis: None,
+        labels: gilliam_model::label::Labels::default(),
         started_at,
     };
     let file = AssignmentFile::new(&config.data);

@@ -117,6 +117,7 @@ impl Slots {
                 limits: self.limits.clone(),
                 allowed_outbound_hosts: Vec::new(),
                 guard_pages: false,
+                placement: gilliam_model::rules::PlacementRules::default(),
             },
             config: Config(config.collect()),
         }

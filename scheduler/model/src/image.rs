@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest, interface::InterfaceName, limits::Limits, name::ProcessName, outbound::OutboundHost,
-    text::excerpt,
+    rules::PlacementRules, text::excerpt,
 };
 
 /// Most process types in one image; a Procfile with more is refused.
@@ -150,6 +150,9 @@ pub struct Process {
     /// default it may run on the slab.
     #[serde(default)]
     pub guard_pages: bool,
+    /// Where its instances may run and where they had better.
+    #[serde(default, skip_serializing_if = "PlacementRules::is_empty")]
+    pub placement: PlacementRules,
 }
 
 /// Components, process types and limits, sealed: the config blob of an OCI artifact.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Timestamp,
     assignment::Assignment,
+    label::Labels,
     log::LogLine,
     name::NodeName,
     report::{DetailsWanted, ProcessKey, ProcessReport},
@@ -46,6 +47,12 @@ pub struct NodeFacts {
     /// Instances that its process can hold at once; none when it does not know.
     #[serde(default)]
     pub instances_max: Option<u32>,
+    /// Thousandths of a core that instances may be promised; none for all of its cores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u32>,
+    /// What placement rules ask for.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// When its process started: two lives of one node differ in it.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub started_at: Timestamp,
@@ -98,6 +105,13 @@ pub struct SyncResponse {
     /// Instances whose details are to be in the next report, which is sent at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<DetailsWanted>,
+}
+
+impl NodeFacts {
+    /// Thousandths of a core that instances may be promised.
+    pub fn cpu_millis_promisable(&self) -> u32 {
+        self.cpu_millis.unwrap_or(self.cpus.saturating_mul(1_000))
+    }
 }
 
 impl SyncRequest {

@@ -19,6 +19,8 @@ fn facts(name: &str) -> NodeFacts {
         cpus: 2,
         memory_bytes: 1 << 30,
         instances_max: None,
+        cpu_millis: None,
+        labels: gilliam_model::label::Labels::default(),
         started_at: Timestamp::UNIX_EPOCH,
     }
 }

@@ -73,6 +73,8 @@ pub fn facts(name: &str) -> NodeFacts {
         cpus: 2,
         memory_bytes: 8 << 30,
         instances_max: None,
+        cpu_millis: None,
+        labels: gilliam_model::label::Labels::default(),
         started_at: "2026-11-21T09:00:00Z".parse().expect("instant"),
     }
 }

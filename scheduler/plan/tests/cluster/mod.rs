@@ -103,6 +103,7 @@ pub(crate) fn image<'a>(processes: impl IntoIterator<Item = (&'a str, u64)>) -> 
             },
             allowed_outbound_hosts: Vec::new(),
             guard_pages: false,
+            placement: gilliam_model::rules::PlacementRules::default(),
         };
         (name.parse().expect("process name"), process)
     };
