@@ -58,7 +58,7 @@ const NODE_SLOTS_MAX: u32 = COUNT_MAX;
 const NODE_PORTS_MAX: u32 = 20_000;
 
 #[derive(Debug, thiserror::Error)]
-enum TurnError {
+pub(crate) enum TurnError {
     #[error("cannot read the state: {0}")]
     Read(#[from] RangeError),
     #[error("cannot store what was decided: {0}")]
@@ -67,14 +67,15 @@ enum TurnError {
 
 /// What a turn found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+pub(crate) enum Turn {
     /// All is decided, as of this revision.
     AtRest(Revision),
     /// Something was changed, or someone else changed it meanwhile: decide again.
     Again,
 }
 
-struct Control {
+#[derive(Debug)]
+pub(crate) struct Control {
     shared: Arc<Shared>,
     library: Library,
     /// When this loop began to listen to nodes.
@@ -88,12 +89,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut drain: DrainSignal) {
     let mut observed = shared.observed.changes();
     let mut nudges = shared.nudges.subscribe();
     let tick = (shared.config.lost_after / TICKS_PER_LOST).min(TICK_MAX);
-    let mut control = Control {
-        shared: shared.clone(),
-        library: Library::default(),
-        since: Timestamp::now(),
-        apps: BTreeSet::new(),
-    };
+    let mut control = Control::new(shared.clone(), Timestamp::now());
     if let Err(error) = sweep::all(&shared).await {
         tracing::warn!(
             error = error.into_error().message,
@@ -124,11 +120,20 @@ pub(crate) async fn run(shared: Arc<Shared>, mut drain: DrainSignal) {
 }
 
 impl Control {
+    pub(crate) fn new(shared: Arc<Shared>, since: Timestamp) -> Self {
+        Self {
+            shared,
+            library: Library::default(),
+            since,
+            apps: BTreeSet::new(),
+        }
+    }
+
     /// Takes turns until there is nothing to change; gives the revision at which that was so, or none after a
     /// failure.
     async fn turns(&mut self) -> Option<Revision> {
         for _ in 0..TURNS_MAX {
-            match AssertUnwindSafe(self.turn()).catch_unwind().await {
+            match AssertUnwindSafe(self.turn(Now::read())).catch_unwind().await {
                 Ok(Ok(Turn::AtRest(revision))) => return Some(revision),
                 Ok(Ok(Turn::Again)) => {}
                 Ok(Err(error)) => {
@@ -146,16 +151,17 @@ impl Control {
         None
     }
 
-    async fn turn(&mut self) -> Result<Turn, TurnError> {
+    /// One turn, which takes it to be `now`.
+    pub(crate) async fn turn(&mut self, now: Now) -> Result<Turn, TurnError> {
         let shared = self.shared.clone();
         let state = State::read(&shared.store, &mut self.library).await?;
-        let nodes = shared.nodes();
+        let nodes = shared.observed.view(now);
         self.forget_logs(&state);
         publish(&shared, &state, &nodes);
-        if self.end_migrations(&state, &nodes).await? {
+        if self.end_migrations(&state, &nodes, now.wall).await? {
             return Ok(Turn::Again);
         }
-        let in_grace = shared.observed.in_grace(Now::read());
+        let in_grace = shared.observed.in_grace(now);
         let plan = gilliam_plan::plan(&snapshot(&state, &nodes, in_grace));
         report::keep(&shared, state.revision, &plan);
         if plan.is_empty() {
@@ -179,10 +185,11 @@ impl Control {
         &self,
         state: &State,
         nodes: &BTreeMap<NodeName, NodeView>,
+        now: Timestamp,
     ) -> Result<bool, TurnError> {
         let mut changed = false;
         for app in state.apps.iter().filter(|app| app.value.migration.is_some()) {
-            if let Some((after, text)) = decide_migration(state, &app.value, nodes, self.since) {
+            if let Some((after, text)) = decide_migration(state, &app.value, nodes, self.since, now) {
                 changed = true;
                 match self
                     .shared
@@ -207,6 +214,7 @@ fn decide_migration(
     app: &App,
     nodes: &BTreeMap<NodeName, NodeView>,
     since: Timestamp,
+    now: Timestamp,
 ) -> Option<(App, String)> {
     let to = app.migration.as_ref()?.to;
     let placements: Vec<Placement> = state
@@ -220,7 +228,6 @@ fn decide_migration(
         let node = nodes.get(node).filter(|node| node.is_ready())?;
         node.reports.get(key).map(|report| &**report)
     };
-    let now = Timestamp::now();
     let view = MigrationView {
         app,
         images: &images(state, &app.name),

@@ -20,6 +20,7 @@
 
 mod changes;
 mod commit;
+pub mod faults;
 mod file;
 mod format;
 pub mod keys;
@@ -30,6 +31,7 @@ pub mod records;
 use std::{path::Path, sync::Arc};
 
 pub use commit::{COMMIT_BYTES_MAX, COMMIT_OPERATIONS_MAX, Check, CommitError, Expect, KEY_BYTES_MAX, Write};
+use faults::{Fault, Faults, Operation};
 pub use format::StoreError;
 pub use range::{Entry, RangeError, Revision};
 
@@ -39,6 +41,7 @@ pub use range::{Entry, RangeError, Revision};
 #[derive(Debug, Clone)]
 pub struct Store {
     space: Arc<Space>,
+    faults: Option<Arc<dyn Faults>>,
 }
 
 #[derive(Debug)]
@@ -52,6 +55,7 @@ impl Store {
     pub fn memory() -> Self {
         Self {
             space: Arc::new(Space::Memory(memory::Memory::new())),
+            faults: None,
         }
     }
 
@@ -62,7 +66,16 @@ impl Store {
     pub fn open(data: &Path) -> Result<Self, StoreError> {
         Ok(Self {
             space: Arc::new(Space::File(file::FileSpace::open(data)?)),
+            faults: None,
         })
+    }
+
+    /// A handle to the same store whose operations go wrong as `faults` says: for tests and simulations.
+    pub fn with_faults(&self, faults: Arc<dyn Faults>) -> Self {
+        Self {
+            space: self.space.clone(),
+            faults: Some(faults),
+        }
     }
 
     /// Reads every entry whose key begins with `prefix`, in the order of keys, at one revision.
@@ -73,6 +86,7 @@ impl Store {
 
     /// Reads several prefixes at one revision; one list of entries for each.
     pub async fn ranges(&self, prefixes: &[&str]) -> Result<(Revision, Vec<Vec<Entry>>), RangeError> {
+        self.disturb_reading().await?;
         match &*self.space {
             Space::Memory(memory) => Ok(memory.ranges(prefixes)),
             Space::File(file) => file.ranges(prefixes).await,
@@ -81,6 +95,7 @@ impl Store {
 
     /// Reads one key.
     pub async fn get(&self, key: &str) -> Result<(Revision, Option<Entry>), RangeError> {
+        self.disturb_reading().await?;
         match &*self.space {
             Space::Memory(memory) => Ok(memory.get(key)),
             Space::File(file) => file.get(key).await,
@@ -97,9 +112,17 @@ impl Store {
     /// of the caller that no user's input can reach.
     pub async fn commit(&self, checks: &[Check], writes: &[Write]) -> Result<Revision, CommitError> {
         commit::admit(checks, writes)?;
-        match &*self.space {
+        let fault = self.disturb(Operation::Commit).await;
+        if fault == Fault::Unavailable {
+            return Err(faults::unavailable());
+        }
+        let committed = match &*self.space {
             Space::Memory(memory) => memory.commit(checks, writes),
             Space::File(file) => file.commit(checks, writes).await,
+        };
+        match fault {
+            Fault::Unanswered if !writes.is_empty() => Err(faults::unanswered()),
+            _ => committed,
         }
     }
 
@@ -112,6 +135,20 @@ impl Store {
         match &*self.space {
             Space::Memory(memory) => memory.changes().changed(prefix, after).await,
             Space::File(file) => file.changes().changed(prefix, after).await,
+        }
+    }
+
+    async fn disturb(&self, operation: Operation) -> Fault {
+        match &self.faults {
+            Some(faults) => faults.before(operation).await,
+            None => Fault::None,
+        }
+    }
+
+    async fn disturb_reading(&self) -> Result<(), RangeError> {
+        match self.disturb(Operation::Read).await {
+            Fault::None => Ok(()),
+            Fault::Unavailable | Fault::Unanswered => Err(faults::unreadable()),
         }
     }
 
