@@ -100,7 +100,8 @@ impl Exchange {
         }
     }
 
-    fn caller(&self) -> Caller {
+    /// What the caller wants now.
+    pub(crate) fn caller(&self) -> Caller {
         match self.caller.load(Acquire) {
             0 => Caller::Waits,
             1 => Caller::HasAll,

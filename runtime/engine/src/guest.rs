@@ -8,15 +8,16 @@
 use std::{sync::Arc, time::Instant};
 
 use gilliam_model::{code::Code, limits::Limits, outbound::OutboundHost};
+use http::HeaderName;
 use wasmtime::{
     Engine, Store, StoreContextMut,
     component::{Linker, Resource, ResourceTable},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2::DynPollable};
 use wasmtime_wasi_http::{
-    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+    DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
+    WasiHttpView,
 };
-
 use wasmtime_wasi_io::bindings::wasi::io::poll;
 
 use crate::{
@@ -32,12 +33,15 @@ use crate::{
     slots::Tenant,
     sockets,
     stdio::{Output, StopNotice},
+    streams,
     throttle::CpuBucket,
     usage::{Counters, Usage},
 };
 
 /// Fuel between two yields: 40 to 100 µs of a core, at 1.5 % of cost.
 const YIELD_FUEL: u64 = 1_000_000;
+/// Headers that a guest neither sees nor makes: a constant would be made anew for each look.
+static FORBIDDEN_HEADERS: [HeaderName; 9] = DEFAULT_FORBIDDEN_HEADERS;
 /// Bytes of a body copied out of a guest at once.
 pub(crate) const BODY_CHUNK_BYTES_MAX: usize = 64 << 10;
 
@@ -191,6 +195,12 @@ type Sent = Result<
 >;
 
 impl WasiHttpHooks for Hooks {
+    // Asked for every header of every request, where the filter that it is made of by default is an
+    // allocation.
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        FORBIDDEN_HEADERS.contains(name)
+    }
+
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
@@ -264,6 +274,7 @@ pub(crate) fn linker(engine: &Engine, kind: EngineKind) -> wasmtime::Result<Link
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }
     linker.allow_shadowing(true);
+    streams::direct(&mut linker)?;
     probe_waits(&mut linker)?;
     sockets::bound(&mut linker)?;
     let lines = if kind.is_p3() { Lines::P2AndP3 } else { Lines::P2 };

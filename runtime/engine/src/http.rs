@@ -10,6 +10,7 @@
 use std::{
     fmt,
     future::poll_fn,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{
@@ -17,6 +18,7 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -140,7 +142,7 @@ impl HttpInstance {
         let exchange = Arc::new(Exchange::default());
         let caller = CallerSide::new(exchange.clone());
         let job = Job {
-            request,
+            request: Some(request),
             exchange: exchange.clone(),
         };
         let finish = Finish::new(self.inner.clone(), exchange.clone(), start, permit);
@@ -157,14 +159,20 @@ impl HttpInstance {
         {
             ride.hand_over();
         }
+        // Made when there is something to wait for: most heads are there at the first poll.
+        let mut late = None;
         let wait = poll_fn(|cx| {
             ride.poll(cx);
-            exchange.poll_head(cx)
+            if let Poll::Ready(head) = exchange.poll_head(cx) {
+                return Poll::Ready(Some(head));
+            }
+            let late = late.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            late.as_mut().poll(cx).map(|()| None)
         });
-        let head = match tokio::time::timeout_at(deadline, wait).await {
-            Ok(Some(head)) => head,
-            Ok(None) => return Err(Failure::new(Code::H13, "the instance was stopped").into()),
-            Err(_) => {
+        let head = match wait.await {
+            Some(Some(head)) => head,
+            Some(None) => return Err(Failure::new(Code::H13, "the instance was stopped").into()),
+            None => {
                 let ms = limits.request_ms_max;
                 let failure = Failure::new(Code::H12, format!("no response head after {ms} ms"));
                 self.inner.shared.trapped(&failure);
@@ -274,19 +282,17 @@ fn lanes_max(shared: &Shared, lane_bytes: u64) -> u32 {
 }
 
 /// One request from its lane's start to its end, cut short when nobody waits for it any more.
-async fn drive(job: Job, finish: Finish) {
+async fn drive(mut job: Job, finish: Finish) {
     let Finish { inner, exchange, .. } = &finish;
     let shared = &inner.shared;
-    let metered = Metered::new(serve(inner, job), shared.cpu.clone(), Some(exchange.clone()));
-    let served = tokio::select! {
-        biased;
-        () = given_up(exchange, &inner.killed) => return,
-        served = metered => served,
-    };
-    let failure = match served {
-        Ok(Ok(())) => return,
-        Ok(Err(failure)) => failure,
-        Err(panicked) => {
+    let served = serve(inner, &mut job);
+    let metered = pin!(Metered::new(served, shared.cpu.clone(), Some(exchange.clone())));
+    let is_given_up = || exchange.caller() == Caller::Gone || inner.killed.is_so();
+    let given_up = || given_up(exchange, &inner.killed);
+    let failure = match until(is_given_up, given_up, metered).await {
+        None | Some(Ok(Ok(()))) => return,
+        Some(Ok(Err(failure))) => failure,
+        Some(Err(panicked)) => {
             let failure = Failure::panicked(&panicked);
             exchange.broke_off(Some(&failure));
             failure
@@ -298,7 +304,7 @@ async fn drive(job: Job, finish: Finish) {
 }
 
 /// Serves a request in a lane that was kept or a new one, and keeps the lane if it may serve again.
-async fn serve(inner: &Inner, job: Job) -> Result<(), Failure> {
+async fn serve(inner: &Inner, job: &mut Job) -> Result<(), Failure> {
     let busy = inner.shared.counters.in_flight.load(Relaxed);
     let parked = inner.warm.take(busy);
     let mut lane = match parked.filter(|lane| lane.is_current(&inner.loaded)) {
@@ -310,6 +316,38 @@ async fn serve(inner: &Inner, job: Job) -> Result<(), Failure> {
         inner.park(lane);
     }
     Ok(())
+}
+
+/// The output of `work`, or none once `ended` ends. That is made when there is something to wait for, for most
+/// requests are done at the first poll; `is_over` says what it would say before.
+async fn until<F: Future, E: Future>(
+    is_over: impl Fn() -> bool,
+    ended: impl Fn() -> E,
+    mut work: Pin<&mut F>,
+) -> Option<F::Output> {
+    let mut end = None;
+    poll_fn(|cx| {
+        let is_over = match &mut end {
+            Some(end) => E::poll(Pin::as_mut(end), cx).is_ready(),
+            None => is_over(),
+        };
+        if is_over {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(output) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        if end.is_none() {
+            let mut first = Box::pin(ended());
+            // What has come meanwhile wakes nobody; from here on it does.
+            if first.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            end = Some(first);
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Ends when the caller is gone, when the instance is killed, or some time after the body's end.
@@ -338,10 +376,14 @@ impl Killed {
         self.told.notify_waiters();
     }
 
+    fn is_so(&self) -> bool {
+        self.is_so.load(Acquire)
+    }
+
     async fn wait(&self) {
         loop {
             let told = self.told.notified();
-            if self.is_so.load(Acquire) {
+            if self.is_so() {
                 return;
             }
             told.await;

@@ -41,7 +41,8 @@ const SLOT_RETRY: Duration = Duration::from_millis(2);
 
 /// One request on its way into a lane.
 pub(crate) struct Job {
-    pub(crate) request: http::Request<WasiBody>,
+    /// None once the guest has it. Futures would hold it once more for each function that it is moved through.
+    pub(crate) request: Option<http::Request<WasiBody>>,
     pub(crate) exchange: Arc<Exchange>,
 }
 
@@ -137,7 +138,7 @@ impl Lane {
 
     /// Serves one request to the end of its body and of the guest's work for it. After a failure, or if it is
     /// dropped meanwhile, the lane must not be used again.
-    pub(crate) async fn serve(&mut self, job: Job) -> Result<(), Failure> {
+    pub(crate) async fn serve(&mut self, job: &mut Job) -> Result<(), Failure> {
         let exchange = job.exchange.clone();
         // Dropped before the lane, so that the body knows of a failure before the store closes its channel.
         let mark = EndMark::new(exchange.clone());
@@ -163,10 +164,13 @@ impl Lane {
         }
     }
 
-    async fn handle(&mut self, job: Job) -> wasmtime::Result<()> {
+    async fn handle(&mut self, job: &mut Job) -> wasmtime::Result<()> {
         self.fuel = self.shared.limits().fuel_per_request_max;
         self.store.set_fuel(self.fuel)?;
-        let Job { request, exchange } = job;
+        let exchange = job.exchange.clone();
+        let Some(request) = job.request.take() else {
+            wasmtime::bail!("a request is served once");
+        };
         match &self.component {
             Component::P2(proxy) => {
                 let scheme = match request.uri().scheme_str() {

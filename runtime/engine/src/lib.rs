@@ -49,6 +49,7 @@ mod slab;
 mod slots;
 mod sockets;
 mod stdio;
+mod streams;
 mod survey;
 mod sweeper;
 mod threads;

@@ -155,10 +155,12 @@ pin_project! {
         // A guest that is cut off is torn down here, and charged for it.
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            let stretch = Stretch::start(Instant::now());
-            if this.inner.end() {
-                this.account.charge(stretch);
+            if !this.inner.is_open() {
+                return;
             }
+            let stretch = Stretch::start(Instant::now());
+            this.inner.end();
+            this.account.charge(stretch);
         }
     }
 }
@@ -230,15 +232,18 @@ impl<F> Edge<F> {
         Self { inner: Some(inner) }
     }
 
-    /// Drops the future; whether there was one.
-    fn end(self: Pin<&mut Self>) -> bool {
+    /// Whether it has not ended yet.
+    fn is_open(&self) -> bool {
+        self.inner.is_some()
+    }
+
+    /// Drops the future.
+    fn end(self: Pin<&mut Self>) {
         let mut inner = self.project().inner;
-        let is_open = inner.is_some();
         // A second panic on the way out must not take the thread along.
-        if is_open && catch_unwind(AssertUnwindSafe(|| inner.set(None))).is_err() {
+        if inner.is_some() && catch_unwind(AssertUnwindSafe(|| inner.set(None))).is_err() {
             tracing::error!("a guest's store panicked while it was dropped");
         }
-        is_open
     }
 }
 

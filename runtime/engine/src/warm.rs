@@ -15,7 +15,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
 };
 
 /// Lanes one instance keeps at most: beyond them a burst is better served by fresh ones than by memory that
@@ -28,7 +27,6 @@ const FORGET_DIVISOR: u64 = 8;
 pub(crate) struct Warm<T> {
     bytes_max: u64,
     bytes: AtomicU64,
-    start: Instant,
     last_number: AtomicU64,
     /// Lots with lanes, by when they were used and their number. A lot that was used since is found under the
     /// older time, and put right when it comes up.
@@ -79,12 +77,19 @@ fn kept(idle_ms: u64, idle_ms_max: u64, recent: u64) -> usize {
     usize::try_from(recent).unwrap_or(KEPT_MAX).clamp(1, KEPT_MAX)
 }
 
+/// Milliseconds of a clock that never goes back, to a few of them: it is read twice for each request, and the
+/// coarse clock is an order of magnitude cheaper.
+fn now_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    let (s, ns) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+    s.unwrap_or(0) * 1_000 + ns.unwrap_or(0) / 1_000_000
+}
+
 impl<T> Warm<T> {
     pub(crate) fn new(bytes_max: u64) -> Arc<Self> {
         Arc::new(Self {
             bytes_max,
             bytes: AtomicU64::new(0),
-            start: Instant::now(),
             last_number: AtomicU64::new(0),
             lots: Mutex::default(),
         })
@@ -98,7 +103,7 @@ impl<T> Warm<T> {
             idle_ms_max,
             state: Mutex::new(State {
                 lanes: Vec::new(),
-                used_ms: self.now_ms(),
+                used_ms: now_ms(),
                 busy: 0,
                 recent: 0,
                 listed: None,
@@ -134,7 +139,7 @@ impl<T> Warm<T> {
 
     /// Drops the lanes that nobody needs any more.
     pub(crate) fn sweep(&self) {
-        let now_ms = self.now_ms();
+        let now_ms = now_ms();
         let listed: Vec<Arc<Lot<T>>> = {
             let mut lots = self.lots();
             lots.retain(|_, lot| lot.strong_count() > 0);
@@ -153,10 +158,6 @@ impl<T> Warm<T> {
         }
     }
 
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
     fn lots(&self) -> MutexGuard<'_, Lots<T>> {
         self.lots.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,7 +167,7 @@ impl<T> Lot<T> {
     /// An idle lane for a request, if there is one; `busy` requests are in a lane now, this one included.
     pub(crate) fn take(&self, busy: u64) -> Option<T> {
         let mut state = self.state();
-        state.used_ms = self.warm.now_ms();
+        state.used_ms = now_ms();
         state.busy = state.busy.max(busy);
         let lane = state.lanes.pop()?;
         self.warm.bytes.fetch_sub(lane.bytes, Relaxed);
@@ -193,7 +194,7 @@ impl<T> Lot<T> {
             self.warm.bytes.fetch_sub(bytes, Relaxed);
             return Err(lane);
         }
-        state.used_ms = self.warm.now_ms();
+        state.used_ms = now_ms();
         state.lanes.push(Lane { lane, bytes });
         if state.listed.is_none() {
             let used_ms = state.used_ms;
@@ -286,8 +287,8 @@ mod tests {
         let warm = Warm::new(100);
         let lot = warm.lot(1);
         assert_eq!(lot.park((), 10), Ok(()));
-        let start = warm.now_ms();
-        while warm.now_ms() <= start + 1 {
+        let start = now_ms();
+        while now_ms() <= start + 1 {
             std::thread::yield_now();
         }
         warm.sweep();
@@ -306,8 +307,8 @@ mod tests {
             assert_eq!(lot.park(lane, 10), Ok(()));
         }
         // All in the same moment but for the first, which is used once more, later.
-        let before = warm.now_ms();
-        while warm.now_ms() == before {
+        let before = now_ms();
+        while now_ms() == before {
             std::thread::yield_now();
         }
         let first = lots[0].take(1).expect("its own");

@@ -23,14 +23,13 @@ use super::{
 
 /// Set in the count of requests in flight once the instance takes no more.
 const DRAINING: usize = 1 << (usize::BITS - 1);
-/// The engine ends a request that is too late by itself and knows more about it; this is the net below.
-const ENGINE_SLACK: Duration = Duration::from_secs(2);
 
 /// How an instance is called.
 #[derive(Debug)]
 enum Target {
     Http(Arc<HttpInstance>),
-    Tcp(Box<TcpTarget>),
+    /// With the time for a response's head.
+    Tcp(Box<TcpTarget>, Duration),
 }
 
 /// One life of one instance.
@@ -39,7 +38,6 @@ pub(crate) struct Backend {
     pub(crate) id: InstanceId,
     pub(crate) label: String,
     target: Target,
-    request_max: Duration,
     /// Requests in flight, and [`DRAINING`].
     places: AtomicUsize,
     idle: Notify,
@@ -68,28 +66,25 @@ impl Failure {
 
 impl Backend {
     /// An instance of an http shape, called in this process.
-    pub(crate) fn http(id: InstanceId, instance: Arc<HttpInstance>, limits: &Limits) -> Arc<Self> {
-        let slack = ENGINE_SLACK;
-        Self::new(
-            id,
-            Target::Http(instance),
-            Duration::from_millis(limits.request_ms_max) + slack,
-        )
+    pub(crate) fn http(id: InstanceId, instance: Arc<HttpInstance>) -> Arc<Self> {
+        Self::new(id, Target::Http(instance))
     }
 
     /// A command that listens on `port` of the loopback address.
     pub(crate) fn tcp(id: InstanceId, port: u16, limits: &Limits) -> Arc<Self> {
-        let target = Target::Tcp(Box::new(TcpTarget::new(port, limits)));
-        Self::new(id, target, Duration::from_millis(limits.request_ms_max))
+        let request_max = Duration::from_millis(limits.request_ms_max);
+        Self::new(
+            id,
+            Target::Tcp(Box::new(TcpTarget::new(port, limits)), request_max),
+        )
     }
 
-    fn new(id: InstanceId, target: Target, request_max: Duration) -> Arc<Self> {
+    fn new(id: InstanceId, target: Target) -> Arc<Self> {
         let (label, places, idle) = (id.label(), AtomicUsize::new(0), Notify::new());
         Arc::new(Self {
             id,
             label,
             target,
-            request_max,
             places,
             idle,
         })
@@ -125,15 +120,14 @@ impl Backend {
 
     /// Sends a request, and waits for the head of its response.
     pub(crate) async fn call(&self, request: Request<ClientBody>) -> Result<Response<AppBody>, Failure> {
-        let answer = async {
-            match &self.target {
-                Target::Http(instance) => http_call(instance, request).await,
-                Target::Tcp(target) => target.call(request).await,
+        match &self.target {
+            // The engine keeps to the deadline by itself, and knows more about who was late.
+            Target::Http(instance) => http_call(instance, request).await,
+            Target::Tcp(target, request_max) => {
+                // In a box, so that requests of the other kind do not carry its future's size along.
+                let answer = Box::pin(tokio::time::timeout(*request_max, target.call(request))).await;
+                answer.unwrap_or_else(|_| Err(Failure::new(Code::H12)))
             }
-        };
-        match tokio::time::timeout(self.request_max, answer).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Failure::new(Code::H12)),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: nothing a client says about where it comes from reaches an app; nothing that speaks of one
 //! connection passes to another, in either direction.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -16,8 +16,9 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Headers of one connection (RFC 9110 section 7.6.1), and those whose meaning the ingress has used up.
-const HOP_BY_HOP: [HeaderName; 9] = [
+/// Headers of one connection (RFC 9110 section 7.6.1), and those whose meaning the ingress has used up. Like
+/// the others below not a constant, which would be made anew for each look.
+static HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -29,9 +30,12 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// Headers that the ingress adds to a request at most.
+const OWN_COUNT: usize = 6;
+
 /// Headers by which proxies speak to apps: a client's own are dropped, whatever their number.
 const OURS_PREFIXES: [&str; 3] = ["x-forwarded-", "x-gilliam-", "gilliam-"];
-const OURS: [HeaderName; 5] = [
+static OURS: [HeaderName; 5] = [
     header::FORWARDED,
     X_REQUEST_ID,
     HeaderName::from_static("x-real-ip"),
@@ -41,11 +45,31 @@ const OURS: [HeaderName; 5] = [
     header::EXPECT,
 ];
 
+/// What is told of a connection with each of its requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Ends {
+    client: HeaderValue,
+    port: HeaderValue,
+}
+
+impl Ends {
+    /// Of a connection from `client` to our `port`.
+    pub(crate) fn new(client: IpAddr, port: u16) -> Self {
+        let client = match client.to_canonical() {
+            IpAddr::V4(ip) => HeaderValue::from_str(&ip.to_string()),
+            IpAddr::V6(ip) => HeaderValue::from_str(&ip.to_string()),
+        };
+        Self {
+            client: client.expect("an address is visible ASCII"),
+            port: HeaderValue::from(port),
+        }
+    }
+}
+
 /// Where a request comes from.
 #[derive(Debug)]
 pub(crate) struct Origin<'a> {
-    pub(crate) peer: SocketAddr,
-    pub(crate) port: u16,
+    pub(crate) ends: &'a Ends,
     /// As the client gave it.
     pub(crate) host: &'a str,
     pub(crate) request_id: &'a HeaderValue,
@@ -55,20 +79,20 @@ pub(crate) struct Origin<'a> {
 pub(crate) fn forward_request(headers: &mut HeaderMap, origin: &Origin<'_>) {
     strip(headers, |name| is_hop_by_hop(name) || is_ours(name));
     join_cookies(headers);
-    let peer = match origin.peer.ip().to_canonical() {
-        IpAddr::V4(ip) => HeaderValue::from_str(&ip.to_string()),
-        IpAddr::V6(ip) => HeaderValue::from_str(&ip.to_string()),
-    };
+    // Room for all at once: a small map grows with every other header.
+    headers.reserve(OWN_COUNT);
     let given = headers.get(header::HOST).filter(|host| *host == origin.host);
-    let host = given.map_or_else(
-        || HeaderValue::from_str(origin.host).ok(),
-        |host| Some(host.clone()),
-    );
+    let host = match given {
+        Some(host) => Some(host.clone()),
+        None => {
+            let host = HeaderValue::from_str(origin.host).ok();
+            host.inspect(|host| drop(headers.insert(header::HOST, host.clone())))
+        }
+    };
     let ours = [
-        (header::HOST, host.clone()),
-        (X_FORWARDED_FOR, peer.ok()),
+        (X_FORWARDED_FOR, Some(origin.ends.client.clone())),
         (X_FORWARDED_HOST, host),
-        (X_FORWARDED_PORT, Some(HeaderValue::from(origin.port))),
+        (X_FORWARDED_PORT, Some(origin.ends.port.clone())),
         (X_FORWARDED_PROTO, Some(HeaderValue::from_static("http"))),
         (X_REQUEST_ID, Some(origin.request_id.clone())),
     ];
@@ -196,12 +220,11 @@ mod tests {
         );
         let host = super::super::request::parse("a.localhost:80").expect("host");
         let request_id = HeaderValue::from_static("id");
-        let peer = "[::ffff:9.8.7.6]:1234".parse().expect("peer");
+        let client = "::ffff:9.8.7.6".parse().expect("address");
         forward_request(
             &mut given,
             &Origin {
-                peer,
-                port: 8080,
+                ends: &Ends::new(client, 8080),
                 host: &host.given,
                 request_id: &request_id,
             },

@@ -1,6 +1,11 @@
 //! One request through the ingress.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use futures::future::BoxFuture;
 use gilliam_model::code::Code;
@@ -14,7 +19,7 @@ use super::{
     backend::{Failure, InFlight, usage_of},
     body::{AppBody, ClientBody, Outgoing},
     door::Door,
-    headers::{self, Origin},
+    headers::{self, Ends, Origin},
     refuse::{Asker, Reason, refuse},
     request::{self, Host},
 };
@@ -33,6 +38,8 @@ enum Entrance {
 pub(crate) struct Site {
     ingress: Ingress,
     entrance: Entrance,
+    /// Of the first request: each connection has a clone of its own, and the same ends for all its requests.
+    ends: OnceLock<(Peer, Ends)>,
 }
 
 impl Ingress {
@@ -41,6 +48,7 @@ impl Ingress {
         Site {
             ingress: self.clone(),
             entrance: Entrance::Hosts,
+            ends: OnceLock::new(),
         }
     }
 
@@ -49,6 +57,7 @@ impl Ingress {
         Site {
             ingress: self.clone(),
             entrance: Entrance::Door(door),
+            ends: OnceLock::new(),
         }
     }
 }
@@ -59,13 +68,36 @@ impl Service<Request<Incoming>> for Site {
     type Future = BoxFuture<'static, Result<Response<Outgoing>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let site = self.clone();
-        Box::pin(async move { Ok(site.answer(request).await) })
+        let ends = self.ends_of(&request);
+        let visit = Visit {
+            ingress: self.ingress.clone(),
+            entrance: self.entrance.clone(),
+        };
+        Box::pin(async move { Ok(visit.answer(request, ends).await) })
     }
 }
 
 impl Site {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Outgoing> {
+    fn ends_of(&self, request: &Request<Incoming>) -> Ends {
+        const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer {
+            remote: UNKNOWN,
+            local: UNKNOWN,
+        });
+        let make = || Ends::new(peer.remote.ip(), peer.local.port());
+        let (known, ends) = self.ends.get_or_init(|| (peer, make()));
+        if *known == peer { ends.clone() } else { make() }
+    }
+}
+
+/// One request's way.
+struct Visit {
+    ingress: Ingress,
+    entrance: Entrance,
+}
+
+impl Visit {
+    async fn answer(&self, request: Request<Incoming>, ends: Ends) -> Response<Outgoing> {
         let arrived = Instant::now();
         let (mut parts, body) = request.into_parts();
         let asker = Asker::of(&parts.headers, parts.version);
@@ -100,7 +132,7 @@ impl Site {
             Ok(place) => place,
             Err(code) => return refuse(Reason::of(code), asker, record),
         };
-        forward_head(&mut parts, &given, &record);
+        forward_head(&mut parts, &ends, &given, &record);
         let (body, broken_off) = ClientBody::new(body);
         let request = Request::from_parts(parts, body);
         match self.forward(request, place, &mut record).await {
@@ -162,15 +194,9 @@ impl Site {
     }
 }
 
-fn forward_head(parts: &mut http::request::Parts, host: &str, record: &Record) {
-    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-    let peer = parts.extensions.get::<Peer>().copied().unwrap_or(Peer {
-        remote: unknown,
-        local: unknown,
-    });
+fn forward_head(parts: &mut http::request::Parts, ends: &Ends, host: &str, record: &Record) {
     let origin = Origin {
-        peer: peer.remote,
-        port: peer.local.port(),
+        ends,
         host,
         request_id: record.request_id(),
     };

@@ -158,7 +158,7 @@ impl Life {
         let backend = self.seat.as_ref().map(|seat| {
             let limits = &self.spec.process.limits;
             let backend = match &guest {
-                Guest::Http(instance) => Backend::http(id.clone(), instance.clone(), limits),
+                Guest::Http(instance) => Backend::http(id.clone(), instance.clone()),
                 Guest::Command(_) => Backend::tcp(id.clone(), seat.port(), limits),
             };
             seat.group.join(&backend);
