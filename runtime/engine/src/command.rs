@@ -5,20 +5,24 @@
 
 use std::{
     fmt,
+    pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use gilliam_model::code::Code;
-use tokio::sync::watch;
+use pin_project_lite::pin_project;
 use wasmtime::Store;
-use wasmtime_wasi::WasiView as _;
+use wasmtime_wasi::{WasiView as _, p2, p3};
 
 use crate::{
     config::InstanceConfig,
     failure::{self, Failure, StartError},
     guest::{self, Guest, Shared},
     load::{Loaded, Pre},
+    signals::Signals,
+    slots::Slot,
     stdio::StopNotice,
     threads::GuestTask,
     throttle::{Metered, Panicked},
@@ -65,17 +69,15 @@ pub type OnExit = Box<dyn FnOnce(ExitReason) + Send>;
 /// A running command. Dropping it kills it.
 pub struct CommandInstance {
     shared: Arc<Shared>,
-    notice: StopNotice,
-    stop: watch::Sender<bool>,
+    signals: Arc<Signals>,
     task: GuestTask<Result<(), Panicked>>,
-    exit: watch::Receiver<Option<ExitReason>>,
 }
 
 impl fmt::Debug for CommandInstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CommandInstance")
             .field("label", &self.shared.label())
-            .field("exit", &*self.exit.borrow())
+            .field("exit", &self.signals.exit())
             .finish_non_exhaustive()
     }
 }
@@ -109,49 +111,28 @@ impl CommandInstance {
             let message = format!("all {} slots of the node are taken", slots.total());
             Failure::new(Code::R22, message)
         })?;
-        let (stop, stopped) = watch::channel(false);
-        let (exited, exit) = watch::channel(None);
-        let notice = StopNotice::new(stopped);
-        let run = {
-            let (loaded, shared, notice) = (loaded.clone(), shared.clone(), notice.clone());
-            async move {
-                let reason = run(&loaded, &shared, notice).await;
-                drop(slot);
-                reason
-            }
-        };
-        let run = Metered::new(run, shared.cpu.clone(), None);
-        let ended = Ended {
-            shared: shared.clone(),
-            reason: ExitReason::Killed { code: None },
-            exited,
-            on_exit,
-        };
-        let task = async move {
-            let reason = match run.await {
-                Ok(reason) => reason,
-                Err(panicked) => trap(Failure::panicked(&panicked)),
-            };
-            // Cut off, it tells its end as it is dropped, after the guest: in the order of their first use.
-            ended.with(reason);
+        let signals = Arc::new(Signals::default());
+        let guest = run(loaded.clone(), shared.clone(), signals.clone(), slot);
+        let task = Run {
+            guest: Metered::new(guest, shared.cpu.clone(), None),
+            end: End {
+                shared: shared.clone(),
+                reason: ExitReason::Killed { code: None },
+                signals: signals.clone(),
+                on_exit,
+            },
         };
         let task = loaded.engines().threads().adopt(&shared.cpu, task);
         Ok(Self {
             shared,
-            notice,
-            stop,
+            signals,
             task,
-            exit,
         })
     }
 
     /// Waits for its end.
     pub async fn wait(&self) -> ExitReason {
-        let mut exit = self.exit.clone();
-        match exit.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or(ExitReason::Killed { code: None }),
-            Err(_) => ExitReason::Killed { code: None },
-        }
+        self.signals.wait().await
     }
 
     /// Gives notice by ending its standard input, and waits up to `grace` for it to end; then kills it,
@@ -175,8 +156,8 @@ impl CommandInstance {
     /// Gives notice by ending its standard input, without waiting. False when it does not listen there and
     /// cannot hear it.
     pub fn notice(&self) -> bool {
-        self.stop.send_replace(true);
-        self.notice.heard()
+        self.signals.ask_to_stop();
+        self.signals.is_heard()
     }
 
     /// Kills it without notice.
@@ -195,27 +176,45 @@ fn trap(Failure { code, message }: Failure) -> ExitReason {
     ExitReason::Trap { code, message }
 }
 
-/// Reports the end, also when the task is dropped with its runtime.
-struct Ended {
-    shared: Arc<Shared>,
-    reason: ExitReason,
-    exited: watch::Sender<Option<ExitReason>>,
-    on_exit: Option<OnExit>,
-}
-
-impl Ended {
-    fn with(mut self, reason: ExitReason) {
-        if let ExitReason::Trap { code, message } = &reason {
-            self.shared.trapped(&Failure::new(*code, message.clone()));
-        }
-        self.reason = reason;
+pin_project! {
+    /// A guest's run to its end, which is told also when it is cut off. Small, and never within another future:
+    /// each has one for as long as it lives, and what is moved into an `async` block is there twice.
+    struct Run<F> {
+        // Goes before its end is told.
+        #[pin]
+        guest: Metered<F>,
+        end: End,
     }
 }
 
-impl Drop for Ended {
+impl<F: Future<Output = ExitReason>> Future for Run<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        this.end.reason = match ready!(this.guest.poll(cx)) {
+            Ok(reason) => reason,
+            Err(panicked) => trap(Failure::panicked(&panicked)),
+        };
+        Poll::Ready(())
+    }
+}
+
+/// Tells the end of a command when it is dropped.
+struct End {
+    shared: Arc<Shared>,
+    reason: ExitReason,
+    signals: Arc<Signals>,
+    on_exit: Option<OnExit>,
+}
+
+impl Drop for End {
     fn drop(&mut self) {
+        if let ExitReason::Trap { code, message } = &self.reason {
+            self.shared.trapped(&Failure::new(*code, message.clone()));
+        }
         self.shared.log.settle();
-        self.exited.send_replace(Some(self.reason.clone()));
+        self.signals.ended(self.reason.clone());
         if let Some(on_exit) = self.on_exit.take() {
             on_exit(self.reason.clone());
         }
@@ -239,38 +238,28 @@ fn book(shared: &Shared, fuel_left: u64) {
     shared.counters.fuel.fetch_max(u64::MAX - fuel_left, Relaxed);
 }
 
-async fn run(loaded: &Loaded, shared: &Arc<Shared>, notice: StopNotice) -> ExitReason {
+async fn run(loaded: Loaded, shared: Arc<Shared>, signals: Arc<Signals>, _slot: Slot) -> ExitReason {
     let open = match loaded.open().await {
         Ok(open) => open,
         Err(failure) => return trap(failure),
     };
-    let mut store = guest::store(loaded.engine(), shared, Some(notice));
+    let mut store = guest::store(loaded.engine(), &shared, Some(StopNotice::new(signals)));
     // Made here and not when the guest first asks, on its own stack: that would touch more pages of it.
     store.data_mut().ctx();
     let probed = shared.clone();
     store.data_mut().fuel_probe = Some(Box::new(move |left| book(&probed, left)));
-    let mut running = Running {
-        store,
-        shared: shared.clone(),
-    };
+    let mut running = Running { store, shared };
     let store = &mut running.store;
-    let result = async {
-        store.set_fuel(u64::MAX)?;
-        match &open.value {
-            Pre::CommandP2(pre) => {
-                let command = pre.instantiate_async(&mut *store).await?;
-                command.wasi_cli_run().call_run(&mut *store).await
-            }
-            Pre::CommandP3(pre) => {
-                let command = pre.instantiate_async(&mut *store).await?;
-                store
-                    .run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await)
-                    .await?
-            }
-            Pre::HttpP2(_) | Pre::HttpP3(_) => wasmtime::bail!("an http component is no command"),
-        }
+    let result = match store.set_fuel(u64::MAX) {
+        Ok(()) => match &open.value {
+            Pre::CommandP2(pre) => run_p2(pre, store).await,
+            // Thrice as large.
+            Pre::CommandP3(pre) => Box::pin(run_p3(pre, store)).await,
+            Pre::HttpP2(_) | Pre::HttpP3(_) => Err(wasmtime::format_err!("an http component is no command")),
+        },
+        Err(error) => Err(error),
     };
-    match result.await {
+    match result {
         Ok(Ok(())) => ExitReason::Ok,
         Ok(Err(())) => ExitReason::ExitCode(1),
         Err(error) => match failure::exit_code(&error) {
@@ -279,4 +268,18 @@ async fn run(loaded: &Loaded, shared: &Arc<Shared>, notice: StopNotice) -> ExitR
             None => trap(Failure::of(&error, running.store.data().memory.refused())),
         },
     }
+}
+
+/// What a command itself says of its end.
+type Ran = wasmtime::Result<Result<(), ()>>;
+
+async fn run_p2(pre: &p2::bindings::CommandPre<Guest>, store: &mut Store<Guest>) -> Ran {
+    let command = pre.instantiate_async(&mut *store).await?;
+    command.wasi_cli_run().call_run(store).await
+}
+
+async fn run_p3(pre: &p3::bindings::CommandPre<Guest>, store: &mut Store<Guest>) -> Ran {
+    let command = pre.instantiate_async(&mut *store).await?;
+    let run = store.run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await);
+    run.await?
 }

@@ -9,22 +9,22 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::watch,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::{
     cli::{IsTerminal, StdinStream, StdoutStream},
     p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult},
 };
 
-use crate::log::{EntryStream, LineSplitter, LogGate};
+use crate::{
+    log::{EntryStream, LineSplitter, LogGate},
+    signals::Signals,
+};
 
 /// Bytes taken before the writer has to yield; also the most taken by one write.
 const SLICE_BYTES_MAX: usize = 64 << 10;
@@ -139,28 +139,11 @@ impl AsyncWrite for Output {
 /// Standard input of a command: silent while it runs, at its end once the instance is to stop. A guest that
 /// reads it hears the notice and can finish what it has; one that never does is stopped without waiting.
 #[derive(Debug, Clone)]
-pub(crate) struct StopNotice {
-    stop: watch::Receiver<bool>,
-    heard: Arc<AtomicBool>,
-}
+pub(crate) struct StopNotice(Arc<Signals>);
 
 impl StopNotice {
-    pub(crate) fn new(stop: watch::Receiver<bool>) -> Self {
-        Self {
-            stop,
-            heard: Arc::new(AtomicBool::new(false)),
-        }
-    }
-
-    /// Whether the guest waits for the end of its input, or has.
-    pub(crate) fn heard(&self) -> bool {
-        self.heard.load(Relaxed)
-    }
-
-    async fn stopped(&mut self) {
-        self.heard.store(true, Relaxed);
-        // A sender that is gone stops the guest as well.
-        let _ = self.stop.wait_for(|stop| *stop).await;
+    pub(crate) fn new(signals: Arc<Signals>) -> Self {
+        Self(signals)
     }
 }
 
@@ -172,9 +155,9 @@ impl IsTerminal for StopNotice {
 
 impl StdinStream for StopNotice {
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
-        let mut notice = self.clone();
+        let notice = self.clone();
         Box::new(StopReader {
-            stopped: Mutex::new(Box::pin(async move { notice.stopped().await })),
+            stopped: Mutex::new(Box::pin(async move { notice.0.asked_to_stop().await })),
         })
     }
     fn p2_stream(&self) -> Box<dyn InputStream> {
@@ -185,18 +168,16 @@ impl StdinStream for StopNotice {
 #[async_trait::async_trait]
 impl Pollable for StopNotice {
     async fn ready(&mut self) {
-        self.stopped().await;
+        self.0.asked_to_stop().await;
     }
 }
 
 #[async_trait::async_trait]
 impl InputStream for StopNotice {
     fn read(&mut self, _: usize) -> StreamResult<Bytes> {
-        self.heard.store(true, Relaxed);
-        if *self.stop.borrow() {
-            Err(StreamError::Closed)
-        } else {
-            Ok(Bytes::new())
+        match self.0.hear() {
+            true => Err(StreamError::Closed),
+            false => Ok(Bytes::new()),
         }
     }
 }
@@ -211,7 +192,7 @@ impl AsyncRead for StopReader {
         let this = self.get_mut();
         let stopped = this.stopped.get_mut().unwrap_or_else(PoisonError::into_inner);
         ready!(stopped.as_mut().poll(cx));
-        // Nothing filled in is the end of the stream. Polled again, the receiver answers at once.
+        // Nothing filled in is the end of the stream. Polled again, it is at its end at once.
         *stopped = Box::pin(std::future::ready(()));
         Poll::Ready(Ok(()))
     }
