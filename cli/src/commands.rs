@@ -31,7 +31,7 @@ use std::io;
 use clap::Subcommand;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{args::Cli, context::Context, failure::CommandResult, home::Environment, ui::Ui};
+use crate::{args::Cli, context::Context, failure::CommandResult, heap, home::Environment, ui::Ui};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -63,7 +63,10 @@ pub(crate) enum Command {
 /// The runtime a command needs: servers use all cores, a child with limits or a single call one thread.
 pub(crate) fn runtime_for(command: &Command) -> io::Result<Runtime> {
     match command {
-        Command::Up(_) | Command::Node(_) => Builder::new_multi_thread().enable_all().build(),
+        Command::Up(_) | Command::Node(_) => Builder::new_multi_thread()
+            .enable_all()
+            .on_thread_park(heap::parked)
+            .build(),
         _ => Builder::new_current_thread().enable_all().build(),
     }
 }

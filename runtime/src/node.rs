@@ -151,7 +151,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
     };
     let file = AssignmentFile::new(&config.data);
     let ports = Ports::new(http.ip(), config.port_base, places);
-    let starts = Starts::new().map_err(NodeError::Thread)?;
+    let starts = Starts::new(config.engines.give_back).map_err(NodeError::Thread)?;
     let crews = CrewThread::start().map_err(NodeError::Thread)?;
     let (agent, supervisor) = assemble(facts, file, control, artefacts, ports, (starts, crews), logs);
     Ok((

@@ -2,9 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use gilliam_engine::EnginesConfig;
 use gilliam_runtime::{ControlAddress, NodeConfig};
 
-use crate::{context::Context, failure::CommandResult, program, server_log, shutdown};
+use crate::{context::Context, failure::CommandResult, heap, program, server_log, shutdown};
 
 /// Runs a node: an executor of instances and an ingress. `gilliam up` starts one itself.
 #[derive(Debug, clap::Args)]
@@ -31,7 +32,12 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     let host = host_name();
     let name = args.name.unwrap_or_else(|| host.clone()).parse()?;
     let compile = vec![program::path().into(), "internal".into(), "compile".into()];
+    let engines = EnginesConfig {
+        give_back: heap::give_back,
+        ..EnginesConfig::default()
+    };
     let config = NodeConfig {
+        engines,
         host,
         version: crate::VERSION.to_string(),
         port_base: args.port_base,

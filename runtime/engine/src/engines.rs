@@ -6,20 +6,21 @@
 mod choice;
 mod settings;
 
-use std::{fmt, num::NonZeroUsize, sync::Arc};
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Instant};
 
 use gilliam_model::image::Shape;
 use wasmtime::{Engine, OptLevel, RegallocAlgorithm, component::Linker};
 
 use crate::{
     compile::{self, Artefact, SettingsHash, Tier},
+    give_back::GiveBack,
     guest::Guest,
     inspect::{self, InspectError},
     lane::Lane,
     load::Pre,
     outbound::Tls,
     residency::{Keep, Residency},
-    slab::{MEMORY_SLOT_BYTES, STACK_SLOT_BYTES, Slab, SlabError},
+    slab::{SLAB_SLOT_BYTES, Slab, SlabError},
     slots::Slots,
     sweeper::{self, Sweeper},
     threads::GuestThreads,
@@ -64,6 +65,9 @@ pub struct EnginesConfig {
     pub warm_bytes_max: u64,
     /// How much compiled code stays mapped while nobody uses it.
     pub keep_mapped: Keep,
+    /// Has the calling thread's allocator give back memory that it keeps; called by threads that wait, now and
+    /// then.
+    pub give_back: fn(),
 }
 
 impl Default for EnginesConfig {
@@ -77,6 +81,7 @@ impl Default for EnginesConfig {
             guest_nice: 10,
             warm_bytes_max: WARM_BYTES_MAX,
             keep_mapped: Keep::default(),
+            give_back: || {},
         }
     }
 }
@@ -185,15 +190,18 @@ impl Engines {
             &Slots::of_commands(commands),
             config,
         )?;
-        let threads =
-            GuestThreads::start(config.guest_threads, config.guest_nice).map_err(EnginesError::Threads)?;
+        let threads = GuestThreads::start(config.guest_threads, config.guest_nice, config.give_back)
+            .map_err(EnginesError::Threads)?;
         let tls = Tls::new().map_err(EnginesError::Tls)?;
         let residency = Residency::new(config.keep_mapped);
         let sweeper = {
             let (warm, residency) = ([http_p2.warm.clone(), p3.warm.clone()], residency.clone());
+            let mut give_back = GiveBack::new(config.give_back);
             sweeper::start(move || {
                 warm.iter().for_each(|warm| warm.sweep());
                 residency.sweep();
+                // Idle or not: what others gave back becomes free memory some time after, at a call like this.
+                give_back.worked(Instant::now());
             })
         };
         let sweeper = sweeper.map_err(EnginesError::Threads)?;
@@ -334,7 +342,7 @@ fn pool_engine(kind: EngineKind, slots: u32, config: &EnginesConfig) -> Result<K
 
 fn check_address_space(pools: u64, commands: u64) -> Result<(), EnginesError> {
     let pool = pools.saturating_mul(MEMORY_RESERVATION_BYTES + MEMORY_GUARD_BYTES);
-    let slab = commands.saturating_mul((MEMORY_SLOT_BYTES + STACK_SLOT_BYTES) as u64);
+    let slab = commands.saturating_mul(SLAB_SLOT_BYTES as u64);
     if pool.saturating_add(slab) <= ADDRESS_SPACE_BYTES_MAX {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Memories and stacks for instances in great number: slots of two large mappings, no memory map each.
+//! Memories and stacks for instances in great number: slots of three large mappings, no memory map each.
 //!
 //! In flow how many slots there are to be, out flow the two makers that wasmtime asks for memories and stacks.
 //! What a slot costs is the pages that its guest touches and their page tables; both go back with the slot.
@@ -24,8 +24,13 @@ pub(crate) use stack::SlabStacks;
 
 /// Address space of one memory. Page tables of sixteen share a page of the level above.
 pub(crate) const MEMORY_SLOT_BYTES: usize = 64 << 20;
+/// Address space of a memory that is small yet: it moves to a slot of the other kind when it grows. Eight share one
+/// page of page tables, which else costs each as much as a page that its guest touched.
+const SMALL_MEMORY_SLOT_BYTES: usize = 256 << 10;
 /// Address space of one stack with its guard. Eight share one page of page tables.
 pub(crate) const STACK_SLOT_BYTES: usize = 256 << 10;
+/// Address space of one instance.
+pub(crate) const SLAB_SLOT_BYTES: usize = SMALL_MEMORY_SLOT_BYTES + MEMORY_SLOT_BYTES + STACK_SLOT_BYTES;
 /// How the message of a failed start ends when no slot is left.
 pub(crate) const SLAB_FULL: &str = "of the slab are taken";
 /// Memory maps of one stack where a guard page is a map.
@@ -82,10 +87,11 @@ impl Slab {
             return Err(SlabError::Maps { maps: maps_left });
         }
         let page = rustix::param::page_size();
-        let memories = region(MEMORY_SLOT_BYTES, slots, Guards::None, 0)?;
+        let small = region(SMALL_MEMORY_SLOT_BYTES, slots, Guards::None, 0)?;
+        let large = region(MEMORY_SLOT_BYTES, slots, Guards::None, 0)?;
         let stacks = region(STACK_SLOT_BYTES, slots, guards, page)?;
         Ok(Self {
-            memories: Arc::new(SlabMemories::new(memories)),
+            memories: Arc::new(SlabMemories::new(small, large)),
             stacks: Arc::new(SlabStacks::new(stacks)),
             slots,
             stack_bytes: STACK_SLOT_BYTES - page,

@@ -21,7 +21,7 @@ pub(crate) struct Sweeper {
 }
 
 /// Calls `sweep` again and again. At the usual priority: what it locks, requests lock as well.
-pub(crate) fn start(sweep: impl Fn() + Send + 'static) -> io::Result<Sweeper> {
+pub(crate) fn start(mut sweep: impl FnMut() + Send + 'static) -> io::Result<Sweeper> {
     let (alive, ended) = mpsc::sync_channel(0);
     let run = move || {
         while ended.recv_timeout(SWEEP_INTERVAL) == Err(RecvTimeoutError::Timeout) {

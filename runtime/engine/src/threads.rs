@@ -19,6 +19,7 @@ use async_task::{Builder, FallibleTask};
 use tokio::runtime::{Handle, Runtime};
 
 use crate::{
+    give_back::GiveBack,
     throttle::{CpuBucket, Edge, Metered, Panicked},
     turns::{AppTurns, Runnable, Ticket, Turns},
 };
@@ -43,7 +44,7 @@ impl fmt::Debug for GuestThreads {
 }
 
 impl GuestThreads {
-    pub(crate) fn start(threads: NonZeroUsize, nice: i32) -> io::Result<Self> {
+    pub(crate) fn start(threads: NonZeroUsize, nice: i32, give_back: fn()) -> io::Result<Self> {
         let io = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -68,7 +69,7 @@ impl GuestThreads {
                         tracing::debug!(%error, nice, "guest thread keeps its priority");
                     }
                     let _context = io.enter();
-                    turns.run();
+                    turns.run(GiveBack::new(give_back));
                 })?;
         }
         Ok(guests)

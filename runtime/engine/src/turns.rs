@@ -18,6 +18,7 @@ use std::{
 
 use crate::{
     debts::{Debt, Debts},
+    give_back::GiveBack,
     run_queue::{AppId, InstanceId, RunQueue},
     throttle::CpuBucket,
 };
@@ -245,12 +246,17 @@ impl Turns {
     }
 
     /// The life of a guest thread.
-    pub(crate) fn run(&self) {
+    pub(crate) fn run(&self, mut give_back: GiveBack) {
         let mut paid = Vec::with_capacity(PAID_AT_ONCE_MAX);
         let mut ran: Option<Arc<CpuBucket>> = None;
         loop {
+            let now = Instant::now();
+            match &ran {
+                Some(_) => give_back.worked(now),
+                None => give_back.look(now),
+            }
             let next = {
-                let now_ns = self.ns(Instant::now());
+                let now_ns = self.ns(now);
                 let mut state = self.lock();
                 if let Some(cpu) = &ran {
                     state.queue.ran(cpu.id(), cpu.total_ns(), now_ns);
@@ -262,7 +268,7 @@ impl Turns {
                     paid.push(waker);
                 }
                 if paid.is_empty() {
-                    self.next(state, now_ns)
+                    self.next(state, now_ns, give_back.wait_max(now))
                 } else {
                     Next::Look
                 }
@@ -283,8 +289,8 @@ impl Turns {
         }
     }
 
-    /// Takes the next task, or sleeps until there may be one.
-    fn next(&self, mut state: MutexGuard<'_, State>, now_ns: u64) -> Next {
+    /// Takes the next task, or sleeps until there may be one, for `wait_max` at most.
+    fn next(&self, mut state: MutexGuard<'_, State>, now_ns: u64, wait_max: Option<Duration>) -> Next {
         if state.is_closed {
             return Next::End;
         }
@@ -299,21 +305,20 @@ impl Turns {
         state.idle += 1;
         let due_ns = state.debts.next_due_ns();
         let alarm_ns = due_ns.filter(|due_ns| state.watched_ns.is_none_or(|watched_ns| *due_ns < watched_ns));
-        let mut state = match alarm_ns {
-            Some(alarm_ns) => {
-                state.watched_ns = Some(alarm_ns);
-                let sleep = Duration::from_nanos(alarm_ns.saturating_sub(now_ns));
-                let (mut state, _) = self
-                    .bell
-                    .wait_timeout(state, sleep)
-                    .unwrap_or_else(PoisonError::into_inner);
-                if state.watched_ns == Some(alarm_ns) {
-                    state.watched_ns = None;
-                }
-                state
+        let alarm = alarm_ns.map(|alarm_ns| Duration::from_nanos(alarm_ns.saturating_sub(now_ns)));
+        if alarm_ns.is_some() {
+            state.watched_ns = alarm_ns;
+        }
+        let mut state = match [alarm, wait_max].into_iter().flatten().min() {
+            Some(sleep) => {
+                let woken = self.bell.wait_timeout(state, sleep);
+                woken.unwrap_or_else(PoisonError::into_inner).0
             }
             None => self.bell.wait(state).unwrap_or_else(PoisonError::into_inner),
         };
+        if alarm_ns.is_some() && state.watched_ns == alarm_ns {
+            state.watched_ns = None;
+        }
         state.idle -= 1;
         state.is_ringing = false;
         Next::Look

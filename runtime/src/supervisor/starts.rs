@@ -10,7 +10,10 @@ use std::{
     collections::VecDeque,
     fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
     time::Duration,
 };
@@ -18,7 +21,7 @@ use std::{
 use gilliam_engine::CommandInstance;
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 /// First starts per second and node: more than two cores do of the smallest guests, and few enough that a
@@ -38,6 +41,9 @@ const YOUNG_LOOK: Duration = Duration::from_micros(500);
 const YOUNG_WAIT_MAX: Duration = Duration::from_millis(200);
 /// Batches that wait for the thread.
 const JOBS_MAX: usize = 4;
+/// From a batch until the thread gives memory back: some of it is needed again at once, and to look through that
+/// of half a million instances takes some ms.
+const GIVE_BACK_AFTER: Duration = Duration::from_secs(3);
 /// The thread's priority: below everything that serves, above guests.
 const NICE: i32 = 5;
 
@@ -55,6 +61,10 @@ pub(crate) struct Starts {
     first: Pace,
     again: Pace,
     jobs: mpsc::Sender<Job>,
+    /// Has the calling thread's allocator give back memory.
+    give_back: fn(),
+    /// The thread is going to.
+    gives_back: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Starts {
@@ -74,7 +84,8 @@ struct Pace {
 pub(super) struct Young(VecDeque<Weak<CommandInstance>>);
 
 impl Starts {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Its thread calls `give_back` some time after it has worked.
+    pub(crate) fn new(give_back: fn()) -> io::Result<Self> {
         let (jobs, mut received) = mpsc::channel::<Job>(JOBS_MAX);
         let work = move || {
             // On Linux the nice value belongs to the calling thread.
@@ -96,6 +107,8 @@ impl Starts {
             first: Pace::new(FIRST_PER_S_MAX),
             again: Pace::new(AGAIN_PER_S_MAX),
             jobs,
+            give_back,
+            gives_back: Arc::default(),
         })
     }
 
@@ -119,7 +132,25 @@ impl Starts {
             let _ = done.send(job(young));
         });
         self.jobs.send(job).await.ok()?;
+        self.give_back_later();
         result.await.ok()
+    }
+
+    /// Sees to it that the thread gives back, some time after its work, the memory of what it started and others
+    /// ended: while it waits for work it frees nothing.
+    fn give_back_later(&self) {
+        if self.gives_back.swap(true, Relaxed) {
+            return;
+        }
+        let (jobs, give_back, is_set) = (self.jobs.clone(), self.give_back, self.gives_back.clone());
+        tokio::spawn(async move {
+            sleep(GIVE_BACK_AFTER).await;
+            // What is sent to the thread from now on is followed by another one.
+            is_set.store(false, Relaxed);
+            give_back();
+            // The thread may be gone with the node.
+            let _ = jobs.send(Box::new(move |_| give_back())).await;
+        });
     }
 }
 

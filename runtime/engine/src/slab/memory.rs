@@ -31,8 +31,15 @@ const OUTGROWN_BYTES_MAX: usize = 8 << 40;
 /// Gives out linear memories.
 #[derive(Debug)]
 pub(crate) struct SlabMemories {
-    region: Arc<Region>,
+    regions: Arc<Regions>,
     outgrown: Arc<Outgrown>,
+}
+
+/// Where memories start, and where those go on that outgrow a small slot.
+#[derive(Debug)]
+struct Regions {
+    small: Arc<Region>,
+    large: Arc<Region>,
 }
 
 /// Address space in use outside the slots.
@@ -40,24 +47,38 @@ pub(crate) struct SlabMemories {
 struct Outgrown(AtomicUsize);
 
 impl SlabMemories {
-    pub(super) fn new(region: Region) -> Self {
+    pub(super) fn new(small: Region, large: Region) -> Self {
+        let (small, large) = (Arc::new(small), Arc::new(large));
         Self {
-            region: Arc::new(region),
+            regions: Arc::new(Regions { small, large }),
             outgrown: Arc::default(),
         }
     }
 
     fn memory(&self, minimum: usize) -> Result<SlabMemory, String> {
-        let place = match self.region.take() {
-            None => return Err(format!("all memories {SLAB_FULL}")),
-            Some(slot) if minimum <= slot.range().len() => Place::Slot(slot),
-            Some(_) => Place::Own(Own::new(&self.outgrown, minimum)?),
-        };
         Ok(SlabMemory {
-            place,
+            place: self.regions.place(minimum, &self.outgrown)?,
             bytes: minimum,
+            regions: self.regions.clone(),
             outgrown: self.outgrown.clone(),
         })
+    }
+}
+
+impl Regions {
+    /// A place of zeros for so many bytes: the smallest that there is.
+    fn place(&self, bytes: usize, outgrown: &Arc<Outgrown>) -> Result<Place, String> {
+        for region in [&self.small, &self.large] {
+            if bytes <= region.slot_bytes()
+                && let Some(slot) = region.take()
+            {
+                return Ok(Place::Slot(slot));
+            }
+        }
+        match bytes <= self.large.slot_bytes() {
+            true => Err(format!("all memories {SLAB_FULL}")),
+            false => Ok(Place::Own(Own::new(outgrown, bytes)?)),
+        }
     }
 }
 
@@ -112,6 +133,7 @@ struct SlabMemory {
     place: Place,
     /// What the guest may use of it.
     bytes: usize,
+    regions: Arc<Regions>,
     outgrown: Arc<Outgrown>,
 }
 
@@ -129,20 +151,21 @@ unsafe impl LinearMemory for SlabMemory {
 
     fn grow_to(&mut self, bytes: usize) -> wasmtime::Result<()> {
         if bytes > self.place.capacity() {
-            let own = Own::new(&self.outgrown, bytes).map_err(wasmtime::Error::msg)?;
+            let next = self.regions.place(bytes, &self.outgrown);
+            let next = next.map_err(wasmtime::Error::msg)?;
             let from: *const u8 = ptr::with_exposed_provenance(self.place.base());
-            let to: *mut u8 = ptr::with_exposed_provenance_mut(own.mapping.base());
+            let to: *mut u8 = ptr::with_exposed_provenance_mut(next.base());
             // SAFETY: `bytes` so far lie within the present place and are initialised (mapped memory is zero
-            // until written); the new place is larger and apart from it. The guest stands still while its
-            // memory grows, and this is `&mut`: nobody else refers to either while these slices live.
+            // until written); the new place has one owner, is larger and apart from it. The guest stands still
+            // while its memory grows, and this is `&mut`: nobody else refers to either while these slices live.
             let (from, to) = unsafe {
                 (
                     slice::from_raw_parts(from, self.bytes),
-                    slice::from_raw_parts_mut(to, own.mapping.bytes()),
+                    slice::from_raw_parts_mut(to, next.capacity()),
                 )
             };
             copy_sparse(from, to, rustix::param::page_size());
-            self.place = Place::Own(own);
+            self.place = next;
         }
         self.bytes = bytes;
         Ok(())
@@ -218,15 +241,25 @@ mod tests {
     #[cfg_attr(miri, ignore = "needs real system calls")]
     #[test]
     fn a_memory_outgrows_its_slot_with_its_bytes_and_leaves_the_slot_clean() {
-        let layout = Layout {
-            slot_bytes: 2 << 20,
-            count: 1,
+        let one = |slot_bytes| {
+            let layout = Layout { slot_bytes, count: 1 };
+            Region::new(layout, Guards::None, 0).expect("region")
         };
-        let memories = SlabMemories::new(Region::new(layout, Guards::None, 0).expect("region"));
+        let memories = SlabMemories::new(one(1 << 18), one(2 << 20));
         for _ in 0..3 {
             let mut memory = memories.memory(1 << 16).expect("memory");
-            memory.grow_to(2 << 20).expect("grows within its slot");
-            assert!(memories.memory(0).is_err(), "there is one slot");
+            let small = memory.as_ptr();
+            memory.grow_to(1 << 18).expect("grows within its slot");
+            assert_eq!(memory.as_ptr(), small);
+            bytes(&mut memory)[(1 << 18) - 1] = 3;
+            memory.grow_to(2 << 20).expect("moves to a large slot");
+            assert_ne!(memory.as_ptr(), small);
+            assert_eq!(std::mem::take(&mut bytes(&mut memory)[(1 << 18) - 1]), 3);
+            let mut other = memories.memory(0).expect("the small slot is free again");
+            other.grow_to(1 << 18).expect("grows");
+            assert!(bytes(&mut other).iter().all(|byte| *byte == 0));
+            assert!(memories.memory(0).is_err(), "there is one of each");
+            drop(other);
             let place = memory.as_ptr();
             bytes(&mut memory)[0] = 1;
             bytes(&mut memory)[(2 << 20) - 1] = 2;
@@ -236,7 +269,7 @@ mod tests {
             let all = bytes(&mut memory);
             assert_eq!((all[0], all[(2 << 20) - 1]), (1, 2));
             assert_eq!(all.iter().filter(|byte| **byte != 0).count(), 2);
-            let mut next = memories.memory(1 << 20).expect("the slot is free again");
+            let mut next = memories.memory(1 << 20).expect("the large slot is free again");
             assert!(bytes(&mut next).iter().all(|byte| *byte == 0));
             assert!(memory.grow_to(MEMORY_BYTES_MAX + 1).is_err());
             assert_eq!(memories.outgrown.0.load(Relaxed), 4 << 20);

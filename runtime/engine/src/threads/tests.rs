@@ -1,19 +1,18 @@
-//! Tasks on the guest threads: their results, their ends, and what they cost.
+//! Tasks on the guest threads: their results and their ends.
 
 use std::{
     future::{pending, poll_fn},
     sync::{
         Barrier,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
-    task::Waker,
     time::{Duration, Instant},
 };
 
 use super::*;
 
 fn threads(count: usize) -> GuestThreads {
-    GuestThreads::start(NonZeroUsize::new(count).expect("not zero"), 0).expect("threads")
+    GuestThreads::start(NonZeroUsize::new(count).expect("not zero"), 0, || {}).expect("threads")
 }
 
 fn bucket(threads: &GuestThreads, cpu_millis: u32) -> Arc<CpuBucket> {
@@ -158,63 +157,5 @@ fn debts_are_paid_at_the_rate_of_the_share_for_all_at_once() {
         let had = Duration::from_nanos(cpu.total_ns()).as_secs_f64();
         assert!(had < share * 1.1 + 0.002, "{had} s of {share} s");
     }
-    drop(tasks);
-}
-
-/// Prints what a task costs: `cargo test --release -p gilliam-engine --lib -- --ignored --nocapture a_task`.
-#[test]
-#[ignore = "prints figures"]
-fn a_task_costs_little() {
-    const TASKS: usize = 500_000;
-    let threads = threads(1);
-    let resident = || {
-        let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
-        let pages = statm.split(' ').nth(1).expect("resident");
-        pages.parse::<usize>().expect("a number") * 4096
-    };
-    let buckets: Vec<_> = (0..TASKS).map(|_| bucket(&threads, 1_000)).collect();
-    let wakers: Arc<Mutex<Vec<Waker>>> = Arc::new(Mutex::new(Vec::with_capacity(TASKS)));
-    let polls = Arc::new(AtomicUsize::new(0));
-    let before = resident();
-    let start = Instant::now();
-    let tasks: Vec<GuestTask<Result<(), Panicked>>> = buckets
-        .iter()
-        .map(|cpu| {
-            let (wakers, polls, mut is_first) = (wakers.clone(), polls.clone(), true);
-            threads.spawn(
-                cpu,
-                poll_fn(move |cx| {
-                    polls.fetch_add(1, SeqCst);
-                    if std::mem::take(&mut is_first) {
-                        wakers.lock().expect("no panic").push(cx.waker().clone());
-                    }
-                    Poll::Pending
-                }),
-            )
-        })
-        .collect();
-    let spawned = start.elapsed();
-    wait_for("the first polls", || polls.load(SeqCst) == TASKS);
-    let polled = start.elapsed();
-    let bytes = resident() - before;
-    let start = Instant::now();
-    for waker in wakers.lock().expect("no panic").iter() {
-        waker.wake_by_ref();
-    }
-    let woken = start.elapsed();
-    wait_for("the second polls", || polls.load(SeqCst) == 2 * TASKS);
-    let again = start.elapsed();
-    println!("{TASKS} tasks of as many instances, one thread:");
-    println!(
-        "  spawn {:?} each, {:?} with the first poll",
-        spawned / 500_000,
-        polled / 500_000
-    );
-    println!(
-        "  wake {:?} each, {:?} with the poll",
-        woken / 500_000,
-        again / 500_000
-    );
-    println!("  {} bytes each, handle and waker included", bytes / TASKS);
     drop(tasks);
 }
