@@ -35,6 +35,8 @@ pub(crate) fn cpu_ns_of_threads(pid: i32) -> anyhow::Result<u64> {
 pub(crate) struct Memory {
     /// Resident pages, files included.
     pub(crate) resident: u64,
+    /// Of these those that are not a file's.
+    pub(crate) anonymous: u64,
     /// Page tables.
     pub(crate) tables: u64,
     /// The kernel's own objects, of the whole machine: sockets, maps, tasks.
@@ -47,6 +49,7 @@ impl Memory {
         let machine = std::fs::read_to_string("/proc/meminfo")?;
         Ok(Self {
             resident: field(&status, "VmRSS:")?,
+            anonymous: field(&status, "RssAnon:")? + field(&status, "RssShmem:")?,
             tables: field(&status, "VmPTE:")?,
             kernel: field(&machine, "Slab:")? + field(&machine, "KernelStack:")?,
         })
@@ -68,12 +71,6 @@ pub(crate) fn unshared_bytes(pid: i32) -> anyhow::Result<u64> {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     Ok(field(&rollup, "Private_Dirty:")? + field(&rollup, "Private_Clean:")? + field(&status, "VmPTE:")?)
-}
-
-/// Anonymous memory and page tables of a process, in bytes: what is not a file's.
-pub(crate) fn anonymous_bytes(pid: i32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    Ok(field(&status, "RssAnon:")? + field(&status, "RssShmem:")? + field(&status, "VmPTE:")?)
 }
 
 /// Memory that may still be used on this machine, in bytes.
@@ -109,9 +106,9 @@ mod tests {
         assert!(cpu_ns_of_threads(pid).expect("schedstat") >= before);
         cpu_us(pid).expect("stat");
         let memory = Memory::of(pid).expect("status");
-        assert!(memory.resident > 0 && memory.tables > 0 && memory.kernel > 0);
+        assert!(memory.resident >= memory.anonymous && memory.anonymous > 0);
+        assert!(memory.tables > 0 && memory.kernel > 0);
         assert!(unshared_bytes(pid).expect("rollup") > 0);
-        assert!(anonymous_bytes(pid).expect("status") > 0);
         assert!(maps(pid).expect("maps") > 1);
     }
 

@@ -21,6 +21,8 @@ use crate::{
 
 const BENCH: &str = "coldstart";
 const ROUNDS: usize = 5;
+/// A node keeps the code of so many apps mapped that nobody uses: of more, asked in turn, none finds its own.
+const MAPPED_APPS_MAX: u32 = 1_000;
 
 pub(crate) fn run(session: &Session<'_>, report: &mut Report) -> anyhow::Result<()> {
     loaded(session, report).context("instances whose code is loaded")?;
@@ -180,24 +182,24 @@ fn many_apps(session: &Session<'_>, report: &mut Report) -> anyhow::Result<()> {
     }
     let mut first = histogram()?;
     let mut second = histogram()?;
-    for (seen, turn) in [(&mut first, "first"), (&mut second, "second")] {
-        session.note(&format!("coldstart: the {turn} request of each app"));
-        for n in 0..count {
-            session.check()?;
+    session.note("coldstart: two requests of each app");
+    for n in 0..count {
+        session.check()?;
+        // The second one at once: of more apps than a node keeps mapped, the first ones' code is gone at the end.
+        for seen in [&mut first, &mut second] {
             let at = Instant::now();
             get(platform.http, &format!("app-{n}.localhost"), "/")?;
             seen.saturating_record(micros(at.elapsed()));
         }
     }
     let warm = as_f64(second.value_at_quantile(0.5));
+    let of = match count > MAPPED_APPS_MAX {
+        true => "first answer of an app, its code mapped for it",
+        false => "first answer of an app",
+    };
     for (name, quantile, goal_ms) in [("p50", 0.5, 1.0), ("p99", 0.99, 3.0)] {
         let us = as_f64(first.value_at_quantile(quantile)) - warm;
-        let figure = Figure::new(
-            BENCH,
-            format!("first answer of an app: added {name}"),
-            us / 1e3,
-            "ms",
-        );
+        let figure = Figure::new(BENCH, format!("{of}: added {name}"), us / 1e3, "ms");
         report.add(figure.goal(Goal::AtMost(goal_ms)));
     }
     report.add(Figure::new(

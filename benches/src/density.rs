@@ -5,7 +5,7 @@
 //! the next is counted by the pages that only this process keeps, an app that runs nothing by the anonymous
 //! ones.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
@@ -33,6 +33,9 @@ const STEP: u32 = 100_000;
 const KERNEL_INSTANCES_MIN: u32 = 10_000;
 /// Each worker promises this much: what 500,000 of them promise fits a node of 24 GiB.
 const WORKER: &str = "memory = \"128KiB\"\nexit_timeout = \"0s\"";
+/// A node whose memory has not become less for so long keeps what it has: its threads give back what they can some
+/// seconds after they worked.
+const GIVES_BACK: Duration = Duration::from_secs(6);
 const KIB: f64 = 1024.0;
 
 pub(crate) fn run(session: &Session<'_>, report: &mut Report) -> anyhow::Result<()> {
@@ -119,7 +122,37 @@ fn workers(session: &Session<'_>, report: &mut Report) -> anyhow::Result<()> {
         maps,
         "maps",
     ));
+    let ps = Instant::now();
+    platform.run(&project, &["ps"])?;
+    let figure = Figure::new(BENCH, "workers: ps", ps.elapsed().as_secs_f64() * 1e3, "ms");
+    report.add(figure.goal(Goal::AtMost(1_000.0)));
+    session.note("density: none again");
+    let took = platform.scale(&project, "worker=0")?;
+    let figure = Figure::new(BENCH, "workers: all ended", took.as_secs_f64(), "s");
+    report.add(figure);
+    let [resident, tables, _] = idle(session, node)?.each_since(&before, count);
+    report.add(Figure::new(
+        BENCH,
+        "workers: kept after they ended, each",
+        (resident + tables) / KIB,
+        "KiB",
+    ));
     Ok(())
+}
+
+/// Memory of a node that has nothing to do: the least it is, once it has not become less for a while.
+fn idle(session: &Session<'_>, node: i32) -> anyhow::Result<Memory> {
+    let bytes = |memory: &Memory| memory.anonymous + memory.tables;
+    let mut least = Memory::of(node)?;
+    let mut since = Instant::now();
+    while since.elapsed() < GIVES_BACK {
+        session.pass(GIVES_BACK / 12)?;
+        let now = Memory::of(node)?;
+        if bytes(&now) < bytes(&least) {
+            (least, since) = (now, Instant::now());
+        }
+    }
+    Ok(least)
 }
 
 fn goal_if(applies: bool, figure: Figure, goal: Goal) -> Figure {
@@ -237,10 +270,11 @@ fn scaled_to_nothing(session: &Session<'_>, report: &mut Report) -> anyhow::Resu
     let first = apps.div_ceil(3);
     (0..first).try_for_each(deploy)?;
     let node = platform.node_pid()?;
-    let before = account::anonymous_bytes(node)?;
+    let before = idle(session, node)?;
     (first..first + apps).try_for_each(deploy)?;
-    let after = account::anonymous_bytes(node)?;
-    let each = as_f64(after.saturating_sub(before)) / f64::from(apps.max(1)) / KIB;
+    let after = idle(session, node)?;
+    let bytes = |memory: &Memory| as_f64(memory.anonymous + memory.tables);
+    let each = (bytes(&after) - bytes(&before)) / f64::from(apps.max(1)) / KIB;
     let figure = Figure::new(BENCH, "web: an app scaled to nothing", each, "KiB");
     report.add(figure.goal(Goal::AtMost(4.0)));
     Ok(())

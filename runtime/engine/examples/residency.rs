@@ -5,9 +5,10 @@
 //! Makes APPS different components (10,000) of one: the compiled code is sealed once for each, so each is a file,
 //! a mapping and an instance of its own. Then asks each instance twice, in an order that no cache likes: the
 //! first request finds neither lane nor mapped code, the second one finds the code mapped.
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement")]
+#![allow(clippy::print_stdout, reason = "a measurement")]
 
 use std::{
+    error::Error,
     fs,
     path::Path,
     sync::Arc,
@@ -37,21 +38,24 @@ struct App {
     instance: HttpInstance,
 }
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let component = fs::read(args.next().expect("a component")).unwrap();
-    let count: u32 = args.next().map_or(10_000, |count| count.parse().unwrap());
-    let folder = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(measure(&component, count, folder.path()));
+    let component = fs::read(args.next().ok_or("which component?")?)?;
+    let count: u32 = match args.next() {
+        Some(count) => count.parse()?,
+        None => 10_000,
+    };
+    let folder = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(measure(&component, count, folder.path()))
 }
 
-async fn measure(component: &[u8], count: u32, folder: &Path) {
-    let engines = Engines::new(&EnginesConfig::default()).unwrap();
+async fn measure(component: &[u8], count: u32, folder: &Path) -> Result<(), Box<dyn Error>> {
+    let engines = Engines::new(&EnginesConfig::default())?;
     let key = CompileKey::from_bytes([7; 32]);
-    let shape = gilliam_engine::inspect(component).unwrap();
-    let engine = engines.choose(component, false).unwrap().kind;
-    let code = compile(shape, engine, Tier::Optimised, component).unwrap();
+    let shape = gilliam_engine::inspect(component)?;
+    let engine = engines.choose(component, false)?.kind;
+    let code = compile(shape, engine, Tier::Optimised, component)?;
     let artefacts: Vec<Artefact> = (0..count)
         .map(|app| Artefact {
             shape,
@@ -66,19 +70,18 @@ async fn measure(component: &[u8], count: u32, folder: &Path) {
             &key,
             artefact,
             &code,
-        )
-        .unwrap();
+        )?;
     }
     println!("{count} apps of {} KiB of code", code.len() >> 10);
     tokio::time::sleep(SETTLE).await;
 
-    let before = memory();
+    let before = memory()?;
     let start = Instant::now();
     let mut apps = Vec::new();
     for artefact in &artefacts {
         let path = folder.join(engines.code_file_name(artefact));
-        let loaded = load(&engines, artefact, &key, &path).unwrap();
-        let instance = HttpInstance::start(&loaded, config(apps.len())).await.unwrap();
+        let loaded = load(&engines, artefact, &key, &path)?;
+        let instance = HttpInstance::start(&loaded, config(apps.len())).await?;
         apps.push(App { loaded, instance });
     }
     let each = start.elapsed() / count;
@@ -87,7 +90,7 @@ async fn measure(component: &[u8], count: u32, folder: &Path) {
     while apps.iter().any(|app| app.instance.usage().memory_bytes > 0) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let idle = memory();
+    let idle = memory()?;
     let open = apps.iter().filter(|app| app.loaded.is_open()).count();
     println!(
         "idle: {} bytes of anonymous memory and {} of mapped files for each instance; {open} components are mapped",
@@ -100,12 +103,13 @@ async fn measure(component: &[u8], count: u32, folder: &Path) {
     for turn in 0..apps.len() {
         let app = &apps[turn * 7_919 % apps.len()];
         if !app.loaded.is_open() {
-            first.push(ask(&app.instance).await);
-            second.push(ask(&app.instance).await);
+            first.push(ask(&app.instance).await?);
+            second.push(ask(&app.instance).await?);
         }
     }
     report("code must be mapped first", &mut first);
     report("code is mapped", &mut second);
+    Ok(())
 }
 
 fn config(app: usize) -> InstanceConfig {
@@ -128,13 +132,13 @@ fn config(app: usize) -> InstanceConfig {
     }
 }
 
-async fn ask(instance: &HttpInstance) -> Duration {
-    let request = http::Request::get("http://app.localhost/").body(Full::<Bytes>::default());
+async fn ask(instance: &HttpInstance) -> Result<Duration, Box<dyn Error>> {
+    let request = http::Request::get("http://app.localhost/").body(Full::<Bytes>::default())?;
     let start = Instant::now();
-    let response = instance.call(request.unwrap()).await.unwrap();
+    let response = instance.call(request).await?;
     let took = start.elapsed();
-    response.into_body().collect().await.unwrap();
-    took
+    response.into_body().collect().await?;
+    Ok(took)
 }
 
 fn report(what: &str, times: &mut [Duration]) {
@@ -152,13 +156,13 @@ fn report(what: &str, times: &mut [Duration]) {
 }
 
 /// Anonymous and file-backed resident bytes of this process.
-fn memory() -> (u64, u64) {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
+fn memory() -> Result<(u64, u64), Box<dyn Error>> {
+    let status = fs::read_to_string("/proc/self/status")?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok())
             .unwrap_or_default()
             * 1024
     };
-    (field("RssAnon:"), field("RssFile:"))
+    Ok((field("RssAnon:"), field("RssFile:")))
 }

@@ -1,9 +1,11 @@
-//! What the control plane itself costs with very many instances of one process type: printed, not checked.
+//! What the control plane itself costs with very many instances of one process type.
 //!
 //! A fake node reports through the real API, so the figures are the control plane's own.
 //!
-//! `cargo test -p gilliam-scheduler --test figures -- --ignored --nocapture`
+//! `cargo run --release -p gilliam-scheduler --example figures`
+#![allow(clippy::print_stdout, reason = "a measurement")]
 
+#[path = "../tests/harness/mod.rs"]
 mod harness;
 
 use std::{
@@ -123,9 +125,8 @@ async fn one(count: u32) {
     drop(following.stop().await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "prints figures; run it alone"]
-async fn figures() {
+#[tokio::main]
+async fn main() {
     for count in COUNTS {
         one(count).await;
     }
