@@ -33,13 +33,16 @@ use gilliam_plan::{
     AppState, Availability, MigrationStep, MigrationView, NodeState, Observed, Plan, Policy, Snapshot,
 };
 use gilliam_serve::DrainSignal;
-use gilliam_store::{Check, CommitError, Expect, RangeError, Revision, keys, records, records::Stored};
+use gilliam_store::{
+    Check, CommitError, Expect, RangeError, Revision, Store, keys, records, records::Stored,
+};
 
 use crate::{
+    lease::{self, LeaseError},
     observed::{NodeView, Now},
     report,
     shared::Shared,
-    state::{Library, State},
+    state::{self, Library, State},
     sweep,
 };
 
@@ -49,6 +52,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const TICK_MAX: Duration = Duration::from_millis(2_500);
 /// Turns so often within the time after which a node is lost, so that it is noticed soon after.
 const TICKS_PER_LOST: u32 = 4;
+/// Ticks without a sign of the control plane that plans after which another does.
+const LEASE_PATIENCE_TICKS: u32 = 3;
 /// Turns in a row that may change something before the loop pauses: a plan of 100,000 records takes 1,000.
 const TURNS_MAX: u32 = 2_000;
 /// Most slots that one node takes when it does not know better itself: what the largest count of one process
@@ -63,6 +68,8 @@ pub(crate) enum TurnError {
     Read(#[from] RangeError),
     #[error("cannot store what was decided: {0}")]
     Commit(#[source] CommitError),
+    #[error("cannot tell which control plane plans: {0}")]
+    Lease(#[from] LeaseError),
 }
 
 /// What a turn found.
@@ -82,6 +89,8 @@ pub(crate) struct Control {
     since: Timestamp,
     /// The apps of the turn before.
     apps: BTreeSet<AppName>,
+    /// What is known of the lease, where others may plan.
+    lease: Option<lease::Watch>,
 }
 
 /// Runs until the drain is asked for; a turn that has begun is finished.
@@ -104,7 +113,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut drain: DrainSignal) {
             match at_rest {
                 // The senders live as long as `shared`, so none of these ends by itself.
                 Some(revision) => tokio::select! {
-                    _ = shared.store.changed("/", revision) => {}
+                    () = changed(&shared.store, revision) => {}
                     _ = observed.changed() => {}
                     _ = nudges.changed() => {}
                     () = tokio::time::sleep(tick) => {}
@@ -114,18 +123,31 @@ pub(crate) async fn run(shared: Arc<Shared>, mut drain: DrainSignal) {
         };
         tokio::select! {
             () = changed => {}
-            _ = drain.requested() => return,
+            _ = drain.requested() => break,
         }
     }
+    if let Some(lease) = &control.lease {
+        lease.release(&shared.store, &shared.life).await;
+    }
+}
+
+/// Waits until what a turn reads has changed after `revision`: what changes elsewhere, such as a token or the
+/// lease, calls for no turn.
+async fn changed(store: &Store, revision: Revision) {
+    let changes = state::PREFIXES.map(|prefix| Box::pin(store.changed(prefix, revision)));
+    futures::future::select_all(changes).await;
 }
 
 impl Control {
     pub(crate) fn new(shared: Arc<Shared>, since: Timestamp) -> Self {
+        let patience = shared.config.lost_after * LEASE_PATIENCE_TICKS / TICKS_PER_LOST;
+        let lease = shared.config.shares_store.then(|| lease::Watch::new(patience));
         Self {
             shared,
             library: Library::default(),
             since,
             apps: BTreeSet::new(),
+            lease,
         }
     }
 
@@ -158,13 +180,17 @@ impl Control {
         let nodes = shared.observed.view(now);
         self.forget_logs(&state);
         publish(&shared, &state, &nodes);
-        if self.end_migrations(&state, &nodes, now.wall).await? {
+        let plans = match &mut self.lease {
+            Some(lease) => lease.holds(&shared.store, &shared.life, now.clock).await?,
+            None => true,
+        };
+        if plans && self.end_migrations(&state, &nodes, now.wall).await? {
             return Ok(Turn::Again);
         }
         let in_grace = shared.observed.in_grace(now);
         let plan = gilliam_plan::plan(&snapshot(&state, &nodes, in_grace));
         report::keep(&shared, state.revision, &plan);
-        if plan.is_empty() {
+        if plan.is_empty() || !plans {
             return Ok(Turn::AtRest(state.revision));
         }
         commit(&shared, &state, &plan).await?;

@@ -27,6 +27,7 @@ mod build;
 mod change;
 mod control;
 mod details;
+mod lease;
 mod logs;
 mod observed;
 mod probe;
@@ -37,6 +38,7 @@ mod report;
 mod roster;
 mod shared;
 mod state;
+mod stepped;
 mod sweep;
 mod token;
 
@@ -50,6 +52,11 @@ use gilliam_model::{
 use gilliam_serve::{BindError, DrainOutcome, DrainSignal, Places, ServeConfig, Server};
 use gilliam_store::{Check, CommitError, RangeError, Store, StoreError, keys, records};
 use rustix::process::{Resource, getrlimit};
+
+pub use crate::{
+    observed::Now,
+    stepped::{SteppedLoop, SteppedPlane, SteppedTurn},
+};
 
 use crate::shared::Shared;
 
@@ -76,6 +83,8 @@ pub struct Config {
     pub builds_max: usize,
     /// Silence after which a node is held lost.
     pub lost_after: Duration,
+    /// Whether other control planes may run on the store: one of them plans at a time.
+    pub shares_store: bool,
 }
 
 /// A control plane that is bound and does not run yet.
@@ -183,6 +192,7 @@ impl Config {
             build_max: build::BUILD_MAX,
             builds_max: BUILDS_MAX,
             lost_after: LOST_AFTER,
+            shares_store: false,
         }
     }
 }

@@ -36,11 +36,11 @@ pub(crate) type Reports = Arc<BTreeMap<ProcessKey, Arc<ProcessReport>>>;
 
 /// A moment on both clocks.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Now {
+pub struct Now {
     /// Monotonic: what durations are measured on.
-    pub(crate) clock: Instant,
+    pub clock: Instant,
     /// What people read.
-    pub(crate) wall: Timestamp,
+    pub wall: Timestamp,
 }
 
 /// What every node last reported.

@@ -72,8 +72,13 @@ pub(crate) struct Planned {
 
 impl Shared {
     pub(crate) fn new(config: Config, store: Store, life: String) -> Self {
+        Self::at(config, store, life, Now::read())
+    }
+
+    /// A life that begins `now`.
+    pub(crate) fn at(config: Config, store: Store, life: String, now: Now) -> Self {
         Self {
-            observed: Observed::new(config.lost_after, Now::read()),
+            observed: Observed::new(config.lost_after, now),
             details: Details::default(),
             builds: Arc::new(Semaphore::new(config.builds_max)),
             config,

@@ -21,6 +21,9 @@ use gilliam_model::{
 };
 use gilliam_store::{RangeError, Revision, Store, keys, records, records::Stored};
 
+/// What is read, besides releases and images, which never change.
+pub(crate) const PREFIXES: [&str; 3] = [keys::APPS, keys::PLACEMENTS, keys::PLAN_EPOCH];
+
 /// What users asked for and what was decided, whole.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -52,8 +55,7 @@ pub(crate) struct Library {
 impl State {
     /// Reads the whole state.
     pub(crate) async fn read(store: &Store, library: &mut Library) -> Result<Self, RangeError> {
-        let prefixes = [keys::APPS, keys::PLACEMENTS, keys::PLAN_EPOCH];
-        let (revision, lists) = store.ranges(&prefixes).await?;
+        let (revision, lists) = store.ranges(&PREFIXES).await?;
         let [apps, placements, epoch] = <[_; 3]>::try_from(lists).unwrap_or_default();
         let apps: Vec<Stored<App>> = records::decode_all(apps)?;
         let placements: Vec<Stored<Placement>> = records::decode_all(placements)?;

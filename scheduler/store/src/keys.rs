@@ -11,6 +11,8 @@ use gilliam_model::{
 pub const FORMAT: &str = "/format";
 /// The epoch of the last plan.
 pub const PLAN_EPOCH: &str = "/plan/epoch";
+/// Which control plane plans. Apart from all that plans are made from, for it changes all the time.
+pub const LEASE: &str = "/lease/planner";
 /// Where apps are.
 pub const APPS: &str = "/apps/";
 /// Where images are.
