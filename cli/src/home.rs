@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gilliam_store::Password;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::failure::CommandError;
@@ -40,6 +41,10 @@ pub(crate) struct Environment {
     pub(crate) app: Option<String>,
     /// `GILLIAM_LOG`: what a server logs, as `tracing` filters (`info`, `gilliam_runtime=debug`).
     pub(crate) log: Option<String>,
+    /// `GILLIAM_STORE`: where a platform keeps its state, when not in its data folder.
+    pub(crate) store: Option<String>,
+    /// `GILLIAM_STORE_PASSWORD`: the password of the user in etcd.
+    pub(crate) store_password: Option<Password>,
     /// `PATH`, where other programs are found.
     pub(crate) path: Option<std::ffi::OsString>,
     /// `NO_COLOR` is set, or the terminal is a dumb one.
@@ -87,6 +92,9 @@ pub(crate) enum HomeError {
     Exposed { path: PathBuf, mode: u32 },
 }
 
+/// The variable that holds the password of the user in etcd; no child of ours gets it.
+pub(crate) const STORE_PASSWORD: &str = "GILLIAM_STORE_PASSWORD";
+
 impl Environment {
     /// Reads the environment of this process; an empty variable counts as unset.
     pub(crate) fn read() -> Self {
@@ -105,6 +113,8 @@ impl Environment {
             api: text("GILLIAM_API"),
             app: text("GILLIAM_APP"),
             log: text("GILLIAM_LOG"),
+            store: text("GILLIAM_STORE"),
+            store_password: text(STORE_PASSWORD).map(Password::new),
             path: env::var_os("PATH"),
             no_color: text("NO_COLOR").is_some() || text("TERM").is_some_and(|term| term == "dumb"),
         }

@@ -20,6 +20,7 @@ mod progress;
 mod project;
 mod server_log;
 mod shutdown;
+mod store_flag;
 mod ui;
 
 use std::process::ExitCode;

@@ -26,7 +26,7 @@ use rustix::{
 };
 use tokio::sync::watch;
 
-use crate::program;
+use crate::{home::STORE_PASSWORD, program};
 
 /// Longest wait for a node to listen: a cold machine loads the binary first.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -182,6 +182,8 @@ impl NodeProcess {
         child
             .arg0("gilliam")
             .args(arguments(command))
+            // A node runs guests, and needs nothing of the store.
+            .env_remove(STORE_PASSWORD)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

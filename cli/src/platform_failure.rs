@@ -4,6 +4,7 @@ use std::error::Error;
 
 use gilliam_runtime::NodeError;
 use gilliam_scheduler::{StartError, TokenError};
+use gilliam_store::StoreError;
 
 use crate::{failure::CommandError, node_process::NodeProcessError};
 
@@ -29,6 +30,12 @@ impl From<StartError> for CommandError {
             Some(hint) => failed.hinted(hint),
             None => failed,
         }
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        Self::failed(chain(&error)).hinted(error.hint())
     }
 }
 

@@ -59,6 +59,7 @@ fn crates_point_only_where_the_architecture_allows() {
                 "model",
                 "client",
                 "scheduler",
+                "store",
                 "runtime",
                 "engine",
                 "builder",

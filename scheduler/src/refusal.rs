@@ -145,13 +145,23 @@ impl From<CommitError> for Refusal {
         match error {
             CommitError::Conflict { .. } => refusal.hint("nothing was changed; look at it and try again"),
             CommitError::TooLarge { .. } => refusal,
+            CommitError::Unavailable { code: Code::S10, .. } => {
+                tracing::error!(%error, "store takes no writes");
+                refusal.hint(
+                    "nothing was changed; free the disk and restart the control plane, or, when the store is \
+                     in etcd, compact and defragment it and disarm its alarm",
+                )
+            }
             CommitError::Unavailable { .. } => {
                 tracing::error!(%error, "store takes no writes");
-                refusal.hint("nothing was changed; free the disk and restart the control plane")
+                refusal.hint("nothing was changed; try again when the store is back: its own log says why")
             }
             CommitError::OutcomeUnknown { .. } => {
                 tracing::error!(%error, "store failed in the middle of a write");
-                refusal.hint("it may have happened; restart the control plane and look before trying again")
+                refusal.hint(
+                    "it may have happened: look before trying again; a store in a file takes no writes until \
+                     the control plane is restarted",
+                )
             }
         }
     }

@@ -21,6 +21,7 @@ use crate::{
     home::{Cluster, Home},
     node_process::{NodeCommand, NodeProcess, keep_running},
     program, server_log, shutdown,
+    store_flag::StoreFlags,
     ui::Ui,
 };
 
@@ -55,6 +56,8 @@ pub(crate) struct Args {
     /// The node's name; by default the host's.
     #[arg(long)]
     name: Option<String>,
+    #[command(flatten)]
+    store: StoreFlags,
 }
 
 pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
@@ -62,10 +65,12 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     let home = context.home()?;
     let data = data_folder(args.data.or_else(|| context.environment.data.clone()))?;
     let child = |role: &str| vec![program::path().into(), "internal".into(), role.into()];
-    let (control, api) = gilliam_scheduler::bind(gilliam_scheduler::Config {
+    let store = args.store.open(&context.environment, &data).await?;
+    let config = gilliam_scheduler::Config {
         probe_command: child("probe"),
         ..gilliam_scheduler::Config::new(data.clone(), args.api, child("build"))
-    })?;
+    };
+    let (control, api) = gilliam_scheduler::bind_on(config, store)?;
     let handle = control.handle();
     let api = format!("http://{api}");
     write_control_file(&handle, &data, &api).await?;

@@ -6,6 +6,9 @@ mod client;
 mod conformance;
 mod crowd;
 mod durable;
+mod etcd;
+#[path = "../../../scheduler/store/tests/etcd_process/mod.rs"]
+mod etcd_process;
 #[path = "../../../runtime/engine/tests/support/guests.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the engine's tests use the rest")]
 mod guests;

@@ -35,6 +35,8 @@ pub(crate) fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 pub(crate) struct Platform {
     folder: tempfile::TempDir,
     program: PathBuf,
+    /// Given to every `up` after the usual arguments.
+    arguments: Vec<String>,
     up: Mutex<Option<Child>>,
     addresses: Mutex<Addresses>,
 }
@@ -79,22 +81,29 @@ impl Ran {
 impl Platform {
     /// Starts a platform on free ports in a new folder.
     pub(crate) fn start() -> Self {
-        Self::start_program(|_| PathBuf::from(env!("CARGO_BIN_EXE_gilliam")))
+        Self::start_with(&[])
+    }
+
+    /// The same with more arguments for `gilliam up`.
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        Self::start_program(|_| PathBuf::from(env!("CARGO_BIN_EXE_gilliam")), arguments)
     }
 
     /// The same from a copy of the program in the test's folder, for tests that replace it.
     pub(crate) fn start_copy() -> Self {
-        Self::start_program(|root| {
+        let copy = |root: &Path| {
             let copy = root.join("gilliam");
             std::fs::copy(env!("CARGO_BIN_EXE_gilliam"), &copy).expect("a copy of the program");
             copy
-        })
+        };
+        Self::start_program(copy, &[])
     }
 
-    fn start_program(program: impl Fn(&Path) -> PathBuf) -> Self {
+    fn start_program(program: impl Fn(&Path) -> PathBuf, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("temporary folder");
         let platform = Self {
             program: program(folder.path()),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
             folder,
             up: Mutex::new(None),
             addresses: Mutex::default(),
@@ -129,6 +138,7 @@ impl Platform {
             &["up", "--api", "127.0.0.1:0", "--http", "127.0.0.1:0"],
         );
         command.arg("--data").arg(self.data()).args(["--port-base", "0"]);
+        command.args(&self.arguments);
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)

@@ -53,7 +53,19 @@ impl Changes {
                 }
             }
         }
-        self.newest.send_replace(revision);
+        // A watch that resumes tells the last revision twice.
+        self.newest.send_modify(|newest| *newest = revision.max(*newest));
+    }
+
+    /// Forgets every change up to `revision`, of which some may never have been told: who waits from before it
+    /// is woken.
+    pub(crate) fn forget(&self, revision: Revision) {
+        {
+            let mut recent = self.recent();
+            recent.keys.retain(|(kept, _)| *kept > revision);
+            recent.floor = recent.floor.max(revision);
+        }
+        self.newest.send_modify(|newest| *newest = revision.max(*newest));
     }
 
     /// Waits for a change under `prefix` after `after`.

@@ -49,6 +49,58 @@ pub enum StoreError {
         /// How it shows.
         reason: String,
     },
+    /// No member of etcd answers, or none that has a leader.
+    #[error("the store {place} cannot be reached: {reason}")]
+    Unreachable {
+        /// Its URL.
+        place: String,
+        /// What the members said.
+        reason: String,
+    },
+    /// etcd does not let this user in, or not where the data is.
+    #[error("the store {place} cannot be used: {reason}")]
+    Refused {
+        /// Its URL.
+        place: String,
+        /// What etcd said.
+        reason: String,
+    },
+    /// etcd holds the data of another cluster than the data folder's, or none.
+    #[error(
+        "the store {place} holds {found}; the data folder {} belongs to cluster {expected}",
+        path.display()
+    )]
+    OtherCluster {
+        /// Its URL.
+        place: String,
+        /// What it holds.
+        found: String,
+        /// The cluster that the data folder belongs to.
+        expected: String,
+        /// The data folder's record of that.
+        path: PathBuf,
+    },
+    /// There are keys that no gilliam wrote, or only a part of its keys.
+    #[error("the store {place} is damaged, or not gilliam's: {reason}")]
+    Foreign {
+        /// Its URL.
+        place: String,
+        /// How it shows.
+        reason: String,
+    },
+    /// A store in etcd that was written by a newer gilliam.
+    #[error("the store {place} has format {found}; this gilliam knows formats up to {known}")]
+    NewerFormatInEtcd {
+        /// Its URL.
+        place: String,
+        /// The format it has.
+        found: u64,
+        /// The newest format that this build knows.
+        known: u64,
+    },
+    /// The system gives no randomness.
+    #[error("the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
     /// A file operation failed.
     #[error("the store {} cannot be opened", path.display())]
     Io {
@@ -64,8 +116,8 @@ impl StoreError {
     /// The catalogue code.
     pub fn code(&self) -> Code {
         match self {
-            StoreError::Corrupt { .. } => Code::S11,
-            StoreError::InUse { .. } | StoreError::NewerFormat { .. } | StoreError::Io { .. } => Code::S13,
+            StoreError::Corrupt { .. } | StoreError::Foreign { .. } => Code::S11,
+            _ => Code::S13,
         }
     }
 
@@ -84,6 +136,24 @@ impl StoreError {
                     path.display()
                 )
             }
+            StoreError::Unreachable { .. } => {
+                "check that most members of etcd run, and that addresses, certificates and firewalls are right: \
+                 etcdctl endpoint health asks each"
+                    .into()
+            }
+            StoreError::Refused { .. } => {
+                "check the user, the password and its role: it reads and writes keys that begin with /gilliam/".into()
+            }
+            StoreError::OtherCluster { path, .. } => format!(
+                "name the etcd, or the cluster in it (etcd://HOST/CLUSTER), that the folder belongs to; if the folder \
+                 is to join this one, remove {}",
+                path.display()
+            ),
+            StoreError::Foreign { .. } => {
+                "name another cluster in it (etcd://HOST/CLUSTER), or restore this one from a backup".into()
+            }
+            StoreError::NewerFormatInEtcd { .. } => "run the newer gilliam".into(),
+            StoreError::Random(_) => "try again".into(),
             StoreError::Io { .. } => {
                 "check that the folder exists, is writable and that the disk is not full".into()
             }

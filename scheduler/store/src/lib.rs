@@ -7,19 +7,20 @@
 //! range(prefix) → (Revision, entries) commit(checks, writes) → Revision changed(prefix, after) → Revision
 //! ```
 //!
-//! Two key spaces implement that face: one in memory, and one in a file ([`Store::open`]) whose writer is one
-//! thread that commits waiting requests together. A third, in etcd, takes the same three operations: it would
-//! be a variant of `Space` in this file and an `etcd` module beside `file`; the limits of a commit are etcd's
-//! already.
+//! Three key spaces implement that face: one in memory, one in a file ([`Store::open`]) whose writer is one
+//! thread that commits waiting requests together, and one in etcd ([`Store::open_etcd`]), whose limits are those
+//! of a commit.
 //!
 //! Invariant: what `commit` acknowledged is durable, and all of it or none of it happened.
-//! Invariant: revisions strictly grow, over restarts too; every commit that writes has its own.
+//! Invariant: revisions strictly grow, over restarts too; every commit that changes a key has its own. In etcd
+//! those of others lie between.
 //! Invariant: what nodes observe (instance states, load) is never stored here.
-//! Invariant: after a write failed, nothing is written any more until the store is opened again: a failed
-//! `fsync` that is repeated may report a success that never happened.
+//! Invariant: after a write to a file failed, nothing is written any more until the store is opened again: a
+//! failed `fsync` that is repeated may report a success that never happened.
 
 mod changes;
 mod commit;
+mod etcd;
 pub mod faults;
 mod file;
 mod format;
@@ -31,6 +32,7 @@ pub mod records;
 use std::{path::Path, sync::Arc};
 
 pub use commit::{COMMIT_BYTES_MAX, COMMIT_OPERATIONS_MAX, Check, CommitError, Expect, KEY_BYTES_MAX, Write};
+pub use etcd::{EtcdConfig, EtcdUrlError, Password};
 use faults::{Fault, Faults, Operation};
 pub use format::StoreError;
 pub use range::{Entry, RangeError, Revision};
@@ -48,6 +50,7 @@ pub struct Store {
 enum Space {
     Memory(memory::Memory),
     File(file::FileSpace),
+    Etcd(etcd::EtcdSpace),
 }
 
 impl Store {
@@ -78,6 +81,16 @@ impl Store {
         }
     }
 
+    /// Opens the store of a cluster in etcd, or makes it there. Must be called within a tokio runtime.
+    ///
+    /// Errors: [`StoreError`], within the deadline of `config`; in every one of them etcd is as it was before.
+    pub async fn open_etcd(config: EtcdConfig) -> Result<Self, StoreError> {
+        Ok(Self {
+            space: Arc::new(Space::Etcd(etcd::EtcdSpace::open(config).await?)),
+            faults: None,
+        })
+    }
+
     /// Reads every entry whose key begins with `prefix`, in the order of keys, at one revision.
     pub async fn range(&self, prefix: &str) -> Result<(Revision, Vec<Entry>), RangeError> {
         let (revision, mut entries) = self.ranges(&[prefix]).await?;
@@ -90,6 +103,7 @@ impl Store {
         match &*self.space {
             Space::Memory(memory) => Ok(memory.ranges(prefixes)),
             Space::File(file) => file.ranges(prefixes).await,
+            Space::Etcd(etcd) => etcd.ranges(prefixes).await,
         }
     }
 
@@ -99,6 +113,7 @@ impl Store {
         match &*self.space {
             Space::Memory(memory) => Ok(memory.get(key)),
             Space::File(file) => file.get(key).await,
+            Space::Etcd(etcd) => etcd.get(key).await,
         }
     }
 
@@ -119,6 +134,7 @@ impl Store {
         let committed = match &*self.space {
             Space::Memory(memory) => memory.commit(checks, writes),
             Space::File(file) => file.commit(checks, writes).await,
+            Space::Etcd(etcd) => etcd.commit(checks, writes).await,
         };
         match fault {
             Fault::Unanswered if !writes.is_empty() => Err(faults::unanswered()),
@@ -130,11 +146,12 @@ impl Store {
     ///
     /// Only a wake-up: read the state again, and wait next from the revision of that reading. It may return
     /// without a change when `after` is so old that the changes since are no longer known. It waits for ever
-    /// on a store that has become read-only.
+    /// on a store that has become read-only. In etcd a change may be told some moments after it is stored.
     pub async fn changed(&self, prefix: &str, after: Revision) -> Revision {
         match &*self.space {
             Space::Memory(memory) => memory.changes().changed(prefix, after).await,
             Space::File(file) => file.changes().changed(prefix, after).await,
+            Space::Etcd(etcd) => etcd.changes().changed(prefix, after).await,
         }
     }
 
@@ -152,11 +169,13 @@ impl Store {
         }
     }
 
-    /// Why the store takes no more writes, if it does not: a write failed (S10).
+    /// Why the store takes no more writes, if it does not: a write failed (S10); or etcd is full or gone, which may
+    /// pass.
     pub fn read_only(&self) -> Option<String> {
         match &*self.space {
             Space::Memory(_) => None,
             Space::File(file) => file.read_only(),
+            Space::Etcd(etcd) => etcd.read_only(),
         }
     }
 }

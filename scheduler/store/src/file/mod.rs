@@ -21,10 +21,11 @@ use tokio::{
 };
 
 use crate::{
-    Check, CommitError, Entry, RangeError, Revision, StoreError, Write,
-    changes::Changes,
-    file::{open::FolderLock, tables::Tables},
+    Check, CommitError, Entry, RangeError, Revision, StoreError, Write, changes::Changes,
+    file::tables::Tables,
 };
+
+pub(crate) use open::{FolderLock, lock_folder};
 
 /// Commits that may wait for the writer; one more waits in its caller. Several groups, so that the writer
 /// never idles.

@@ -31,19 +31,24 @@ const CACHE_BYTES_MAX: usize = 64 << 20;
 
 /// The right to have a data folder's store open; ends when dropped, or with the process.
 #[derive(Debug)]
-pub(super) struct FolderLock {
+pub(crate) struct FolderLock {
     _file: File,
 }
 
 /// Opens the file of the folder `data`, or makes both.
 pub(super) fn open(data: &Path) -> Result<(FolderLock, Tables), StoreError> {
     let path = data.join(FILE_NAME);
-    make_folder(data).map_err(io_at(data))?;
-    let lock = lock(data)?;
+    let lock = lock_folder(data)?;
     if !path.try_exists().map_err(io_at(&path))? {
         make(data, &path)?;
     }
     Ok((lock, open_whole(data, &path)?))
+}
+
+/// Makes the folder, if it is not there, and takes its lock.
+pub(crate) fn lock_folder(data: &Path) -> Result<FolderLock, StoreError> {
+    make_folder(data).map_err(io_at(data))?;
+    lock(data)
 }
 
 /// Opens the file of a store that was made. One without content is damaged, for [`make`] gives the name to a

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gilliam_store::{Check, CommitError, Expect, Revision, Store, Write};
+use gilliam_store::{Check, CommitError, Expect, Revision, Write};
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 
 use crate::{Subject, delete};
@@ -83,15 +83,26 @@ async fn follow(mut subject: Subject, steps: &[Step]) {
                     .iter()
                     .map(|(key, value)| write(KEYS[*key], value.as_ref()))
                     .collect();
-                let want = apply(&mut model, &mut revision, &checks, &writes);
-                assert_eq!(subject.store().commit(&checks, &writes).await, want);
+                let answer = subject.store().commit(&checks, &writes).await;
+                match (answer, conflict(&model, &checks)) {
+                    (Ok(made), None) => {
+                        if changes(&subject, &model, &writes) {
+                            subject.assert_next(made, revision);
+                        } else {
+                            subject.assert_as_of(made, revision);
+                        }
+                        apply(&mut model, made, &writes);
+                        revision = made;
+                    }
+                    (answer, conflict) => assert_eq!(answer.err(), conflict),
+                }
             }
-            Step::Range(prefix) => same(subject.store(), &model, revision, PREFIXES[*prefix]).await,
+            Step::Range(prefix) => same(&subject, &model, revision, PREFIXES[*prefix]).await,
             Step::Reopen => subject.reopen(),
         }
     }
     subject.reopen();
-    same(subject.store(), &model, revision, "/").await;
+    same(&subject, &model, revision, "/").await;
 }
 
 fn check(model: &Model, key: &str, guess: Guess) -> Check {
@@ -117,34 +128,35 @@ fn write(key: &str, value: Option<&Vec<u8>>) -> Write {
     }
 }
 
-fn apply(
-    model: &mut Model,
-    revision: &mut Revision,
-    checks: &[Check],
-    writes: &[Write],
-) -> Result<Revision, CommitError> {
-    for check in checks {
-        if check.expect != Expect::unchanged(model.get(&check.key).map(|(revision, _)| *revision)) {
-            return Err(CommitError::Conflict {
-                key: check.key.clone(),
-            });
-        }
-    }
-    if !writes.is_empty() {
-        *revision = revision.next();
-    }
+fn conflict(model: &Model, checks: &[Check]) -> Option<CommitError> {
+    let failed = checks.iter().find(|check| {
+        check.expect != Expect::unchanged(model.get(&check.key).map(|(revision, _)| *revision))
+    })?;
+    Some(CommitError::Conflict {
+        key: failed.key.clone(),
+    })
+}
+
+/// Whether the writes make a revision: in etcd the removal of what is not there makes none.
+fn changes(subject: &Subject, model: &Model, writes: &[Write]) -> bool {
+    let changes_one = |write: &Write| matches!(write, Write::Put { .. }) || model.contains_key(write.key());
+    writes
+        .iter()
+        .any(|write| subject.counts_alone() || changes_one(write))
+}
+
+fn apply(model: &mut Model, revision: Revision, writes: &[Write]) {
     for write in writes {
         match write {
-            Write::Put { key, value } => drop(model.insert(key.clone(), (*revision, value.clone()))),
+            Write::Put { key, value } => drop(model.insert(key.clone(), (revision, value.clone()))),
             Write::Delete { key } => drop(model.remove(key)),
         }
     }
-    Ok(*revision)
 }
 
-async fn same(store: &Store, model: &Model, revision: Revision, prefix: &str) {
-    let (read_at, entries) = store.range(prefix).await.expect("range");
-    assert_eq!(read_at, revision);
+async fn same(subject: &Subject, model: &Model, revision: Revision, prefix: &str) {
+    let (read_at, entries) = subject.store().range(prefix).await.expect("range");
+    subject.assert_as_of(read_at, revision);
     let found: Vec<_> = entries.iter().map(|e| (&e.key, e.revision, &e.value)).collect();
     let want: Vec<_> = model
         .iter()

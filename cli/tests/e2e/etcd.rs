@@ -1,0 +1,80 @@
+//! A platform whose state is in etcd: the same to its users, and what becomes of it when etcd falters.
+
+use crate::{
+    client::{get, wait_ok},
+    etcd_process::Etcd,
+    platform::{Platform, wait},
+};
+
+/// A folder without `--store` and an etcd cannot be told apart by a user until one of them dies.
+#[test]
+fn the_state_outlives_the_platform_and_a_member_of_etcd() {
+    let etcd = Etcd::start(3, &[]);
+    let platform = Platform::start_with(&["--store", &etcd.url("demo")]);
+    let project = platform.deploy("guestbook", "guestbook", &["web=2", "worker=1"]);
+    let gilliam = |args: &[&str]| platform.run_in(&project, args);
+    assert!(!platform.data().join("store.redb").exists());
+
+    platform.kill_up();
+    platform.up();
+    assert_eq!(gilliam(&["scale"]).ok(), "v1 web=2 worker=1\n");
+    wait_ok(&platform, "guestbook", "/");
+
+    etcd.kill(0);
+    assert_eq!(gilliam(&["config", "A=1"]).ok(), "v2 released\n");
+    assert_eq!(gilliam(&["scale"]).ok(), "v2 web=2 worker=1\n");
+    etcd.run(0);
+    etcd.wait(0);
+}
+
+#[test]
+fn without_a_quorum_apps_are_served_and_changes_are_refused_until_it_is_back() {
+    let etcd = Etcd::start(3, &[]);
+    let platform = Platform::start_with(&["--store", &(etcd.url("demo") + "?timeout=2")]);
+    let project = platform.deploy("guestbook", "guestbook", &["web=1"]);
+    let gilliam = |args: &[&str]| platform.run_in(&project, args);
+
+    etcd.kill(1);
+    etcd.kill(2);
+    let refused = gilliam(&["config", "A=1"]).refused();
+    assert!(refused.contains("S13") || refused.contains("S10"), "{refused}");
+    assert_eq!(
+        get(&platform, "guestbook", "/").status,
+        200,
+        "the data path needs no store"
+    );
+
+    etcd.run(1);
+    etcd.run(2);
+    etcd.wait(1);
+    let released = wait("a change after the quorum is back", || {
+        let ran = gilliam(&["config", "B=1"]);
+        ran.status.success().then_some(ran.stdout)
+    });
+    assert!(released.ends_with(" released\n"), "{released}");
+    assert!(gilliam(&["config"]).ok().contains("B=1\n"));
+}
+
+#[test]
+fn a_platform_is_told_apart_from_another_in_the_same_etcd() {
+    let etcd = Etcd::alone();
+    let first = Platform::start_with(&["--store", &etcd.url("first")]);
+    let second = Platform::start_with(&["--store", &etcd.url("second")]);
+    first.run(&["create", "mine"]).ok();
+    assert_eq!(second.run(&["apps"]).ok(), "");
+    second.stop();
+
+    // The folder of the first, by a slip, with the state of the second.
+    first.stop();
+    let data = first.data();
+    let slip = first.run(&[
+        "up",
+        "--data",
+        &data.to_string_lossy(),
+        "--store",
+        &etcd.url("second"),
+    ]);
+    let refused = slip.refused();
+    assert!(refused.contains("belongs to cluster"), "{refused}");
+    assert!(refused.contains("hint: "), "{refused}");
+}

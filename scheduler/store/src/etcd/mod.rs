@@ -1,0 +1,154 @@
+//! The key space in etcd: for platforms of many machines.
+//!
+//! In: the same checks and writes. Out: the same readings, of which each is linearizable, and one watch for
+//! everyone who waits for changes.
+//!
+//! ```text
+//!   ranges, get ──► read ───┐                            ┌── health: is the member well?
+//!   commit ──────► commit ──┼──► members ──► one member ◄┤
+//!   opening ─────► identity ┘    (next one on silence)   └── watch ──► Changes ──► changed
+//! ```
+//!
+//! | task | wakes on | reads | writes |
+//! |---|---|---|---|
+//! | `health` | every two seconds | a member's status | whose turn it is, what is known of etcd |
+//! | `watch` | events, another turn | etcd's events | `Changes` |
+//!
+//! Invariant: a commit whose answer is missing is of unknown outcome, and is not repeated.
+//! Invariant: nothing is decided upon a reading that a lagging member may have answered (serializable).
+
+mod commit;
+mod config;
+mod health;
+mod identity;
+mod layout;
+mod meaning;
+mod members;
+mod read;
+mod watch;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub use config::{EtcdConfig, EtcdUrlError, Password};
+use tokio::task::{JoinHandle, spawn};
+
+use self::{
+    health::Health,
+    identity::Beginning,
+    layout::Layout,
+    members::{Members, Pem},
+};
+use crate::{
+    Check, CommitError, Entry, RangeError, Revision, StoreError, Write,
+    changes::Changes,
+    file::{FolderLock, lock_folder},
+};
+
+/// Entries in etcd.
+#[derive(Debug)]
+pub(crate) struct EtcdSpace {
+    members: Arc<Members>,
+    layout: Layout,
+    health: Arc<Health>,
+    changes: Arc<Changes>,
+    /// They end with the space.
+    tasks: Vec<JoinHandle<()>>,
+    /// The lock of the data folder, if there is one.
+    _lock: Option<FolderLock>,
+}
+
+impl EtcdSpace {
+    /// Opens the store of a cluster, or makes it in an etcd that has none. Must be called within a runtime.
+    pub(crate) async fn open(config: EtcdConfig) -> Result<Self, StoreError> {
+        Self::begin(config, Beginning::default()).await
+    }
+
+    async fn begin(config: EtcdConfig, beginning: Beginning) -> Result<Self, StoreError> {
+        let lock = config.data.as_deref().map(lock_folder).transpose()?;
+        let members = Arc::new(Members::new(&config, read_pem(&config)?));
+        let layout = Layout::new(&config.cluster, 0);
+        let identity = identity::establish(&config, &members, &layout, &beginning).await?;
+        let layout = layout.with_base(identity.base);
+        let (revision, _) = read::get(&members, &layout, crate::keys::FORMAT)
+            .await
+            .map_err(|error| StoreError::Unreachable {
+                place: config.to_string(),
+                reason: error.to_string(),
+            })?;
+        let changes = Arc::new(Changes::after(revision));
+        let health = Arc::new(Health::default());
+        let from = layout.etcd_revision(revision).unwrap_or(1);
+        let tasks = vec![
+            spawn(health::run(members.clone(), health.clone())),
+            spawn(watch::run(members.clone(), layout.clone(), changes.clone(), from)),
+        ];
+        Ok(Self {
+            members,
+            layout,
+            health,
+            changes,
+            tasks,
+            _lock: lock,
+        })
+    }
+
+    pub(crate) async fn ranges(&self, prefixes: &[&str]) -> Result<(Revision, Vec<Vec<Entry>>), RangeError> {
+        read::ranges(&self.members, &self.layout, prefixes).await
+    }
+
+    pub(crate) async fn get(&self, key: &str) -> Result<(Revision, Option<Entry>), RangeError> {
+        read::get(&self.members, &self.layout, key).await
+    }
+
+    pub(crate) async fn commit(&self, checks: &[Check], writes: &[Write]) -> Result<Revision, CommitError> {
+        let (members, layout, health) = (self.members.clone(), self.layout.clone(), self.health.clone());
+        let (checks, writes) = (checks.to_vec(), writes.to_vec());
+        // In a task of its own, so that a caller who goes away does not stop it half-way.
+        let committing =
+            spawn(async move { commit::commit(&members, &layout, &health, &checks, &writes).await });
+        committing.await.unwrap_or_else(|error| {
+            Err(CommitError::OutcomeUnknown {
+                reason: error.to_string(),
+            })
+        })
+    }
+
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    pub(crate) fn read_only(&self) -> Option<String> {
+        self.health.read_only()
+    }
+}
+
+impl Drop for EtcdSpace {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Reads the files that the configuration names.
+fn read_pem(config: &EtcdConfig) -> Result<Pem, StoreError> {
+    let read = |path: &PathBuf| read_file(path);
+    let identity = config.identity.as_ref();
+    Ok(Pem {
+        ca: config.ca.as_ref().map(read).transpose()?,
+        identity: identity
+            .map(|(certificate, key)| Ok::<_, StoreError>((read(certificate)?, read(key)?)))
+            .transpose()?,
+    })
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, StoreError> {
+    fs::read(path).map_err(|source| StoreError::Io {
+        path: path.into(),
+        source,
+    })
+}
