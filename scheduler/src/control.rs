@@ -23,6 +23,7 @@ use gilliam_model::{
     app::App,
     image::Image,
     instance::InstanceState,
+    label::Labels,
     name::{AppName, NodeName},
     placement::Placement,
     release::ReleaseId,
@@ -30,7 +31,8 @@ use gilliam_model::{
     scale::COUNT_MAX,
 };
 use gilliam_plan::{
-    AppState, Availability, MigrationStep, MigrationView, NodeState, Observed, Plan, Policy, Snapshot,
+    AppState, Availability, MigrationStep, MigrationView, NodeState, Observed, Placements, Plan, Policy,
+    Snapshot,
 };
 use gilliam_serve::DrainSignal;
 use gilliam_store::{
@@ -56,6 +58,12 @@ const TICKS_PER_LOST: u32 = 4;
 const LEASE_PATIENCE_TICKS: u32 = 3;
 /// Turns in a row that may change something before the loop pauses: a plan of 100,000 records takes 1,000.
 const TURNS_MAX: u32 = 2_000;
+/// Parts of one plan that are committed before the state is read again: some hundred milliseconds' worth, for
+/// so long nobody else's change is planned.
+const PARTS_PER_TURN: usize = 50;
+/// Records whose reading costs as much as a commit: one part more for each so many, so that of a large state
+/// the commits, not the reading, take most of the time.
+const RECORDS_PER_PART: usize = 2_000;
 /// Most slots that one node takes when it does not know better itself: what the largest count of one process
 /// type needs.
 const NODE_SLOTS_MAX: u32 = COUNT_MAX;
@@ -188,7 +196,7 @@ impl Control {
             return Ok(Turn::Again);
         }
         let in_grace = shared.observed.in_grace(now);
-        let plan = gilliam_plan::plan(&snapshot(&state, &nodes, in_grace));
+        let plan = gilliam_plan::plan(&snapshot(&state, &nodes, in_grace, shared.config.policy));
         report::keep(&shared, state.revision, &plan);
         if plan.is_empty() || !plans {
             return Ok(Turn::AtRest(state.revision));
@@ -276,19 +284,26 @@ fn decide_migration(
 ///
 /// In the first moments a node that has not synced yet may be on its way, and is left out: what is placed on
 /// it stays. Later it is lost.
-fn snapshot(state: &State, nodes: &BTreeMap<NodeName, NodeView>, in_grace: bool) -> Snapshot {
+pub(crate) fn snapshot(
+    state: &State,
+    nodes: &BTreeMap<NodeName, NodeView>,
+    in_grace: bool,
+    policy: Policy,
+) -> Snapshot {
     let of_app = |app: &Stored<App>| AppState {
         app: app.value.clone(),
         images: images(state, &app.value.name),
     };
+    let placements: Placements = state.placements.iter().map(|p| &p.value).collect();
     let mut known: Vec<NodeState> = nodes.values().map(node_state).collect();
     if !in_grace {
-        let holders: BTreeSet<&NodeName> = state.placements.iter().map(|p| &p.value.node).collect();
-        let silent = holders.into_iter().filter(|node| !nodes.contains_key(*node));
+        let silent = placements.holders().filter(|node| !nodes.contains_key(*node));
         known.extend(silent.map(|name| NodeState {
             name: name.clone(),
             state: Availability::Lost,
             memory_bytes: 0,
+            cpu_millis: 0,
+            labels: Labels::default(),
             slots_max: 0,
             ports_max: 0,
         }));
@@ -307,9 +322,9 @@ fn snapshot(state: &State, nodes: &BTreeMap<NodeName, NodeView>, in_grace: bool)
             .unwrap_or_default(),
         apps: state.apps.iter().map(of_app).collect(),
         nodes: known,
-        placements: state.placements.iter().map(|p| p.value.clone()).collect(),
+        placements,
         observed,
-        policy: Policy::default(),
+        policy,
     }
 }
 
@@ -322,6 +337,8 @@ fn node_state(node: &NodeView) -> NodeState {
             Availability::Lost
         },
         memory_bytes: node.facts.memory_bytes,
+        cpu_millis: node.facts.cpu_millis_promisable(),
+        labels: node.facts.labels.clone(),
         slots_max: node
             .facts
             .instances_max
@@ -330,29 +347,39 @@ fn node_state(node: &NodeView) -> NodeState {
     }
 }
 
-fn images(state: &State, app: &AppName) -> BTreeMap<ReleaseId, Image> {
-    let images = state.images.iter().filter(|((owner, _), _)| owner == app);
+fn images(state: &State, app: &AppName) -> BTreeMap<ReleaseId, Arc<Image>> {
+    let images = state.images.range((app.clone(), ReleaseId::FIRST)..);
     images
-        .map(|((_, id), image)| (*id, Image::clone(image)))
+        .take_while(|((owner, _), _)| owner == app)
+        .map(|((_, id), image)| (*id, image.clone()))
         .collect()
 }
 
-/// Commits a plan; one that came too late is dropped, since the next turn plans again.
+/// Commits the first parts of a plan; what is left, or came too late, is dropped, since the next turn plans
+/// again.
 async fn commit(shared: &Shared, state: &State, plan: &Plan) -> Result<(), TurnError> {
-    let read_at = state.epoch.as_ref().map(|epoch| epoch.revision);
-    let check = Check {
-        key: keys::PLAN_EPOCH.to_string(),
-        expect: Expect::unchanged(read_at),
-    };
-    let mut writes = vec![records::put_epoch(plan.epoch)];
-    writes.extend(plan.placements.iter().map(records::put_placement));
-    match shared.store.commit(&[check], &writes).await {
-        Ok(_) | Err(CommitError::Conflict { .. }) => Ok(()),
-        Err(error) => {
-            report::keep_unstored(shared, state.revision, plan, &error);
-            Err(TurnError::Commit(error))
+    let mut read_at = state.epoch.as_ref().map(|epoch| epoch.revision);
+    let parts = PARTS_PER_TURN + state.placements.len() / RECORDS_PER_PART;
+    for part in plan.parts.iter().take(parts) {
+        let check = Check {
+            key: keys::PLAN_EPOCH.to_string(),
+            expect: Expect::unchanged(read_at),
+        };
+        let mut writes = vec![records::put_epoch(plan.epoch)];
+        writes.extend(
+            part.iter()
+                .map(|change| records::put_placement(&change.placement)),
+        );
+        match shared.store.commit(&[check], &writes).await {
+            Ok(revision) => read_at = Some(revision),
+            Err(CommitError::Conflict { .. }) => return Ok(()),
+            Err(error) => {
+                report::keep_unstored(shared, state.revision, plan, &error);
+                return Err(TurnError::Commit(error));
+            }
         }
     }
+    Ok(())
 }
 
 fn publish(shared: &Shared, state: &State, nodes: &BTreeMap<NodeName, NodeView>) {

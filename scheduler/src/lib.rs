@@ -49,6 +49,7 @@ use gilliam_model::{
     api::NodeInfo,
     token::{Role, Token},
 };
+use gilliam_plan::Policy;
 use gilliam_serve::{BindError, DrainOutcome, DrainSignal, Places, ServeConfig, Server};
 use gilliam_store::{Check, CommitError, RangeError, Store, StoreError, keys, records};
 use rustix::process::{Resource, getrlimit};
@@ -85,6 +86,8 @@ pub struct Config {
     pub lost_after: Duration,
     /// Whether other control planes may run on the store: one of them plans at a time.
     pub shares_store: bool,
+    /// How far nodes are promised, and whether slots move for the spread.
+    pub policy: Policy,
 }
 
 /// A control plane that is bound and does not run yet.
@@ -193,6 +196,7 @@ impl Config {
             builds_max: BUILDS_MAX,
             lost_after: LOST_AFTER,
             shares_store: false,
+            policy: Policy::default(),
         }
     }
 }

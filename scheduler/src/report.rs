@@ -19,7 +19,11 @@ pub(crate) fn keep(shared: &Shared, revision: Revision, plan: &Plan) {
 /// Keeps why a plan is not in effect: until the store takes it, nothing of it happens.
 pub(crate) fn keep_unstored(shared: &Shared, revision: Revision, plan: &Plan, error: &CommitError) {
     let mut blocked = unplaced(plan);
-    for placement in plan.placements.iter().filter(|placement| placement.count() > 0) {
+    for placement in plan
+        .changes()
+        .map(|change| &change.placement)
+        .filter(|p| p.count() > 0)
+    {
         let reason = format!("{} {error}", error.code());
         blocked.entry(placement.app.clone()).or_default().push(Blocked {
             release: placement.release,
@@ -55,7 +59,7 @@ mod tests {
         instance::Epoch,
         placement::{Placement, SlotRange},
     };
-    use gilliam_plan::Report;
+    use gilliam_plan::{Change, Report};
     use gilliam_store::Store;
 
     use super::*;
@@ -68,6 +72,7 @@ mod tests {
             process: process.parse().expect("name"),
             node: "n1".parse().expect("name"),
             ranges,
+            leaving: Vec::new(),
         }
     }
 
@@ -76,19 +81,21 @@ mod tests {
         let config = Config::new(PathBuf::new(), ([127, 0, 0, 1], 0).into(), Vec::new());
         let shared = Shared::new(config, Store::memory(), "a life".to_string());
         let epoch = Epoch(1);
+        let range = SlotRange {
+            first: 1,
+            last: 3,
+            epoch,
+        };
+        let change = |placement, started| Change {
+            placement,
+            started,
+            stopped: 0,
+        };
+        let (web, worker) = (placement("web", vec![range]), placement("worker", Vec::new()));
+        let app = web.app.clone();
         let plan = Plan {
             epoch,
-            placements: vec![
-                placement(
-                    "web",
-                    vec![SlotRange {
-                        first: 1,
-                        last: 3,
-                        epoch,
-                    }],
-                ),
-                placement("worker", Vec::new()),
-            ],
+            parts: vec![vec![change(web, 3)], vec![change(worker, 0)]],
             report: Report::default(),
         };
         let error = CommitError::Unavailable {
@@ -97,7 +104,7 @@ mod tests {
         };
         keep_unstored(&shared, Revision(7), &plan, &error);
         let planned = shared.planned();
-        let blocked = &planned.blocked[&plan.placements[0].app];
+        let blocked = &planned.blocked[&app];
         assert_eq!((planned.revision, blocked.len()), (Revision(7), 1));
         assert_eq!((blocked[0].process.as_str(), blocked[0].count), ("web", 3));
         assert_eq!(

@@ -48,6 +48,10 @@ pub struct Placement {
     pub node: NodeName,
     /// The slots.
     pub ranges: Vec<SlotRange>,
+    /// Slots among them that stop once others run in their place, for a better spread, with the epoch in which
+    /// that was decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<SlotRange>,
 }
 
 impl Placement {

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use gilliam_model::{
     app::{App, Migration},
+    release::ReleaseId,
     scale::Scale,
 };
 
@@ -30,48 +31,45 @@ const SURGE_DIVISOR: u32 = 4;
 
 static NO_SCALE: Scale = Scale(BTreeMap::new());
 
-/// The groups that an app's record speaks of.
-pub(crate) fn names(app: &App) -> impl Iterator<Item = GroupName<'_>> {
+/// The groups that an app's record speaks of, with their counts outside of a migration.
+pub(crate) fn names(app: &App) -> impl Iterator<Item = (GroupName<'_>, u32)> {
+    let group = |release: ReleaseId, process| GroupName {
+        app: &app.name,
+        release,
+        process,
+    };
+    let scale = app.scale.iter().flat_map(move |(release, scale)| {
+        scale
+            .0
+            .iter()
+            .map(move |(process, count)| (group(*release, process), *count))
+    });
     let from = app.migration.iter().flat_map(|migration| &migration.from);
-    let scales = app.scale.iter().chain(from);
-    scales.flat_map(|(release, scale)| {
-        scale.0.keys().map(|process| GroupName {
-            app: &app.name,
-            release: *release,
-            process,
-        })
-    })
+    let from = from
+        .flat_map(move |(release, scale)| scale.0.keys().map(move |process| (group(*release, process), 0)));
+    scale.chain(from)
 }
 
-/// How many slots of each group there should be; none of a group that is not in it.
-pub(crate) fn wants<'a>(snapshot: &'a Snapshot, world: &World<'a>) -> BTreeMap<GroupName<'a>, u32> {
+/// Sets how many slots of each group of apps that migrate there should be.
+pub(crate) fn migrations<'a>(snapshot: &'a Snapshot, world: &mut World<'a>) {
     let mut wants = BTreeMap::new();
-    for state in &snapshot.apps {
-        let app = &state.app;
-        for (release, scale) in &app.scale {
-            for (process, count) in &scale.0 {
-                wants.insert(
-                    GroupName {
-                        app: &app.name,
-                        release: *release,
-                        process,
-                    },
-                    *count,
-                );
-            }
-        }
+    for app in snapshot.apps.iter().map(|state| &state.app) {
         if let Some(migration) = &app.migration {
             migrate(&mut wants, app, migration, world);
         }
     }
-    wants
+    for (name, want) in wants {
+        if let Some(group) = world.find(name) {
+            world.groups[group].want = want;
+        }
+    }
 }
 
 fn migrate<'a>(
     wants: &mut BTreeMap<GroupName<'a>, u32>,
     app: &'a App,
     migration: &'a Migration,
-    world: &World<'a>,
+    world: &mut World<'a>,
 ) {
     let new = |process| GroupName {
         app: &app.name,

@@ -5,28 +5,31 @@
 //! by the snapshot's epoch, and plans again when anything changed.
 //!
 //! ```text
-//! Snapshot → desired (how many of each) → stop (what is too much) → place (what is missing) → Plan
-//!                     migrate: at a rate            feasible → rank
+//! Snapshot → desired (how many of each) → stop (what is too much) → place (what is missing) → rebalance → Plan
+//!                     migrate: at a rate            views, feasible → rank
 //! ```
 //!
-//! The rules, each in the file of its step: `desired`, `stop`, `feasible`, `rank`, `place`,
-//! `budget`. Beside `plan` stand the other decisions about an app's record: [`released`], [`scaled`],
-//! [`migration`], [`restart`], [`routes`].
+//! The rules, each in the file of its step: `desired`, `stop`, `feasible`, `rank`, `place`, `rebalance`, `parts`.
+//! Beside `plan` stand the other decisions about an app's record: [`released`], [`scaled`], [`migration`],
+//! [`restart`], [`routes`].
 //!
 //! Invariant: nothing here does IO, reads a clock, draws a random number or logs; the same input in any order
 //! gives the same output.
 //! Invariant: placements are ranges, and the work is in proportion to ranges, nodes and changes, never to
-//! instances.
+//! instances. Of what stays as it is, records are counted and no more.
 //! Invariant: no slot of a process type is ever in two placements.
 //! Invariant: what could not be placed is not an error but part of the report, with a reason for every node.
 
-mod budget;
 mod desired;
 mod feasible;
+mod held;
 mod instances;
 mod migrate;
+mod parts;
 mod place;
+mod placements;
 mod rank;
+mod rebalance;
 mod released;
 mod report;
 mod restart;
@@ -35,35 +38,40 @@ mod scaled;
 mod slots;
 mod snapshot;
 mod stop;
+mod views;
 mod world;
 
-pub use budget::{RANGES_MAX, STEPS_MAX};
 pub use instances::InstanceSet;
 pub use migrate::{CRASHES_MAX, MigrationStep, MigrationView, STALL_MS_MAX, finished, given_up, migration};
+pub use parts::{PARTS_MAX, RANGES_MAX, STEPS_MAX};
+pub use placements::Placements;
 pub use released::released;
-pub use report::{Blocked, Plan, Report, Step};
+pub use report::{Blocked, Change, Plan, Report};
 pub use restart::{RANGES_PER_RECORD_MAX, RestartRefusal, RestartTarget, restart};
 pub use routes::routes;
 pub use scaled::{ScaleRefusal, scale_target, scaled};
-pub use snapshot::{AppState, Availability, NodeState, Observed, Policy, Snapshot};
+pub use snapshot::{AppState, Availability, NodeState, Observed, Policy, Rebalance, Snapshot};
 
+use views::Views;
 use world::World;
 
 /// Decides what changes so that what runs comes closer to what is wanted.
 ///
-/// One call makes at most [`Policy::steps_max`] changes ([`Report::deferred`] says that there is more);
-/// called again with its result in effect, it comes to rest with a plan that changes nothing.
+/// One call makes at most [`Policy::parts_max`] parts of at most [`Policy::steps_max`] records each
+/// ([`Report::deferred`] says that there is more); called again with its result in effect, it comes to rest
+/// with a plan that changes nothing.
 pub fn plan(snapshot: &Snapshot) -> Plan {
-    let epoch = snapshot.epoch.next();
-    let mut world = World::of(snapshot);
-    let wants = desired::wants(snapshot, &world);
+    let mut world = World::of(snapshot, snapshot.epoch.next());
+    let mut views = Views::default();
+    desired::migrations(snapshot, &mut world);
     // All stops before the first start: what they free is there for all.
-    for group in world.group_names() {
-        stop::stop(&mut world, group, wants.get(&group).copied().unwrap_or(0));
+    for group in 0..world.groups.len() {
+        stop::stop(&mut world, group);
     }
-    let blocked = wants
-        .iter()
-        .filter_map(|(group, want)| place::place(&mut world, *group, *want, epoch))
-        .collect();
-    world.into_plan(epoch, blocked)
+    let mut blocked = Vec::new();
+    for group in 0..world.groups.len() {
+        blocked.extend(place::place(&mut world, &mut views, group));
+    }
+    rebalance::rebalance(&mut world, &mut views);
+    world.into_plan(blocked)
 }

@@ -1,6 +1,6 @@
 //! Whether a migration goes on, is done, or is given up. (How fast it goes is decided in `desired`.)
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gilliam_model::{
     Timestamp,
@@ -45,7 +45,7 @@ pub struct MigrationView<'a> {
     /// The app.
     pub app: &'a App,
     /// The images of its releases.
-    pub images: &'a BTreeMap<ReleaseId, Image>,
+    pub images: &'a BTreeMap<ReleaseId, Arc<Image>>,
     /// Placements; those of other apps do not matter.
     pub placements: &'a [Placement],
     /// What a node that can be counted on reports of a process type, if it does.
@@ -270,7 +270,7 @@ mod tests {
         app
     }
 
-    fn images(boot_ms_max: u64) -> BTreeMap<ReleaseId, Image> {
+    fn images(boot_ms_max: u64) -> BTreeMap<ReleaseId, Arc<Image>> {
         let process = Process {
             component: gilliam_model::digest::Digest::from_sha256([0; 32]),
             component_bytes: 1,
@@ -288,10 +288,10 @@ mod tests {
         let processes = BTreeMap::from([("web".parse().expect("name"), process)]);
         BTreeMap::from([(
             release(2),
-            Image {
+            Arc::new(Image {
                 schema_version: 1,
                 processes,
-            },
+            }),
         )])
     }
 
@@ -324,6 +324,7 @@ mod tests {
                 last: 2,
                 epoch: Epoch(2),
             }],
+            leaving: Vec::new(),
         };
         let first = placement.instances().next().expect("an instance");
         let report = ready_at.map(|since| reported(&first, after(since)));

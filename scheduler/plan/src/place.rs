@@ -1,13 +1,16 @@
 //! What is missing of a group is placed.
 
-use gilliam_model::{instance::Epoch, name::NodeName};
+use std::collections::BTreeMap;
 
 use crate::{
     feasible,
-    rank::{self, Candidate},
+    held::Standing,
+    rank::{self, Candidate, Domain},
     report::Blocked,
     slots::SlotSet,
-    world::{GroupName, Standing, World},
+    snapshot::Availability,
+    views::{View, Views},
+    world::{Needs, World},
 };
 
 /// Rounds in which slots are dealt out to nodes, so the most ranges that one placing adds to a record.
@@ -18,115 +21,177 @@ pub(crate) const ROUNDS_MAX: u32 = 32;
 /// Rounds in which each node gets one slot.
 const ROUNDS_OF_ONE: u32 = 16;
 
-/// Places what a group lacks of `want` slots; what no node can take is returned.
+/// Places what a group lacks; what no node can take is returned.
 ///
 /// Slots of lost nodes come first, with their numbers; then the lowest numbers that are free.
-pub(crate) fn place<'a>(
-    world: &mut World<'a>,
-    name: GroupName<'a>,
-    want: u32,
-    epoch: Epoch,
-) -> Option<Blocked> {
-    let missing = want.saturating_sub(world.tally(name).kept);
-    if missing == 0 || world.budget.deferred() {
+pub(crate) fn place<'a>(world: &mut World<'a>, views: &mut Views<'a>, group: usize) -> Option<Blocked> {
+    let want = world.groups[group].want;
+    let missing = want.saturating_sub(world.groups[group].counts().kept);
+    if missing == 0 || world.deferred() {
         return None;
     }
-    let group = world.groups.get(&name)?;
-    let all = |standing: Option<Standing>| {
-        let held = group
-            .held
-            .values()
-            .filter(|held| standing.is_none_or(|standing| held.standing == standing));
-        held.fold(SlotSet::default(), |slots, held| slots.union(&held.slots()))
+    world.open(group);
+    let needs = world.groups[group].needs;
+    let view = needs.map(|needs| views.of(needs.rules, &world.nodes));
+    let shares = match (needs, &view) {
+        (Some(needs), Some(view)) => {
+            let domains = domains(world, group, needs, view, missing);
+            rank::shares(domains, missing, &needs.rules.spread)
+        }
+        _ => Vec::new(),
     };
-    let lost = all(Some(Standing::Lost));
-    let free = all(None).lowest_free(missing.saturating_sub(lost.count()));
-    let mut slots = lost.union(&free);
-
-    let shares = rank::shares(candidates(world, name), missing);
-    let placed = shares
-        .iter()
-        .map(|(_, share)| share)
-        .sum::<u32>()
-        .min(slots.count());
-    slots = slots.take_lowest(placed);
-    for (node, mine) in deal(slots, &shares) {
-        settle(world, name, node, &mine, epoch);
+    let placed: u32 = shares.iter().map(|(_, share)| share).sum();
+    if placed > 0 {
+        let lost = LostSlots::of(world, group);
+        let slots = numbers(world, group, &lost, missing).take_lowest(placed);
+        settle(world, group, &lost, deal(slots, &shares));
     }
+    let name = world.groups[group].name;
     let blocked = missing - placed;
     (blocked > 0).then(|| Blocked {
         app: name.app.clone(),
         release: name.release,
         process: name.process.clone(),
         count: blocked,
-        reasons: feasible::reasons(world, name),
+        reasons: feasible::reasons(world, group, view.as_deref()),
     })
 }
 
-fn candidates<'a>(world: &World<'a>, name: GroupName<'a>) -> Vec<Candidate<'a>> {
-    let Some((group, needs)) = world
-        .groups
-        .get(&name)
-        .and_then(|group| group.needs.map(|needs| (group, needs)))
-    else {
-        return Vec::new();
-    };
-    let overcommit = world.policy.memory_overcommit;
-    let candidate = |(node, state): (&&'a NodeName, &crate::world::Node<'a>)| Candidate {
-        node,
-        own: group.held.get(node).map_or(0, |held| held.slots().count()),
-        all: state.slots,
-        capacity: feasible::capacity(state, needs, overcommit),
-    };
-    world.nodes.iter().map(candidate).collect()
+/// The numbers of the slots that are missing, or more.
+fn numbers(world: &World<'_>, group: usize, lost: &LostSlots, missing: u32) -> SlotSet {
+    let held = world.groups[group].held();
+    let taken = held
+        .iter()
+        .flat_map(|held| held.ranges.iter().map(|range| (range.first, range.last)));
+    let lost = SlotSet::of(lost.ranges.iter().map(|(first, last, _)| (*first, *last)));
+    let free = SlotSet::of(taken).lowest_free(missing.saturating_sub(lost.count()));
+    lost.union(&free)
+}
+
+/// The nodes that can take some of a group, by the domains it is spread over.
+pub(crate) fn domains(
+    world: &World<'_>,
+    group: usize,
+    needs: Needs<'_>,
+    view: &View,
+    most: u32,
+) -> Vec<Domain> {
+    let mut domains = vec![Domain::default(); view.domains_count];
+    let mut own = vec![(0, 0); world.nodes.len()];
+    for held in world.groups[group].held() {
+        let Some(place) = held.place else { continue };
+        let kept = held.kept_count();
+        own[place as usize] = (kept, held.count());
+        domains[view.domain(place as usize)].own += kept;
+    }
+    let apart = feasible::apart(world, group);
+    for (place, (node, (kept, all))) in (0_u32..).zip(world.nodes.iter().zip(own)) {
+        if node.state.state != Availability::Ready || !view.allows(place as usize) {
+            continue;
+        }
+        let capacity = feasible::capacity(node, needs, all, most);
+        if capacity > 0 && !apart.contains_key(&place) {
+            let score = view.score(place as usize);
+            let candidate = Candidate::new(place, kept, capacity, score, node.fill(needs));
+            domains[view.domain(place as usize)].candidates.push(candidate);
+        }
+    }
+    domains
 }
 
 /// Deals slots out in rounds, the lowest first, until each node has its share.
-fn deal<'a>(mut slots: SlotSet, shares: &[(&'a NodeName, u32)]) -> Vec<(&'a NodeName, SlotSet)> {
-    let mut dealt: Vec<(&'a NodeName, SlotSet)> = shares
+fn deal(mut slots: SlotSet, shares: &[(u32, u32)]) -> Vec<(u32, SlotSet)> {
+    let mut dealt: Vec<(u32, u32, SlotSet)> = shares
         .iter()
-        .map(|(node, _)| (*node, SlotSet::default()))
+        .map(|(node, share)| (*node, *share, SlotSet::default()))
         .collect();
     for round in 0..ROUNDS_MAX {
-        for ((_, share), (_, mine)) in shares.iter().zip(&mut dealt) {
-            let left = share - mine.count();
+        if slots.is_empty() {
+            break;
+        }
+        for (_, left, mine) in dealt.iter_mut().filter(|(_, left, _)| *left > 0) {
             let hand = if round + 1 < ROUNDS_MAX {
-                left.min(hand(round))
+                hand(round).min(*left)
             } else {
-                left
+                *left
             };
-            *mine = mine.union(&slots.take_lowest(hand));
+            for (first, last) in slots.take_lowest(hand).ranges() {
+                *left -= last - first + 1;
+                mine.add(first, last);
+            }
         }
     }
-    dealt
+    dealt.into_iter().map(|(node, _, mine)| (node, mine)).collect()
 }
 
 fn hand(round: u32) -> u32 {
     1 << round.saturating_sub(ROUNDS_OF_ONE - 1)
 }
 
-/// Starts slots on a node: new ones, and those that leave lost nodes for it.
-fn settle<'a>(world: &mut World<'a>, name: GroupName<'a>, node: &'a NodeName, slots: &SlotSet, epoch: Epoch) {
-    let Some(group) = world.groups.get(&name) else {
-        return;
-    };
-    let lost = group
-        .held
-        .iter()
-        .filter(|(_, held)| held.standing == Standing::Lost);
-    let moves: Vec<(&'a NodeName, SlotSet)> = lost
-        .map(|(from, held)| (*from, held.slots().intersect(slots)))
-        .filter(|(_, moved)| !moved.is_empty())
-        .collect();
-    let mut new = slots.clone();
-    for (from, moved) in moves {
-        new = new.minus(&moved);
-        if world.admit(name, &[node, from]) {
-            world.stop(name, from, &moved);
-            world.start(name, node, &moved, epoch);
+/// The slots of a group on lost nodes.
+struct LostSlots {
+    /// In order, each with the record it is in.
+    ranges: Vec<(u32, u32, usize)>,
+}
+
+impl LostSlots {
+    fn of(world: &World<'_>, group: usize) -> Self {
+        let records = world.groups[group].held().iter().enumerate();
+        let lost = records.filter(|(_, held)| held.standing == Standing::Lost);
+        let ranges = |(record, held): (usize, &crate::held::Held<'_>)| {
+            let ranges = held
+                .ranges
+                .iter()
+                .map(move |range| (range.first, range.last, record));
+            ranges.collect::<Vec<_>>()
+        };
+        let mut ranges: Vec<(u32, u32, usize)> = lost.flat_map(ranges).collect();
+        ranges.sort_unstable();
+        Self { ranges }
+    }
+
+    /// Those of `slots` that are lost, by record.
+    fn within(&self, slots: &SlotSet) -> BTreeMap<usize, SlotSet> {
+        let mut found: BTreeMap<usize, SlotSet> = BTreeMap::new();
+        if self.ranges.is_empty() {
+            return found;
+        }
+        for (first, last) in slots.ranges() {
+            let from = self.ranges.partition_point(|(_, end, _)| *end < first);
+            for (start, end, record) in &self.ranges[from..] {
+                if *start > last {
+                    break;
+                }
+                found
+                    .entry(*record)
+                    .or_default()
+                    .add(first.max(*start), last.min(*end));
+            }
+        }
+        found
+    }
+}
+
+/// Starts slots on nodes: new ones, and those that leave lost nodes for them.
+fn settle(world: &mut World<'_>, group: usize, lost: &LostSlots, dealt: Vec<(u32, SlotSet)>) {
+    let mut records = vec![None; world.nodes.len()];
+    for (record, held) in world.groups[group].held().iter().enumerate() {
+        if let Some(place) = held.place {
+            records[place as usize] = Some(record);
         }
     }
-    if !new.is_empty() && world.admit(name, &[node]) {
-        world.start(name, node, &new, epoch);
+    for (place, slots) in dealt {
+        let record = records[place as usize].unwrap_or_else(|| world.add_record(group, place));
+        let mut new = slots.clone();
+        for (from, moved) in lost.within(&slots) {
+            new = new.minus(&moved);
+            if world.admit(group, &[record, from]) {
+                world.stop(group, from, &moved);
+                world.start(group, record, &moved);
+            }
+        }
+        if !new.is_empty() && world.admit(group, &[record]) {
+            world.start(group, record, &new);
+        }
     }
 }

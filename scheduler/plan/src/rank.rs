@@ -1,140 +1,313 @@
 //! Which of the feasible nodes are best.
 //!
-//! **The rule**: each slot goes to the feasible node with the fewest slots of its group (process type of a
-//! release), of those to the one with the fewest slots in all, of those to the one whose name is first.
+//! **The rule**: each slot goes
+//! 1. to the failure domain with the fewest slots of its group (process type of a release): the zones, or the
+//!    values of the label that the process type is spread over; one domain where there are none;
+//! 2. in it, to the node with the fewest slots of the group;
+//! 3. of those, to the one with the highest score, the sum of the ranks it meets;
+//! 4. of those, to the fullest: the largest share of its memory and its cores promised, so that what needs much
+//!    room later finds it;
+//! 5. of those, to the one whose name is first.
 //!
-//! What it knowingly leaves out: running slots are never moved to make the spread more even; memory and load
-//! beyond feasibility do not count; groups of one app are not kept together or apart.
+//! Domains with equally few slots are ordered by their best nodes. With `spread = "none"` the rule begins at 3.
+//!
+//! What it knowingly leaves out: load as it is measured; memory counts as promised, not as used.
 
-use gilliam_model::name::NodeName;
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use gilliam_model::rules::Spread;
 
 /// A feasible node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Candidate<'a> {
-    pub(crate) node: &'a NodeName,
-    /// Slots of the group on it.
+pub(crate) struct Candidate {
+    /// Its place among the nodes, which are in the order of names.
+    pub(crate) place: u32,
+    /// Slots of the group on it that stay.
     pub(crate) own: u32,
-    /// Slots in all on it.
-    pub(crate) all: u32,
-    /// Slots of the group that it can take besides.
+    /// Slots of the group that it can take besides; at least 1.
     pub(crate) capacity: u32,
+    /// What the ranks it meets sum up to.
+    pub(crate) score: i32,
+    /// How full it is, with the share it gets.
+    pub(crate) fill: Fill,
+    /// What it gets.
+    share: u32,
 }
 
-impl Candidate<'_> {
-    /// Whether the rule prefers it to `other`.
-    fn precedes(&self, other: &Self) -> bool {
-        (self.own, self.all, self.node) < (other.own, other.all, other.node)
-    }
+/// How full a node is: promised over promisable, of memory and of cpu, added up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Fill {
+    /// What it has promised.
+    pub(crate) now: u64,
+    /// What one more slot adds.
+    pub(crate) each: u64,
+}
 
-    fn take(&mut self, n: u32) -> u32 {
-        let n = n.min(self.capacity);
-        self.own += n;
-        self.all += n;
-        self.capacity -= n;
-        n
+impl Fill {
+    fn after(self, slots: u32) -> u64 {
+        self.now.saturating_add(self.each.saturating_mul(slots.into()))
     }
 }
 
-/// How many of `n` slots each node gets, in the order of the rule: what handing them out one by one would
-/// give, but whole levels at a time.
-pub(crate) fn shares<'a>(mut candidates: Vec<Candidate<'a>>, n: u32) -> Vec<(&'a NodeName, u32)> {
-    candidates.retain(|candidate| candidate.capacity > 0);
-    candidates.sort_by_key(|c| (c.own, c.all, c.node));
-    let mut shares: Vec<(&'a NodeName, u32)> = candidates.iter().map(|c| (c.node, 0)).collect();
+/// A failure domain.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Domain {
+    /// Slots of the group in it that stay, on nodes that are not candidates too.
+    pub(crate) own: u32,
+    pub(crate) candidates: Vec<Candidate>,
+}
+
+/// What decides between nodes; the lowest is the best.
+type Key = (u32, Reverse<i32>, Reverse<u64>, u32);
+
+impl Candidate {
+    pub(crate) fn new(place: u32, own: u32, capacity: u32, score: i32, fill: Fill) -> Self {
+        Self {
+            place,
+            own,
+            capacity,
+            score,
+            fill,
+            share: 0,
+        }
+    }
+
+    fn key(&self) -> Key {
+        (
+            self.own + self.share,
+            Reverse(self.score),
+            Reverse(self.fill.after(self.share)),
+            self.place,
+        )
+    }
+
+    fn is_open(&self) -> bool {
+        self.share < self.capacity
+    }
+}
+
+/// How many of `n` slots each node gets, by its place, in the order in which they are to be dealt out: what
+/// handing them out one by one would give, but whole levels at a time.
+pub(crate) fn shares(mut domains: Vec<Domain>, n: u32, spread: &Spread) -> Vec<(u32, u32)> {
+    domains.retain(|domain| !domain.candidates.is_empty());
+    if *spread == Spread::None {
+        return packed(&domains, n);
+    }
+    let capacity = |domain: &Domain| {
+        let sum: u64 = domain.candidates.iter().map(|c| u64::from(c.capacity)).sum();
+        u32::try_from(sum).unwrap_or(u32::MAX)
+    };
+    let bins: Vec<(u32, u32)> = domains
+        .iter()
+        .map(|domain| (domain.own, capacity(domain)))
+        .collect();
+    let level = level(&bins, n);
     let mut left = n;
-    while left > 0 {
-        let open = || candidates.iter().filter(|c| c.capacity > 0);
-        let Some(lowest) = open().map(|c| c.own).min() else {
-            break;
-        };
-        let at_lowest = open().filter(|c| c.own == lowest);
-        let width = u32::try_from(at_lowest.clone().count()).unwrap_or(u32::MAX);
-        // Up to the next level, to the first node that is full, or to what is left: whichever comes first.
-        let step = open()
-            .map(|c| c.own)
-            .filter(|own| *own > lowest)
-            .min()
-            .map_or(u32::MAX, |next| next - lowest);
-        let step = at_lowest
-            .map(|c| c.capacity)
-            .min()
-            .unwrap_or(0)
-            .min(step)
-            .min(left / width);
-        if step == 0 {
-            last_round(&mut candidates, &mut shares, lowest, left);
-            break;
-        }
-        for (candidate, share) in candidates.iter_mut().zip(&mut shares) {
-            if candidate.own == lowest && candidate.capacity > 0 {
-                share.1 += candidate.take(step);
-            }
-        }
-        left -= step * width;
+    for (domain, bin) in domains.iter_mut().zip(&bins) {
+        let share = below(*bin, level);
+        left -= share;
+        fill(&mut domain.candidates, share);
     }
-    shares.retain(|(_, share)| *share > 0);
-    shares
+    // Fewer are left than there are domains that take one more: the best of those do.
+    let open = |(at, domain): (usize, &Domain)| {
+        let (own, capacity) = bins[at];
+        let is_open = own <= level && level - own < capacity;
+        is_open
+            .then(|| best(&domain.candidates))
+            .flatten()
+            .map(|(key, candidate)| (key, at, candidate))
+    };
+    let mut best: Vec<(Key, usize, usize)> = domains.iter().enumerate().filter_map(open).collect();
+    best.sort_unstable();
+    for (_, domain, candidate) in best.into_iter().take(left as usize) {
+        domains[domain].candidates[candidate].share += 1;
+    }
+    in_order(domains)
 }
 
-/// Hands `left` slots, fewer than there are open nodes at the level `own`, to the best of those.
-fn last_round(candidates: &mut [Candidate<'_>], shares: &mut [(&NodeName, u32)], own: u32, left: u32) {
-    for _ in 0..left {
-        let open = (0..candidates.len()).filter(|i| candidates[*i].own == own && candidates[*i].capacity > 0);
-        let best = open.reduce(|a, b| {
-            if candidates[b].precedes(&candidates[a]) {
-                b
-            } else {
-                a
-            }
-        });
-        let Some(best) = best else { break };
-        shares[best].1 += candidates[best].take(1);
+/// The lowest level to which the bins, of what is in them and what fits besides, can be filled with `n`.
+fn level(bins: &[(u32, u32)], n: u32) -> u32 {
+    let Some(lowest) = bins.iter().map(|(own, _)| *own).min() else {
+        return 0;
+    };
+    let taken = |level: u32| bins.iter().map(|bin| u64::from(below(*bin, level))).sum::<u64>();
+    if taken(lowest.saturating_add(1)) > n.into() {
+        return lowest;
     }
+    let highest = bins.iter().map(|(own, _)| *own).max().unwrap_or(lowest);
+    // What is not more than `n` at `low` is more, or all there is room for, at `high`.
+    let (mut low, mut high) = (lowest, highest.saturating_add(n).saturating_add(1));
+    if taken(high) <= n.into() {
+        return high;
+    }
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if taken(middle) <= n.into() {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+/// What a bin takes when it is filled up to a level.
+fn below((own, capacity): (u32, u32), level: u32) -> u32 {
+    level.saturating_sub(own).min(capacity)
+}
+
+/// Deals `n` slots to the nodes of a domain.
+fn fill(candidates: &mut [Candidate], n: u32) {
+    if n == 0 {
+        return;
+    }
+    let bins: Vec<(u32, u32)> = candidates.iter().map(|c| (c.own, c.capacity)).collect();
+    let level = level(&bins, n);
+    let mut left = n;
+    for candidate in candidates.iter_mut() {
+        candidate.share = below((candidate.own, candidate.capacity), level);
+        left = left.saturating_sub(candidate.share);
+    }
+    let open = |(at, c): (usize, &Candidate)| (c.own <= level && c.is_open()).then(|| (c.key(), at));
+    let mut open: Vec<(Key, usize)> = candidates.iter().enumerate().filter_map(open).collect();
+    let left = open.len().min(left as usize);
+    if left == 0 {
+        return;
+    }
+    open.select_nth_unstable(left - 1);
+    for (_, at) in &open[..left] {
+        candidates[*at].share += 1;
+    }
+}
+
+/// The node that would take one more slot.
+fn best(candidates: &[Candidate]) -> Option<(Key, usize)> {
+    let open = candidates.iter().enumerate().filter(|(_, c)| c.is_open());
+    open.map(|(at, c)| (c.key(), at)).min()
+}
+
+/// The nodes that get something, the domains in turn, in each the best first: so that the lowest numbers are
+/// spread too.
+fn in_order(domains: Vec<Domain>) -> Vec<(u32, u32)> {
+    let first = |c: &Candidate| (c.own, Reverse(c.score), Reverse(c.fill.now), c.place);
+    let chosen = |mut domain: Domain| {
+        domain.candidates.retain(|c| c.share > 0);
+        domain.candidates.sort_unstable_by_key(first);
+        domain
+    };
+    let mut domains: Vec<Domain> = domains.into_iter().map(chosen).collect();
+    domains.retain(|domain| !domain.candidates.is_empty());
+    domains.sort_by_key(|domain| (domain.own, domain.candidates.first().map(first)));
+    let longest = domains
+        .iter()
+        .map(|domain| domain.candidates.len())
+        .max()
+        .unwrap_or(0);
+    let turns = (0..longest).flat_map(|turn| domains.iter().filter_map(move |d| d.candidates.get(turn)));
+    turns.map(|c| (c.place, c.share)).collect()
+}
+
+/// Each node, the best first, gets what it can take.
+fn packed(domains: &[Domain], n: u32) -> Vec<(u32, u32)> {
+    let candidates = domains.iter().flat_map(|domain| &domain.candidates);
+    let mut best: BinaryHeap<_> = candidates
+        .map(|c| (c.score, c.fill.now, Reverse(c.place), c.capacity))
+        .collect();
+    let (mut shares, mut left) = (Vec::new(), n);
+    while left > 0
+        && let Some((_, _, Reverse(place), capacity)) = best.pop()
+    {
+        let share = capacity.min(left);
+        shares.push((place, share));
+        left -= share;
+    }
+    shares
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
-    fn one_by_one<'a>(mut candidates: Vec<Candidate<'a>>, n: u32) -> Vec<(&'a NodeName, u32)> {
-        let mut shares: Vec<(&NodeName, u32)> = candidates.iter().map(|c| (c.node, 0)).collect();
+    /// One slot after the other, each by the rule.
+    fn one_by_one(mut domains: Vec<Domain>, n: u32, spread: &Spread) -> BTreeMap<u32, u32> {
+        let mut shares = BTreeMap::new();
         for _ in 0..n {
-            let open = (0..candidates.len()).filter(|i| candidates[*i].capacity > 0);
-            let Some(best) =
-                open.min_by_key(|i| (candidates[*i].own, candidates[*i].all, candidates[*i].node))
-            else {
-                break;
-            };
-            shares[best].1 += candidates[best].take(1);
+            let open = domains.iter().enumerate().flat_map(|(at, domain)| {
+                let open = domain.candidates.iter().enumerate().filter(|(_, c)| c.is_open());
+                open.map(move |(i, c)| {
+                    let packs = *spread == Spread::None;
+                    let (own, key) = (domain.own, c.key());
+                    (
+                        (
+                            if packs { 0 } else { own },
+                            (if packs { 0 } else { key.0 }, key.1, key.2, key.3),
+                        ),
+                        at,
+                        i,
+                    )
+                })
+            });
+            let Some((_, at, i)) = open.min() else { break };
+            domains[at].own += 1;
+            domains[at].candidates[i].share += 1;
+            *shares.entry(domains[at].candidates[i].place).or_default() += 1;
         }
-        shares.retain(|(_, share)| *share > 0);
-        shares.sort_unstable();
         shares
+    }
+
+    fn domains(loads: &[(usize, u32, u32, i32, u64)], elsewhere: &[u32]) -> Vec<Domain> {
+        let mut domains: Vec<Domain> = elsewhere
+            .iter()
+            .map(|own| Domain {
+                own: *own,
+                ..Domain::default()
+            })
+            .collect();
+        for (place, (domain, own, capacity, score, now)) in (0..).zip(loads) {
+            let domain = &mut domains[*domain];
+            domain.own += own;
+            if *capacity > 0 {
+                let fill = Fill { now: *now, each: 3 };
+                domain
+                    .candidates
+                    .push(Candidate::new(place, *own, *capacity, *score, fill));
+            }
+        }
+        domains
     }
 
     proptest! {
         #[test]
         fn levels_give_what_one_by_one_gives(
-            loads in vec((0_u32..9, 0_u32..9, 0_u32..9), 0..7),
-            n in 0_u32..50,
+            loads in vec((0_usize..3, 0_u32..5, 0_u32..9, -1_i32..2, 0_u64..9), 0..9),
+            elsewhere in vec(0_u32..3, 3),
+            n in 0_u32..60,
+            packs in any::<bool>(),
         ) {
-            let name = |i| format!("n{i}").parse().expect("name");
-            let names: Vec<NodeName> = (0..loads.len()).map(name).collect();
-            let candidates: Vec<Candidate<'_>> = loads
-                .iter()
-                .zip(&names)
-                .map(|((own, others, capacity), node)| Candidate {
-                    node,
-                    own: *own,
-                    all: own + others,
-                    capacity: *capacity,
-                })
-                .collect();
-            let mut found = shares(candidates.clone(), n);
-            found.sort_unstable();
-            prop_assert_eq!(found, one_by_one(candidates, n));
+            let spread = if packs { Spread::None } else { Spread::default() };
+            let domains = domains(&loads, &elsewhere);
+            let found = shares(domains.clone(), n, &spread);
+            let nodes = found.len();
+            let found: BTreeMap<u32, u32> = found.into_iter().collect();
+            prop_assert_eq!(found.len(), nodes, "a node is there twice");
+            prop_assert_eq!(found, one_by_one(domains, n, &spread));
         }
+    }
+
+    #[test]
+    fn the_lowest_numbers_are_dealt_to_the_domains_in_turn() {
+        let loads = [
+            (0, 0, 9, 0, 0),
+            (0, 0, 9, 0, 5),
+            (1, 0, 9, 0, 0),
+            (1, 0, 9, 0, 0),
+            (2, 0, 1, 0, 0),
+        ];
+        let shares = shares(domains(&loads, &[0, 0, 0]), 5, &Spread::default());
+        assert_eq!(shares, [(1, 1), (2, 1), (4, 1), (0, 1), (3, 1)]);
     }
 }

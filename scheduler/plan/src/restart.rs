@@ -149,6 +149,7 @@ mod tests {
                 last: slots,
                 epoch: Epoch(1),
             }],
+            leaving: Vec::new(),
         }
     }
 

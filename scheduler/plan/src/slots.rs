@@ -4,6 +4,9 @@ use std::{cmp::Ordering, collections::VecDeque};
 
 use gilliam_model::{instance::Epoch, placement::SlotRange};
 
+/// From how many times as many ranges on the other side a few are searched there one by one.
+const SEARCH_FACTOR: usize = 16;
+
 /// A set of slots.
 ///
 /// Invariant: ranges are sorted, and between two there is a gap.
@@ -64,6 +67,14 @@ impl SlotSet {
     }
 
     pub(crate) fn intersect(&self, other: &Self) -> Self {
+        let (few, many) = if self.ranges.len() <= other.ranges.len() {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        if few.ranges.len() * SEARCH_FACTOR < many.ranges.len() {
+            return few.intersect_by_search(many);
+        }
         let mut set = Self::default();
         let (mut left, mut right) = (self.ranges.iter().peekable(), other.ranges.iter().peekable());
         while let (Some((a, b)), Some((c, d))) = (left.peek(), right.peek()) {
@@ -75,6 +86,17 @@ impl SlotSet {
                 Ordering::Less => left.next(),
                 _ => right.next(),
             };
+        }
+        set
+    }
+
+    fn intersect_by_search(&self, many: &Self) -> Self {
+        let mut set = Self::default();
+        for (first, last) in &self.ranges {
+            let from = many.ranges.partition_point(|(_, end)| end < first);
+            for (start, end) in many.ranges.range(from..).take_while(|(start, _)| start <= last) {
+                set.ranges.push_back((*first.max(start), *last.min(end)));
+            }
         }
         set
     }

@@ -1,18 +1,23 @@
 //! What a plan is made from.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gilliam_model::{
     app::App,
     image::Image,
     instance::{Epoch, InstanceId},
+    label::Labels,
     name::NodeName,
-    placement::{Placement, SlotRange},
+    placement::SlotRange,
     release::ReleaseId,
     report::ProcessKey,
 };
 
-use crate::{budget::STEPS_MAX, instances::InstanceSet, slots::SlotSet};
+use crate::{
+    instances::InstanceSet,
+    parts::{PARTS_MAX, STEPS_MAX},
+    placements::Placements,
+};
 
 /// Everything a plan depends on, as it was read.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +31,7 @@ pub struct Snapshot {
     /// as ready or as lost.
     pub nodes: Vec<NodeState>,
     /// Every placement.
-    pub placements: Vec<Placement>,
+    pub placements: Placements,
     /// What nodes report to be running.
     pub observed: Observed,
     /// The operator's choices.
@@ -39,7 +44,7 @@ pub struct AppState {
     /// The app.
     pub app: App,
     /// The image of every release that is scaled, migrated from, or placed.
-    pub images: BTreeMap<ReleaseId, Image>,
+    pub images: BTreeMap<ReleaseId, Arc<Image>>,
 }
 
 /// A node.
@@ -51,6 +56,10 @@ pub struct NodeState {
     pub state: Availability,
     /// Bytes of memory it has for instances.
     pub memory_bytes: u64,
+    /// Thousandths of a core it has for instances.
+    pub cpu_millis: u32,
+    /// What placement rules ask for.
+    pub labels: Labels,
     /// Most slots it takes.
     pub slots_max: u32,
     /// Most slots it takes whose instances each need a TCP port of their own.
@@ -77,15 +86,47 @@ pub struct Policy {
     /// idle one a few MiB of 128). The engine enforces each limit, so that a wrong guess costs page-outs,
     /// never another app's data.
     pub memory_overcommit: u32,
-    /// Most records that one plan changes; at most [`STEPS_MAX`].
+    /// How many times over a node's cores are promised; none for no bound.
+    ///
+    /// The default is none: a share is a ceiling, a whole core unless an app says otherwise, that thousands of
+    /// mostly idle instances each have, and the node gives its cores fairly to those that want them. Shares
+    /// count in ranking anyhow. An operator whose apps say what they need sets a number.
+    pub cpu_overcommit: Option<u32>,
+    /// Whether slots move for the sake of a better spread; none for never.
+    pub rebalance: Option<Rebalance>,
+    /// Most records in one part of a plan; at most [`STEPS_MAX`].
     pub steps_max: usize,
+    /// Most parts of one plan; at most [`PARTS_MAX`].
+    pub parts_max: usize,
+}
+
+/// When slots move for the sake of a better spread, and how many at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rebalance {
+    /// The difference of slots between the fullest and the emptiest domain, or node, above which some of a
+    /// process type move; at least 1, since a difference of one is as even as can be.
+    pub skew_max: u32,
+    /// Most slots on their way at once, over all apps.
+    pub slots_max: u32,
+}
+
+impl Default for Rebalance {
+    fn default() -> Self {
+        Self {
+            skew_max: 1,
+            slots_max: 100,
+        }
+    }
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
             memory_overcommit: 4,
+            cpu_overcommit: None,
+            rebalance: None,
             steps_max: STEPS_MAX,
+            parts_max: PARTS_MAX,
         }
     }
 }
@@ -93,41 +134,52 @@ impl Default for Policy {
 /// The instances that are running (ready), as ranges: 500,000 of one process type are a few numbers.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
-    running: BTreeMap<ProcessKey, InstanceSet>,
+    /// In the order in which they were added.
+    running: BTreeMap<ProcessKey, Vec<SlotRange>>,
+    everything: bool,
 }
 
 impl Observed {
-    /// Adds a running instance; cheapest in the order of slots.
+    /// Every instance that is placed on a node that is not lost runs.
+    pub fn everything() -> Self {
+        Self {
+            everything: true,
+            ..Self::default()
+        }
+    }
+
+    /// Adds a running instance.
     pub fn add(&mut self, id: &InstanceId) {
         let range = SlotRange {
             first: id.slot,
             last: id.slot,
             epoch: id.epoch,
         };
-        self.running.entry(ProcessKey::from(id)).or_default().add(range);
+        self.running.entry(ProcessKey::from(id)).or_default().push(range);
     }
 
     /// Adds running instances of a process type.
     pub fn add_ranges(&mut self, process: &ProcessKey, ranges: &[SlotRange]) {
-        let running = InstanceSet::of(ranges);
         match self.running.get_mut(process) {
-            Some(known) => *known = known.union(&running),
-            None => drop(self.running.insert(process.clone(), running)),
+            Some(known) => known.extend_from_slice(ranges),
+            None => drop(self.running.insert(process.clone(), ranges.to_vec())),
         }
     }
 
     /// Whether an instance is running.
     pub fn is_running(&self, id: &InstanceId) -> bool {
+        let is_it =
+            |range: &SlotRange| range.epoch == id.epoch && (range.first..=range.last).contains(&id.slot);
         let running = self.running.get(&ProcessKey::from(id));
-        running.is_some_and(|running| running.contains(id.slot, id.epoch))
+        self.everything || running.is_some_and(|running| running.iter().any(is_it))
     }
 
-    /// The slots of `placed` whose instances, of that very epoch, are running.
-    pub(crate) fn running(&self, process: &ProcessKey, placed: &[SlotRange]) -> SlotSet {
-        let running = self.running.get(process);
-        running
-            .map(|running| running.intersect(&InstanceSet::of(placed)).slots())
-            .unwrap_or_default()
+    /// The running instances of a process type; none when all of them run.
+    pub(crate) fn running(&self, process: &ProcessKey) -> Option<InstanceSet> {
+        if self.everything {
+            return None;
+        }
+        Some(self.running.get(process).map(InstanceSet::of).unwrap_or_default())
     }
 }
 

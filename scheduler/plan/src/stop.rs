@@ -1,44 +1,62 @@
 //! What is too much of a group stops.
 //!
 //! - Of slots on nodes that keep them, the lowest numbers stay: `web.1` is the last to go.
-//! - Slots on draining nodes stay only in the place of wanted ones that do not run yet: start before stop.
+//! - Slots on draining nodes, and those that leave for a better spread, stay only in the place of wanted ones
+//!   that do not run yet: start before stop.
 //! - Slots on lost nodes stay on record as long as they are wanted, until they are placed elsewhere.
 
-use gilliam_model::name::NodeName;
-
 use crate::{
+    held::{Held, Standing},
     slots::SlotSet,
-    world::{Group, GroupName, Standing, World},
+    world::World,
 };
 
-/// Stops what a group has beyond `want` slots.
-pub(crate) fn stop<'a>(world: &mut World<'a>, name: GroupName<'a>, want: u32) {
-    let Some(group) = world.groups.get(&name) else {
+/// Stops what a group has beyond what is wanted of it.
+pub(crate) fn stop(world: &mut World<'_>, group: usize) {
+    let want = world.groups[group].want;
+    let counts = world.groups[group].counts();
+    if counts.kept <= want && counts.draining == 0 && counts.lost == 0 {
         return;
-    };
-    let (mut kept, running) = slots(group, Standing::Kept);
-    let excess = kept.take_all_but_lowest(want);
-    let missing = want - kept.count();
-    let not_running = want - running.intersect(&kept).count();
-    let (draining, draining_running) = slots(group, Standing::Draining);
-    let replaced = replaced(draining, draining_running, not_running);
-    let (mut lost, _) = slots(group, Standing::Lost);
-    let unwanted = lost.take_all_but_lowest(missing);
-    let gone = excess.union(&replaced).union(&unwanted);
+    }
+    world.open(group);
+    let gone = gone(world.groups[group].held(), want);
     if gone.is_empty() {
         return;
     }
-    for node in group.held.keys().copied().collect::<Vec<&'a NodeName>>() {
-        let here = world
-            .groups
-            .get(&name)
-            .and_then(|group| group.held.get(node))
-            .map(|held| held.slots());
-        let here = here.map(|slots| slots.intersect(&gone)).unwrap_or_default();
-        if !here.is_empty() && world.admit(name, &[node]) {
-            world.stop(name, node, &here);
+    for record in 0..world.groups[group].held().len() {
+        let here = world.groups[group].held()[record].slots().intersect(&gone);
+        if !here.is_empty() && world.admit(group, &[record]) {
+            world.stop(group, record, &here);
         }
     }
+}
+
+/// What of a group stops when `want` are wanted.
+fn gone(held: &[Held<'_>], want: u32) -> SlotSet {
+    let of = |standing| held.iter().filter(move |held| held.standing == standing);
+    let leaving = || of(Standing::Kept).filter(|held| !held.leaving.is_empty());
+    let all = |standing| SlotSet::of(of(standing).flat_map(ranges));
+    let running = |standing| SlotSet::of(of(standing).flat_map(|held| held.running.ranges()));
+    let left = SlotSet::of(leaving().flat_map(|held| held.leaving.ranges()));
+    let left_running = SlotSet::of(leaving().flat_map(|held| {
+        let running = held.leaving.intersect(&held.running);
+        running.ranges().collect::<Vec<_>>()
+    }));
+
+    let mut kept = all(Standing::Kept).minus(&left);
+    let excess = kept.take_all_but_lowest(want);
+    let missing = want - kept.count();
+    let not_running = want - running(Standing::Kept).intersect(&kept).count();
+    let draining = all(Standing::Draining).union(&left);
+    let draining_running = running(Standing::Draining).union(&left_running);
+    let replaced = replaced(draining, draining_running, not_running);
+    let mut lost = all(Standing::Lost);
+    let unwanted = lost.take_all_but_lowest(missing);
+    excess.union(&replaced).union(&unwanted)
+}
+
+fn ranges<'a>(held: &'a Held<'_>) -> impl Iterator<Item = (u32, u32)> + use<'a> {
+    held.ranges.iter().map(|range| (range.first, range.last))
 }
 
 /// What of draining slots stops when `n` of them stay: those that run stay first, the lowest numbers first.
@@ -47,13 +65,4 @@ fn replaced(draining: SlotSet, running: SlotSet, n: u32) -> SlotSet {
     let mut running = running;
     let surplus = running.take_all_but_lowest(n);
     surplus.union(&idle.take_all_but_lowest(n - running.count()))
-}
-
-/// The slots of a group on nodes of one standing, and those of them that run.
-fn slots(group: &Group<'_>, standing: Standing) -> (SlotSet, SlotSet) {
-    let mut all = (SlotSet::default(), SlotSet::default());
-    for held in group.held.values().filter(|held| held.standing == standing) {
-        all = (all.0.union(&held.slots()), all.1.union(&held.running));
-    }
-    all
 }

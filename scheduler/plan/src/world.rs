@@ -1,23 +1,29 @@
-//! The state a plan works on: placements by group and node, and what each node has promised.
+//! The state a plan works on: what is wanted and placed of each group, and what each node has promised.
+//!
+//! Of a group that stays as it is only counts are looked at; one that changes is opened, and then its slots
+//! are known one range after the other.
 
 use std::collections::BTreeMap;
 
 use gilliam_model::{
-    image::{Image, Process},
+    image::Process,
     instance::Epoch,
     name::{AppName, NodeName, ProcessName},
-    placement::{Placement, SlotRange},
     release::ReleaseId,
     report::ProcessKey,
     route::WEB,
+    rules::PlacementRules,
 };
 
 use crate::{
-    budget::Budget,
     desired,
-    report::{Blocked, Plan, Report, Step},
-    slots::{self, SlotSet},
-    snapshot::{Availability, NodeState, Policy, Snapshot},
+    held::{Held, Standing},
+    parts::{Admission, Allowance},
+    placements::{Placements, Record},
+    rank::Fill,
+    report::{Blocked, Change, Plan, Report},
+    slots::SlotSet,
+    snapshot::{AppState, Availability, NodeState, Observed, Policy, Snapshot},
 };
 
 /// A process type of a release: what is scaled, stopped and placed as one.
@@ -28,104 +34,65 @@ pub(crate) struct GroupName<'a> {
     pub(crate) process: &'a ProcessName,
 }
 
-/// What a plan may make of slots, by the node they are on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// They stay.
-    Kept,
-    /// They stay until others run in their place.
-    Draining,
-    /// They start elsewhere if there is room.
-    Lost,
-}
-
 /// Everything of one group.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Group<'a> {
+    pub(crate) name: GroupName<'a>,
+    /// How many slots there should be now.
+    pub(crate) want: u32,
     /// What an instance takes of its node; `None` when there is no such image or process.
-    pub(crate) needs: Option<Needs>,
-    /// Its slots by node.
-    pub(crate) held: BTreeMap<&'a NodeName, Held>,
+    pub(crate) needs: Option<Needs<'a>>,
+    /// As it was read.
+    records: &'a [Record],
+    /// How its slots stand, before anything changes.
+    at_first: Counts,
+    /// Its slots by node, once it is opened.
+    held: Option<Vec<Held<'a>>>,
 }
 
-/// What an instance takes of its node besides a slot.
+/// What an instance takes of its node besides a slot, and which nodes it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Needs {
+pub(crate) struct Needs<'a> {
     /// Bytes that it may use.
     pub(crate) memory_bytes: u64,
+    /// Thousandths of a core that it may use.
+    pub(crate) cpu_millis: u64,
     /// TCP ports: one for what takes HTTP.
     pub(crate) ports: u32,
+    pub(crate) rules: &'a PlacementRules,
 }
 
-/// The slots of a group on a node.
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) standing: Standing,
-    /// Those that run.
-    pub(crate) running: SlotSet,
-    /// Whether nothing can be known of those that do not: their node has not been heard of.
-    unheard: bool,
-    ranges: Vec<SlotRange>,
-    started: u32,
-    stopped: u32,
-}
-
-impl Held {
-    fn new(standing: Standing, unheard: bool) -> Self {
-        Self {
-            standing,
-            running: SlotSet::default(),
-            unheard,
-            ranges: Vec::new(),
-            started: 0,
-            stopped: 0,
-        }
-    }
-
-    pub(crate) fn slots(&self) -> SlotSet {
-        SlotSet::of_placed(&self.ranges)
-    }
-
-    fn is_changed(&self) -> bool {
-        self.started > 0 || self.stopped > 0
-    }
-}
-
-/// A node with what is placed on it.
+/// A node that is known, with what is placed on it.
 #[derive(Debug)]
 pub(crate) struct Node<'a> {
     pub(crate) state: &'a NodeState,
     pub(crate) slots: u32,
     pub(crate) ports: u32,
     pub(crate) memory_bytes: u64,
+    pub(crate) cpu_millis: u64,
+    /// Bytes that may be promised in all.
+    pub(crate) memory_promisable: u64,
+    /// Thousandths of a core that may be promised in all; none for no bound.
+    pub(crate) cpu_promisable: Option<u64>,
+    /// What one unit of memory, and a thousandth of a core, adds to how full it is.
+    fill_per_memory: u64,
+    fill_per_cpu: u64,
 }
 
-impl Needs {
-    fn of(name: GroupName<'_>, process: &Process) -> Self {
-        let takes_http = process.shape.is_http() || name.process.as_str() == WEB;
-        Self {
-            memory_bytes: process.limits.memory_bytes_max,
-            ports: takes_http.into(),
-        }
-    }
-}
+/// What a full node's memory, or its cores, count in ranking.
+const FULL: u64 = 1 << 40;
+/// Bytes of memory that ranking counts as one: the least that a limit can be.
+const MEMORY_UNIT_BYTES: u64 = 1 << 16;
 
-impl Node<'_> {
-    fn take(&mut self, needs: Option<Needs>, count: u32) {
-        self.slots += count;
-        if let Some(needs) = needs {
-            self.ports += needs.ports * count;
-            self.memory_bytes += needs.memory_bytes * u64::from(count);
-        }
-    }
-
-    fn give_back(&mut self, needs: Option<Needs>, count: u32) {
-        self.slots -= count;
-        if let Some(needs) = needs {
-            self.ports -= needs.ports * count;
-            self.memory_bytes -= needs.memory_bytes * u64::from(count);
-        }
-    }
+/// How the slots of a group stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// On nodes that keep them, and not leaving.
+    pub(crate) kept: u32,
+    /// On draining nodes, or leaving.
+    pub(crate) draining: u32,
+    /// On lost nodes.
+    pub(crate) lost: u32,
 }
 
 /// How many slots of a group there are, by what is known of them.
@@ -147,215 +114,386 @@ pub(crate) struct Tally {
 #[derive(Debug)]
 pub(crate) struct World<'a> {
     pub(crate) policy: Policy,
-    pub(crate) nodes: BTreeMap<&'a NodeName, Node<'a>>,
-    pub(crate) groups: BTreeMap<GroupName<'a>, Group<'a>>,
-    pub(crate) budget: Budget,
+    /// The nodes that are known, by name.
+    pub(crate) nodes: Vec<Node<'a>>,
+    /// Every group, by name.
+    pub(crate) groups: Vec<Group<'a>>,
+    epoch: Epoch,
+    records: Records<'a>,
+    allowance: Allowance,
+    /// Records that changed in the part that is being made: group, and place in what it holds.
+    touched: Vec<(usize, usize)>,
+    parts: Vec<Vec<Change>>,
+}
+
+/// What it takes to read records.
+#[derive(Debug)]
+struct Records<'a> {
+    names: &'a [NodeName],
+    /// The place of a node among those that are known, by its number in the records.
+    places: Vec<Option<u32>>,
+    observed: &'a Observed,
+}
+
+impl<'a> Needs<'a> {
+    fn of(name: GroupName<'_>, process: &'a Process) -> Self {
+        let takes_http = process.shape.is_http() || name.process.as_str() == WEB;
+        Self {
+            memory_bytes: process.limits.memory_bytes_max,
+            cpu_millis: process.limits.cpu_millis.into(),
+            ports: takes_http.into(),
+            rules: &process.placement,
+        }
+    }
+}
+
+impl<'a> Node<'a> {
+    fn new(state: &'a NodeState, policy: &Policy) -> Self {
+        let cpu = |times: u32| u64::from(state.cpu_millis).saturating_mul(times.into());
+        let memory_promisable = state.memory_bytes.saturating_mul(policy.memory_overcommit.into());
+        let cpu_promisable = policy.cpu_overcommit.map(cpu);
+        Self {
+            state,
+            slots: 0,
+            ports: 0,
+            memory_bytes: 0,
+            cpu_millis: 0,
+            memory_promisable,
+            cpu_promisable,
+            fill_per_memory: FULL / (memory_promisable / MEMORY_UNIT_BYTES).max(1),
+            fill_per_cpu: FULL / cpu_promisable.unwrap_or(state.cpu_millis.into()).max(1),
+        }
+    }
+
+    /// How full it is, and what one more slot adds to that.
+    pub(crate) fn fill(&self, needs: Needs<'_>) -> Fill {
+        let of = |memory_bytes: u64, cpu_millis: u64| {
+            let memory = (memory_bytes / MEMORY_UNIT_BYTES).saturating_mul(self.fill_per_memory);
+            memory.saturating_add(cpu_millis.saturating_mul(self.fill_per_cpu))
+        };
+        Fill {
+            now: of(self.memory_bytes, self.cpu_millis),
+            each: of(needs.memory_bytes, needs.cpu_millis),
+        }
+    }
+
+    fn take(&mut self, needs: Option<Needs<'_>>, count: u32) {
+        self.slots += count;
+        if let Some(needs) = needs {
+            self.ports += needs.ports * count;
+            self.memory_bytes += needs.memory_bytes * u64::from(count);
+            self.cpu_millis += needs.cpu_millis * u64::from(count);
+        }
+    }
+
+    fn give_back(&mut self, needs: Option<Needs<'_>>, count: u32) {
+        self.slots -= count;
+        if let Some(needs) = needs {
+            self.ports -= needs.ports * count;
+            self.memory_bytes -= needs.memory_bytes * u64::from(count);
+            self.cpu_millis -= needs.cpu_millis * u64::from(count);
+        }
+    }
+}
+
+impl<'a> Group<'a> {
+    /// Its slots by node; empty before it is opened.
+    pub(crate) fn held(&self) -> &[Held<'a>] {
+        self.held.as_deref().unwrap_or_default()
+    }
+
+    /// How its slots stand by now.
+    pub(crate) fn counts(&self) -> Counts {
+        let Some(held) = &self.held else {
+            return self.at_first;
+        };
+        let mut counts = Counts::default();
+        for held in held {
+            counts.add(held.standing, held.count(), held.leaving.count());
+        }
+        counts
+    }
+
+    /// The places of the known nodes that it has slots on by now.
+    pub(crate) fn places(&self, world: &World<'a>) -> Vec<u32> {
+        match &self.held {
+            Some(held) => {
+                let with_slots = held.iter().filter(|held| !held.ranges.is_empty());
+                with_slots.filter_map(|held| held.place).collect()
+            }
+            None => {
+                let places = &world.records.places;
+                self.records
+                    .iter()
+                    .filter_map(|record| places[record.node as usize])
+                    .collect()
+            }
+        }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, standing: Standing, count: u32, leaving: u32) {
+        match standing {
+            Standing::Kept => {
+                self.kept += count - leaving;
+                self.draining += leaving;
+            }
+            Standing::Draining => self.draining += count,
+            Standing::Lost => self.lost += count,
+        }
+    }
+}
+
+fn standing(node: Option<&NodeState>) -> Standing {
+    match node.map(|node| node.state) {
+        // One that has not been heard of keeps what it has.
+        None | Some(Availability::Ready) => Standing::Kept,
+        Some(Availability::Draining) => Standing::Draining,
+        Some(Availability::Lost) => Standing::Lost,
+    }
 }
 
 impl<'a> World<'a> {
-    pub(crate) fn of(snapshot: &'a Snapshot) -> Self {
-        let nodes = snapshot.nodes.iter().map(|state| {
-            (
-                &state.name,
-                Node {
-                    state,
-                    slots: 0,
-                    ports: 0,
-                    memory_bytes: 0,
-                },
-            )
-        });
-        let images: BTreeMap<(&AppName, ReleaseId), &Image> = snapshot
-            .apps
+    pub(crate) fn of(snapshot: &'a Snapshot, epoch: Epoch) -> Self {
+        let policy = snapshot.policy;
+        let mut nodes: Vec<Node<'a>> = snapshot
+            .nodes
             .iter()
-            .flat_map(|state| {
-                state
-                    .images
-                    .iter()
-                    .map(|(release, image)| ((&state.app.name, *release), image))
-            })
+            .map(|state| Node::new(state, &policy))
             .collect();
-        let mut world = Self {
-            policy: snapshot.policy,
-            nodes: nodes.collect(),
-            groups: BTreeMap::new(),
-            budget: Budget::of(snapshot.policy),
+        nodes.sort_by_key(|node| &node.state.name);
+        let place = |name: &NodeName| {
+            let found = nodes.binary_search_by(|node| node.state.name.cmp(name));
+            found.ok().and_then(|place| u32::try_from(place).ok())
         };
-        for name in snapshot.apps.iter().flat_map(|state| desired::names(&state.app)) {
-            world.group(&images, name);
-        }
-        for placement in &snapshot.placements {
-            let Placement {
-                app,
-                release,
-                process,
-                node,
-                ranges,
-            } = placement;
-            let name = GroupName {
-                app,
-                release: *release,
-                process,
-            };
-            let needs = world.group(&images, name).needs;
-            let key = ProcessKey {
-                app: app.clone(),
-                release: *release,
-                process: process.clone(),
-            };
-            let running = snapshot.observed.running(&key, ranges);
-            world.hold(name, node, ranges, running, needs);
-        }
+        let names = snapshot.placements.node_names();
+        let records = Records {
+            names,
+            places: names.iter().map(place).collect(),
+            observed: &snapshot.observed,
+        };
+        let mut world = Self {
+            policy,
+            nodes,
+            groups: Vec::new(),
+            epoch,
+            records,
+            allowance: Allowance::of(&policy),
+            touched: Vec::new(),
+            parts: Vec::new(),
+        };
+        world.groups = groups(&snapshot.apps, &snapshot.placements);
+        world.count();
         world
     }
 
-    fn group(
-        &mut self,
-        images: &BTreeMap<(&AppName, ReleaseId), &Image>,
-        name: GroupName<'a>,
-    ) -> &mut Group<'a> {
-        self.groups.entry(name).or_insert_with(|| {
-            let image = images.get(&(name.app, name.release));
-            let process = image.and_then(|image| image.processes.get(name.process));
-            Group {
-                needs: process.map(|process| Needs::of(name, process)),
-                held: BTreeMap::new(),
+    /// Counts what each group and node has.
+    fn count(&mut self) {
+        let nodes = &mut self.nodes;
+        for group in &mut self.groups {
+            for record in group.records {
+                let place = self.records.places[record.node as usize];
+                let node = place.map(|place| &mut nodes[place as usize]);
+                let standing = standing(node.as_ref().map(|node| node.state));
+                group.at_first.add(standing, record.count, record.leaving_count);
+                if let Some(node) = node {
+                    node.take(group.needs, record.count);
+                }
             }
-        })
-    }
-
-    fn hold(
-        &mut self,
-        name: GroupName<'a>,
-        node: &'a NodeName,
-        ranges: &[SlotRange],
-        running: SlotSet,
-        needs: Option<Needs>,
-    ) {
-        let known = self.nodes.get_mut(node);
-        let standing = match known.as_ref().map(|known| known.state.state) {
-            None | Some(Availability::Ready) => Standing::Kept,
-            Some(Availability::Draining) => Standing::Draining,
-            Some(Availability::Lost) => Standing::Lost,
-        };
-        let mut held = Held::new(standing, known.is_none());
-        held.ranges = ranges.to_vec();
-        // What a lost node last said is no longer so.
-        held.running = if standing == Standing::Lost {
-            SlotSet::default()
-        } else {
-            running
-        };
-        if let Some(known) = known {
-            known.take(needs, held.slots().count());
-        }
-        if let Some(group) = self.groups.get_mut(&name) {
-            group.held.insert(node, held);
         }
     }
 
-    pub(crate) fn group_names(&self) -> Vec<GroupName<'a>> {
-        self.groups.keys().copied().collect()
+    pub(crate) fn find(&self, name: GroupName<'_>) -> Option<usize> {
+        self.groups.binary_search_by(|group| group.name.cmp(&name)).ok()
     }
 
-    pub(crate) fn tally(&self, name: GroupName<'_>) -> Tally {
+    /// Reads the slots of a group.
+    pub(crate) fn open(&mut self, group: usize) {
+        let Group {
+            name, records, held, ..
+        } = &mut self.groups[group];
+        if held.is_some() {
+            return;
+        }
+        let key = ProcessKey {
+            app: name.app.clone(),
+            release: name.release,
+            process: name.process.clone(),
+        };
+        let running = (!records.is_empty())
+            .then(|| self.records.observed.running(&key))
+            .flatten();
+        let of_record = |record: &Record| {
+            let place = self.records.places[record.node as usize];
+            let standing = standing(place.map(|place| self.nodes[place as usize].state));
+            let node = &self.records.names[record.node as usize];
+            Held::of(record, node, place, standing, running.as_ref())
+        };
+        *held = Some(records.iter().map(of_record).collect());
+    }
+
+    pub(crate) fn tally(&mut self, name: GroupName<'_>) -> Tally {
         let mut tally = Tally::default();
-        for held in self
-            .groups
-            .get(&name)
-            .into_iter()
-            .flat_map(|group| group.held.values())
-        {
-            let (count, running) = (held.slots().count(), held.running.count());
+        let Some(group) = self.find(name) else {
+            return tally;
+        };
+        self.open(group);
+        for held in self.groups[group].held() {
+            let (count, running) = (held.count(), held.running.count());
             match held.standing {
                 Standing::Lost => tally.lost += count,
                 Standing::Kept | Standing::Draining => tally.placed += count,
             }
-            tally.kept += if held.standing == Standing::Kept { count } else { 0 };
+            tally.kept += held.kept_count();
             tally.running += running;
-            tally.unheard += if held.unheard { count - running } else { 0 };
+            tally.unheard += if held.is_unheard() { count - running } else { 0 };
         }
         tally
     }
 
-    /// Whether the records of a group on these nodes may change together.
-    pub(crate) fn admit(&mut self, name: GroupName<'a>, nodes: &[&'a NodeName]) -> bool {
-        let Some(group) = self.groups.get(&name) else {
-            return false;
-        };
-        let held = nodes.iter().map(|node| group.held.get(node));
-        let unchanged = held.filter(|held| !held.is_some_and(Held::is_changed));
-        let ranges: Vec<usize> = unchanged
-            .map(|held| held.map_or(0, |held| held.ranges.len()))
-            .collect();
-        self.budget.admit(&ranges)
+    /// Whether there is more to do than this plan may.
+    pub(crate) fn deferred(&self) -> bool {
+        self.allowance.deferred()
     }
 
-    /// Stops slots of a group on a node; they must be there.
-    pub(crate) fn stop(&mut self, name: GroupName<'a>, node: &'a NodeName, gone: &SlotSet) {
-        let Some(group) = self.groups.get_mut(&name) else {
-            return;
+    /// Whether these records of a group may change together.
+    pub(crate) fn admit(&mut self, group: usize, records: &[usize]) -> bool {
+        let held = |record: &usize| &self.groups[group].held()[*record];
+        let ranges = |records: &mut dyn Iterator<Item = &usize>| -> Vec<usize> {
+            records.map(|record| held(record).ranges.len()).collect()
         };
-        let Some(held) = group.held.get_mut(node) else {
-            return;
-        };
-        held.ranges = slots::without(&held.ranges, gone);
-        held.running = held.running.intersect(&held.slots());
-        held.stopped += gone.count();
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.give_back(group.needs, gone.count());
+        let part = self.allowance.part();
+        let new = ranges(&mut records.iter().filter(|record| held(record).part != part));
+        let all = ranges(&mut records.iter());
+        match self.allowance.admit(&new, &all) {
+            Admission::Same => {}
+            Admission::Next => self.end_part(),
+            Admission::Deferred => return false,
         }
-    }
-
-    /// Starts slots of a group on a ready node; they must be nowhere.
-    pub(crate) fn start(&mut self, name: GroupName<'a>, node: &'a NodeName, new: &SlotSet, epoch: Epoch) {
-        let Some(group) = self.groups.get_mut(&name) else {
-            return;
-        };
-        let held = group
-            .held
-            .entry(node)
-            .or_insert_with(|| Held::new(Standing::Kept, false));
-        held.ranges = slots::with(&held.ranges, new, epoch);
-        held.started += new.count();
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.take(group.needs, new.count());
-        }
-    }
-
-    pub(crate) fn into_plan(self, epoch: Epoch, blocked: Vec<Blocked>) -> Plan {
-        let mut report = Report {
-            blocked,
-            steps: Vec::new(),
-            deferred: self.budget.deferred(),
-        };
-        let mut placements = Vec::new();
-        for (name, group) in self.groups {
-            for (node, held) in group.held.into_iter().filter(|(_, held)| held.is_changed()) {
-                let (app, release, process) = (name.app.clone(), name.release, name.process.clone());
-                let node = node.clone();
-                let (started, stopped) = (held.started, held.stopped);
-                report.steps.push(Step {
-                    app: app.clone(),
-                    release,
-                    process: process.clone(),
-                    node: node.clone(),
-                    started,
-                    stopped,
-                });
-                placements.push(Placement {
-                    app,
-                    release,
-                    process,
-                    node,
-                    ranges: held.ranges,
-                });
+        let part = self.allowance.part();
+        for record in records {
+            let Some(held) = self.groups[group].held.as_mut().map(|held| &mut held[*record]) else {
+                return false;
+            };
+            if held.part != part {
+                held.part = part;
+                self.touched.push((group, *record));
             }
         }
-        Plan {
-            epoch,
-            placements,
-            report,
+        true
+    }
+
+    /// Stops slots of a record; they must be there, and the change admitted.
+    pub(crate) fn stop(&mut self, group: usize, record: usize, gone: &SlotSet) {
+        let group = &mut self.groups[group];
+        let Some(held) = group.held.as_mut().map(|held| &mut held[record]) else {
+            return;
+        };
+        held.stop(gone);
+        if let Some(place) = held.place {
+            self.nodes[place as usize].give_back(group.needs, gone.count());
         }
     }
+
+    /// Starts slots of a group on a ready node; they must be nowhere, and the change admitted.
+    pub(crate) fn start(&mut self, group: usize, record: usize, new: &SlotSet) {
+        let group = &mut self.groups[group];
+        let Some(held) = group.held.as_mut().map(|held| &mut held[record]) else {
+            return;
+        };
+        held.start(new, self.epoch);
+        if let Some(place) = held.place {
+            self.nodes[place as usize].take(group.needs, new.count());
+        }
+    }
+
+    /// Says of slots that stay that they leave; the change must be admitted.
+    pub(crate) fn leave(&mut self, group: usize, record: usize, slots: &SlotSet) {
+        if let Some(held) = self.groups[group].held.as_mut() {
+            held[record].leaving = held[record].leaving.union(slots);
+        }
+    }
+
+    /// The record of a group that is opened on a known node that has none yet.
+    pub(crate) fn add_record(&mut self, group: usize, place: u32) -> usize {
+        let held = self.groups[group].held.get_or_insert_default();
+        let name = &self.nodes[place as usize].state.name;
+        held.push(Held::new(name, Some(place), Standing::Kept));
+        held.len() - 1
+    }
+
+    fn end_part(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        let groups = &mut self.groups;
+        touched.sort_by_key(|(group, record)| (*group, groups[*group].held()[*record].node));
+        let changes = touched.into_iter().filter_map(|(group, record)| {
+            let group = &mut groups[group];
+            let held = group.held.as_mut()?.get_mut(record)?;
+            Some(held.change(group.name, self.epoch))
+        });
+        let changes: Vec<Change> = changes.collect();
+        if !changes.is_empty() {
+            self.parts.push(changes);
+        }
+    }
+
+    pub(crate) fn into_plan(mut self, blocked: Vec<Blocked>) -> Plan {
+        self.end_part();
+        Plan {
+            epoch: self.epoch,
+            parts: self.parts,
+            report: Report {
+                blocked,
+                deferred: self.allowance.deferred(),
+            },
+        }
+    }
+}
+
+/// Every group that is wanted or placed, by name.
+fn groups<'a>(apps: &'a [AppState], placements: &'a Placements) -> Vec<Group<'a>> {
+    let by_name: BTreeMap<&AppName, &AppState> = apps.iter().map(|state| (&state.app.name, state)).collect();
+    let needs = |name: GroupName<'_>| {
+        let image = by_name.get(name.app)?.images.get(&name.release)?;
+        Some(Needs::of(name, image.processes.get(name.process)?))
+    };
+    let new = |name, want, records| Group {
+        name,
+        want,
+        needs: needs(name),
+        records,
+        at_first: Counts::default(),
+        held: None,
+    };
+    let mut wanted: Vec<(GroupName<'a>, u32)> = by_name
+        .values()
+        .flat_map(|state| desired::names(&state.app))
+        .collect();
+    wanted.sort_by_key(|(name, _)| *name);
+    wanted.dedup_by(|later, first| {
+        let same = later.0 == first.0;
+        if same {
+            first.1 = first.1.max(later.1);
+        }
+        same
+    });
+    let mut wanted = wanted.into_iter().peekable();
+    let mut groups = Vec::with_capacity(wanted.len());
+    for (key, records) in placements.groups() {
+        let name = GroupName {
+            app: &key.app,
+            release: key.release,
+            process: &key.process,
+        };
+        while let Some((before, want)) = wanted.next_if(|(other, _)| *other < name) {
+            groups.push(new(before, want, [].as_slice()));
+        }
+        let want = wanted
+            .next_if(|(other, _)| *other == name)
+            .map_or(0, |(_, want)| want);
+        groups.push(new(name, want, records));
+    }
+    groups.extend(wanted.map(|(name, want)| new(name, want, [].as_slice())));
+    groups
 }

@@ -3,7 +3,9 @@
 //! `UPDATE=1 cargo test -p gilliam-plan --test scripts` writes what is printed now into the files.
 //!
 //! ```text
-//! node a b [slots=N] [ports=N] [memory=MIB]     nodes that join                  drain|lose|return|unhear NODE
+//! node a b [slots=N] [ports=N] [memory=MIB] [cpu=MILLIS] [zone=…]   nodes that join; what else has a = is a label
+//! drain|lose|return|unhear NODE        policy [cpu_overcommit=N] [rebalance=SKEW] [rebalance_slots=N]
+//! rules PROCESS require|spread|anti_affinity|max_per_node|none …, rules PROCESS rank WEIGHT …    of releases to come
 //! app APP · delete APP                 release APP web[=MIB] … [no-migrate]     the app's next release
 //! scale APP [vN] web=2                 restart APP [web[.1]]           wait SECONDS
 //! run [APP vN web.1 …]                 all that is placed runs, or these only
@@ -14,10 +16,11 @@
 mod cluster;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use gilliam_model::{
@@ -26,15 +29,17 @@ use gilliam_model::{
     app::App,
     code::Code,
     instance::{Failure, InstanceId, InstanceReport, InstanceState},
-    name::{AppName, NodeName},
+    label::Labels,
+    name::{AppName, NodeName, ProcessName},
     placement::{Placement, SlotRange},
     release::ReleaseId,
     report::{ProcessKey, ProcessReport, fold},
+    rules::PlacementRules,
     scale::{Scale, parse_count},
 };
 use gilliam_plan::{
-    AppState, Availability, MigrationStep, MigrationView, NodeState, Observed, Plan, RestartTarget, Snapshot,
-    finished, given_up, migration, released, restart, scale_target, scaled,
+    AppState, Availability, Change, MigrationStep, MigrationView, NodeState, Observed, Plan, RestartTarget,
+    Snapshot, finished, given_up, migration, released, restart, scale_target, scaled,
 };
 
 /// The end of a script without a limit on a node.
@@ -82,6 +87,8 @@ struct Script {
     reports: BTreeMap<InstanceId, InstanceReport>,
     start: Timestamp,
     now: Timestamp,
+    /// Of releases to come.
+    rules: BTreeMap<ProcessName, PlacementRules>,
     out: String,
 }
 
@@ -93,6 +100,7 @@ impl Script {
             reports: BTreeMap::new(),
             start,
             now: start,
+            rules: BTreeMap::new(),
             out: String::new(),
         }
     }
@@ -105,6 +113,8 @@ impl Script {
                 [] => {}
                 [word, ..] if word.starts_with('#') => {}
                 ["node", rest @ ..] => self.node(rest),
+                ["policy", rest @ ..] => self.policy(rest),
+                ["rules", process, rule, rest @ ..] => self.rule(process, rule, rest),
                 ["drain", name] => self.set(name, Availability::Draining),
                 ["lose", name] => self.set(name, Availability::Lost),
                 ["return", name] => self.set(name, Availability::Ready),
@@ -144,11 +154,50 @@ impl Script {
         let slots = option("slots").map_or(PLENTY, |n| n.parse().expect("slots"));
         let ports = option("ports").map_or(u32::MAX, |n| n.parse().expect("ports"));
         let memory = option("memory").map_or(1 << 30, |n| n.parse().expect("MiB"));
+        let cpu_millis = option("cpu").map_or(4_000, |n| n.parse().expect("thousandths"));
+        let is_label = |word: &&&str| {
+            let key = word.split_once('=').map(|(key, _)| key);
+            key.is_some_and(|key| !["slots", "ports", "memory", "cpu"].contains(&key))
+        };
+        let labels = words.iter().filter(is_label).copied();
+        let labels = Labels::parse(labels).expect("labels");
         for name in words.iter().filter(|word| !word.contains('=')) {
             self.snapshot.nodes.push(NodeState {
                 ports_max: ports,
+                cpu_millis,
+                labels: labels.clone(),
                 ..cluster::node(name, slots, memory)
             });
+        }
+    }
+
+    fn policy(&mut self, words: &[&str]) {
+        let policy = &mut self.snapshot.policy;
+        for (key, value) in words.iter().filter_map(|word| word.split_once('=')) {
+            let number: u32 = value.parse().expect("a number");
+            match key {
+                "cpu_overcommit" => policy.cpu_overcommit = Some(number),
+                "rebalance" => policy.rebalance.get_or_insert_default().skew_max = number,
+                "rebalance_slots" => policy.rebalance.get_or_insert_default().slots_max = number,
+                _ => panic!("no such policy: {key}"),
+            }
+        }
+    }
+
+    fn rule(&mut self, process: &str, rule: &str, words: &[&str]) {
+        let rules = self.rules.entry(process.parse().expect("name")).or_default();
+        let text = words.join(" ");
+        match (rule, words) {
+            ("none", []) => *rules = PlacementRules::default(),
+            ("require", _) => rules.require.push(text.parse().expect("a requirement")),
+            ("rank", [weight, rest @ ..]) => {
+                let requirement = rest.join(" ").parse().expect("a requirement");
+                rules.rank.insert(requirement, weight.parse().expect("a weight"));
+            }
+            ("spread", _) => rules.spread = text.parse().expect("a label"),
+            ("anti_affinity", _) => drop(rules.anti_affinity.insert(text.parse().expect("name"))),
+            ("max_per_node", _) => rules.max_per_node = Some(text.parse().expect("a number")),
+            _ => panic!("no such rule: {rule}"),
         }
     }
 
@@ -180,11 +229,14 @@ impl Script {
         let migrate = !words.contains(&"no-migrate");
         let processes = words.iter().filter(|word| **word != "no-migrate");
         let processes = processes.map(|word| word.split_once('=').unwrap_or((word, "128")));
-        let image = cluster::image(processes.map(|(name, mib)| (name, mib.parse().expect("MiB"))));
+        let mut image = cluster::image(processes.map(|(name, mib)| (name, mib.parse().expect("MiB"))));
+        for (name, process) in &mut image.processes {
+            process.placement = self.rules.get(name).cloned().unwrap_or_default();
+        }
         let state = self.app(app);
         let release = state.app.next_release();
         state.app = released(&state.app, release, &image, migrate, now);
-        state.images.insert(release, image);
+        state.images.insert(release, Arc::new(image));
         let line = describe(&state.app);
         self.say(line);
     }
@@ -219,7 +271,6 @@ impl Script {
             .placements
             .iter()
             .filter(|p| p.app == name)
-            .cloned()
             .collect();
         let epoch = self.snapshot.epoch.next();
         let changed = target
@@ -228,14 +279,9 @@ impl Script {
         match changed {
             Err(refusal) => self.say(format!("refused: {refusal}")),
             Ok(placements) => {
-                let plan = Plan {
-                    epoch,
-                    placements,
-                    report: Default::default(),
-                };
-                self.snapshot.placements = cluster::applied(&self.snapshot.placements, &plan);
                 self.snapshot.epoch = epoch;
-                for placement in plan.placements {
+                for placement in placements {
+                    self.snapshot.placements.set(&placement);
                     self.say(record(&placement));
                 }
                 self.observe();
@@ -250,10 +296,8 @@ impl Script {
 
     fn report_all(&mut self) {
         cluster::run_all(&mut self.snapshot);
-        let placed = self.snapshot.placements.iter().flat_map(Placement::instances);
-        let running: Vec<InstanceId> = placed
-            .filter(|id| self.snapshot.observed.is_running(id))
-            .collect();
+        let mut running = self.placed();
+        running.retain(|id| self.snapshot.observed.is_running(id));
         for id in running {
             self.set_state(id, InstanceState::Running);
         }
@@ -265,16 +309,18 @@ impl Script {
         for label in labels {
             let named =
                 |id: &InstanceId| id.app.as_str() == app && id.release == release && id.label() == **label;
-            let id = self
-                .snapshot
-                .placements
-                .iter()
-                .flat_map(Placement::instances)
-                .find(named);
+            let id = self.placed().into_iter().find(named);
             let id = id.unwrap_or_else(|| panic!("{app} {release} {label} is not placed"));
             self.set_state(id, state);
         }
         self.observe();
+    }
+
+    fn placed(&self) -> Vec<InstanceId> {
+        let placements = self.snapshot.placements.iter();
+        placements
+            .flat_map(|p| p.instances().collect::<Vec<_>>())
+            .collect()
     }
 
     fn set_state(&mut self, id: InstanceId, state: InstanceState) {
@@ -301,8 +347,7 @@ impl Script {
 
     /// What runs and is still placed, on nodes that are alive, is observed.
     fn observe(&mut self) {
-        let placed = self.snapshot.placements.iter().flat_map(Placement::instances);
-        let placed: std::collections::BTreeSet<InstanceId> = placed.collect();
+        let placed: BTreeSet<InstanceId> = self.placed().into_iter().collect();
         self.reports.retain(|id, _| placed.contains(id));
         let running = self
             .reports
@@ -313,15 +358,14 @@ impl Script {
 
     /// What each node reports, by process type.
     fn process_reports(&self) -> BTreeMap<(NodeName, ProcessKey), ProcessReport> {
-        let mut nodes: BTreeMap<&NodeName, Vec<InstanceReport>> = BTreeMap::new();
-        for placement in &self.snapshot.placements {
+        let mut nodes: BTreeMap<NodeName, Vec<InstanceReport>> = BTreeMap::new();
+        for placement in self.snapshot.placements.iter() {
             let here = placement
                 .instances()
                 .filter_map(|id| self.reports.get(&id).cloned());
-            nodes.entry(&placement.node).or_default().extend(here);
+            nodes.entry(placement.node.clone()).or_default().extend(here);
         }
-        let of_node = |(node, reports): (&NodeName, Vec<InstanceReport>)| {
-            let node = node.clone();
+        let of_node = |(node, reports): (NodeName, Vec<InstanceReport>)| {
             fold(reports, &[])
                 .into_iter()
                 .map(move |report| ((node.clone(), report.key()), report))
@@ -332,6 +376,7 @@ impl Script {
     fn turn(&mut self) {
         let mut lines = Vec::new();
         let reports = self.process_reports();
+        let placements: Vec<Placement> = self.snapshot.placements.iter().collect();
         for state in self
             .snapshot
             .apps
@@ -341,7 +386,7 @@ impl Script {
             let view = MigrationView {
                 app: &state.app,
                 images: &state.images,
-                placements: &self.snapshot.placements,
+                placements: &placements,
                 report: &|node, key| reports.get(&(node.clone(), key.clone())),
                 watching_since: self.start,
                 now: self.now,
@@ -364,7 +409,7 @@ impl Script {
     }
 
     fn show(&mut self) {
-        let lines: Vec<String> = self.snapshot.placements.iter().map(record).collect();
+        let lines: Vec<String> = self.snapshot.placements.iter().map(|p| record(&p)).collect();
         lines.iter().for_each(|line| self.say(line));
         if lines.is_empty() {
             self.say("nothing is placed");
@@ -389,22 +434,22 @@ fn new_report(id: InstanceId, since: Timestamp) -> InstanceReport {
 }
 
 fn plan_lines(plan: &Plan) -> Vec<String> {
-    let steps = plan
-        .report
-        .steps
-        .iter()
-        .zip(&plan.placements)
-        .map(|(step, placement)| {
-            let mut change = String::new();
-            if step.started > 0 {
-                write!(change, " +{}", step.started).expect("a String");
-            }
-            if step.stopped > 0 {
-                write!(change, " -{}", step.stopped).expect("a String");
-            }
-            format!("{}  ({})", record(placement), change.trim_start())
-        });
-    let mut lines: Vec<String> = steps.collect();
+    let line = |change: &Change| {
+        let mut text = String::new();
+        if change.started > 0 {
+            write!(text, " +{}", change.started).expect("a String");
+        }
+        if change.stopped > 0 {
+            write!(text, " -{}", change.stopped).expect("a String");
+        }
+        let text = if text.is_empty() {
+            String::new()
+        } else {
+            format!("  ({})", text.trim_start())
+        };
+        format!("{}{text}", record(&change.placement))
+    };
+    let mut lines: Vec<String> = plan.changes().map(line).collect();
     for blocked in &plan.report.blocked {
         lines.push(format!(
             "blocked: {} of {} {} {}",
@@ -430,6 +475,7 @@ fn record(placement: &Placement) -> String {
         process,
         node,
         ranges,
+        leaving,
     } = placement;
     let range = |range: &SlotRange| match range.count() {
         1 => format!("{}@{}", range.first, range.epoch.0),
@@ -441,7 +487,11 @@ fn record(placement: &Placement) -> String {
     } else {
         ranges.join(" ")
     };
-    format!("{node}: {app} {release} {process} {ranges}")
+    let leaving: Vec<String> = leaving
+        .iter()
+        .map(|range| format!(", leaving {}-{}", range.first, range.last))
+        .collect();
+    format!("{node}: {app} {release} {process} {ranges}{}", leaving.concat())
 }
 
 fn describe(app: &App) -> String {

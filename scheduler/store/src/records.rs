@@ -257,6 +257,7 @@ mod tests {
             process,
             node,
             ranges,
+            leaving: Vec::new(),
         };
         assert!(matches!(put_placement(&placement), Write::Put { .. }));
         placement.ranges.clear();

@@ -10,8 +10,9 @@ use gilliam_model::{
     limits::Limits,
     name::{AppName, NodeName, ProcessName},
     placement::Placement,
+    rules::PlacementRules,
 };
-use gilliam_plan::{Availability, NodeState, Observed, Plan, Snapshot, plan};
+use gilliam_plan::{Availability, NodeState, Observed, Placements, Plan, Snapshot, plan};
 
 pub(crate) type Key = (AppName, gilliam_model::release::ReleaseId, ProcessName, NodeName);
 
@@ -21,33 +22,52 @@ pub(crate) fn key(placement: &Placement) -> Key {
         release,
         process,
         node,
-        ranges: _,
+        ..
     } = placement;
     (app.clone(), *release, process.clone(), node.clone())
 }
 
-/// The placements after `plan`.
-pub(crate) fn applied(placements: &[Placement], plan: &Plan) -> Vec<Placement> {
-    let mut records: BTreeMap<Key, Placement> = placements.iter().map(|p| (key(p), p.clone())).collect();
-    for placement in &plan.placements {
-        if placement.ranges.is_empty() {
-            let gone = records.remove(&key(placement));
-            assert!(
-                gone.is_some(),
-                "a record that is not there is deleted: {placement:?}"
-            );
-        } else {
-            records.insert(key(placement), placement.clone());
+/// The placements after each part of a plan.
+pub(crate) fn after_each_part(placements: &Placements, plan: &Plan) -> Vec<Vec<Placement>> {
+    let mut records: BTreeMap<Key, Placement> = placements.iter().map(|p| (key(&p), p)).collect();
+    let mut states = Vec::new();
+    for part in &plan.parts {
+        let keys: BTreeSet<Key> = part.iter().map(|change| key(&change.placement)).collect();
+        assert_eq!(keys.len(), part.len(), "a part changes a record twice");
+        for placement in part.iter().map(|change| &change.placement) {
+            if placement.ranges.is_empty() {
+                let gone = records.remove(&key(placement));
+                assert!(
+                    gone.is_some(),
+                    "a record that is not there is deleted: {placement:?}"
+                );
+            } else {
+                records.insert(key(placement), placement.clone());
+            }
         }
+        states.push(records.values().cloned().collect());
     }
-    records.into_values().collect()
+    states
+}
+
+/// The placements after `plan`.
+#[allow(
+    dead_code,
+    reason = "not every test that shares this file looks at a plan that is not in effect"
+)]
+pub(crate) fn applied(placements: &Placements, plan: &Plan) -> Vec<Placement> {
+    let states = after_each_part(placements, plan);
+    states
+        .into_iter()
+        .next_back()
+        .unwrap_or_else(|| placements.iter().collect())
 }
 
 /// Plans, and puts the plan into effect.
 pub(crate) fn turn(snapshot: &mut Snapshot) -> Plan {
     let plan = plan(snapshot);
     if !plan.is_empty() {
-        snapshot.placements = applied(&snapshot.placements, &plan);
+        snapshot.placements.apply(&plan);
         snapshot.epoch = plan.epoch;
     }
     plan
@@ -69,7 +89,7 @@ pub(crate) fn run_all(snapshot: &mut Snapshot) {
         .placements
         .iter()
         .filter(|p| !lost.contains(&p.node))
-        .flat_map(Placement::instances);
+        .flat_map(|p| p.instances().collect::<Vec<_>>());
     let ids: Vec<InstanceId> = running.collect();
     snapshot.observed = ids.iter().collect::<Observed>();
 }
@@ -80,6 +100,8 @@ pub(crate) fn node(name: &str, slots_max: u32, memory_mib: u64) -> NodeState {
         name,
         state: Availability::Ready,
         memory_bytes: memory_mib << 20,
+        cpu_millis: 4_000,
+        labels: gilliam_model::label::Labels::default(),
         slots_max,
         ports_max: u32::MAX,
     }
@@ -103,7 +125,7 @@ pub(crate) fn image<'a>(processes: impl IntoIterator<Item = (&'a str, u64)>) -> 
             },
             allowed_outbound_hosts: Vec::new(),
             guard_pages: false,
-            placement: gilliam_model::rules::PlacementRules::default(),
+            placement: PlacementRules::default(),
         };
         (name.parse().expect("process name"), process)
     };
