@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use gilliam_model::code::Code;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Empty};
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::WasiBody;
 
@@ -200,6 +200,10 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: fmt::Display,
 {
+    if body.is_end_stream() {
+        // Most requests have none, and nothing is a box that takes no memory.
+        return Empty::new().map_err(|never| match never {}).boxed_unsync();
+    }
     body.map_err(|error| {
         tracing::debug!(%error, "request body broke off");
         wasmtime_wasi_http::Error::ConnectionTerminated

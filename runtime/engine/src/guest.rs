@@ -29,6 +29,7 @@ use crate::{
     log::{EntryStream, LogGate},
     memory::{MemoryMeter, MemoryTally},
     outbound::Outbound,
+    outgoing,
     random::{self, RandomSlice},
     slots::Tenant,
     sockets,
@@ -186,7 +187,8 @@ struct Hooks {
     outbound: Arc<Outbound>,
 }
 
-type Sent = Result<
+/// What becomes of a guest's own request.
+pub(crate) type Sent = Result<
     (
         http::Response<WasiBody>,
         Box<dyn Future<Output = Result<(), Error>> + Send>,
@@ -275,6 +277,7 @@ pub(crate) fn linker(engine: &Engine, kind: EngineKind) -> wasmtime::Result<Link
     }
     linker.allow_shadowing(true);
     streams::direct(&mut linker)?;
+    outgoing::bodies(&mut linker)?;
     probe_waits(&mut linker)?;
     sockets::bound(&mut linker)?;
     let lines = if kind.is_p3() { Lines::P2AndP3 } else { Lines::P2 };

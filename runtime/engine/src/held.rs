@@ -16,13 +16,16 @@ use wasmtime_wasi::p2::{DynOutputStream, StreamError, bindings::io::streams};
 use wasmtime_wasi_http::{
     FieldMap, WasiHttpView as _, p2,
     p2::{
-        body::{HostFutureTrailers, HostIncomingBody, HostOutgoingBody},
+        body::{HostFutureTrailers, HostIncomingBody},
         types::{HostIncomingRequest, HostOutgoingRequest, HostOutgoingResponse, HostResponseOutparam},
     },
     p3,
 };
 
-use crate::guest::{BODY_CHUNK_BYTES_MAX, Guest};
+use crate::{
+    guest::{BODY_CHUNK_BYTES_MAX, Guest},
+    outgoing::OutgoingBody,
+};
 
 /// Bytes handed over before the table is looked through again; below it, ordinary requests never pay for
 /// that.
@@ -107,7 +110,7 @@ pub(crate) fn is_clean(table: &mut ResourceTable) -> bool {
             || entry.is::<HostFutureTrailers>()
             || entry.is::<HostResponseOutparam>()
             || entry.is::<HostOutgoingResponse>()
-            || entry.is::<HostOutgoingBody>();
+            || entry.is::<OutgoingBody>();
         count <= KEPT_HANDLES_MAX && !is_of_request
     })
 }

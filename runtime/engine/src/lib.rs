@@ -40,6 +40,7 @@ mod load;
 mod log;
 mod memory;
 mod outbound;
+mod outgoing;
 mod probe;
 mod random;
 mod residency;
