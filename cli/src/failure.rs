@@ -90,6 +90,9 @@ impl From<ClientError> for CommandError {
             ClientError::Unreachable { .. } => {
                 Self::failed(error.to_string()).hinted("is gilliam up running?")
             }
+            ClientError::Untrusted { .. } => Self::failed(error.to_string()).hinted(
+                "check the address and the digest of the CA: the cluster's control plane prints both as it starts",
+            ),
             ClientError::Timeout { .. } => Self::failed(error.to_string())
                 .hinted("the machine may be overloaded; gilliam status shows more"),
             ClientError::Protocol { .. } => Self::failed(error.to_string())

@@ -1,13 +1,17 @@
-//! The conversation with the control plane: reports up, assignments down, in one long poll.
+//! The conversation with the control planes: reports up, assignments down, in one long poll with each.
 //!
 //! The poll is cut off and sent again when something here changed that the control plane should know. What is
 //! cut off may not have arrived, so every now and then one goes its whole way.
+//!
+//! Every control plane is told everything, since each may be the one that plans; the newest assignment holds,
+//! whichever of them it comes from.
 //!
 //! Invariant: an assignment of an older generation than the present one is refused.
 //! Invariant: nothing here stops what runs: while the control plane is gone, the last assignment holds.
 
 use std::{sync::Arc, time::Duration};
 
+use gilliam_client::ClientError;
 use gilliam_model::{
     assignment::Assignment,
     sync::{NodeFacts, PROTOCOL, SyncRequest, SyncResponse},
@@ -29,6 +33,8 @@ use crate::{
     reporter::{Report, Reporter},
 };
 
+/// The status that says: you are not of this cluster any more.
+const GONE: u16 = 410;
 /// How long an answer may wait for news: short enough that a node that cannot be reached any more is noticed.
 const WAIT_MS: u32 = 5_000;
 /// Changes of state gather this long before the next report.
@@ -55,11 +61,21 @@ pub(crate) struct Agent {
     pub(crate) file: AssignmentFile,
     pub(crate) facts: NodeFacts,
     pub(crate) assignment: watch::Sender<Option<Arc<Assignment>>>,
+    /// Why the cluster wants nothing of this node any more, once that is so.
+    pub(crate) dismissed: watch::Sender<Option<String>>,
+    /// Held while an assignment is taken over: two control planes may send theirs at once.
+    pub(crate) taking: tokio::sync::Mutex<()>,
 }
 
 impl Agent {
-    /// Syncs for as long as it is polled.
+    /// Syncs with every control plane for as long as it is polled.
     pub(crate) async fn run(self) {
+        let talks = (0..self.control.count()).map(|way| self.talk(way));
+        futures::future::join_all(talks).await;
+    }
+
+    /// Syncs with one control plane.
+    async fn talk(&self, way: usize) {
         let mut states = self.board.watch_states();
         let mut figures = self.board.watch_figures();
         // Names the life of the control plane that was last spoken to.
@@ -75,19 +91,15 @@ impl Agent {
             let wait_ms = if is_overdue { 0 } else { WAIT_MS };
             let request = self.request(&control, reporter.next(&self.board), wait_ms);
             let answer = tokio::select! {
-                answer = self.sync(&request) => answer,
+                answer = self.sync(way, &request) => answer,
                 () = news(&mut states, &mut figures, sent), if !is_overdue => continue,
             };
             match answer {
                 Ok(answer) => {
                     (retry, answered) = (RETRY_MIN, Instant::now());
                     let is_other = control != answer.control;
-                    if is_other && !control.is_empty() {
-                        tracing::info!("the control plane was started again");
-                        self.logs.rewind();
-                    }
+                    self.ship_logs(way, is_other && !control.is_empty());
                     control.clone_from(&answer.control);
-                    self.logs.release();
                     reporter.answered(&answer, is_other, &self.board);
                     // One that meets this node for the first time, or asks for more, answers at once as well.
                     let is_useless = !self.take(answer).await && !reporter.is_asked() && !is_overdue;
@@ -96,9 +108,11 @@ impl Agent {
                     }
                 }
                 Err(error) => {
-                    self.control.failed();
-                    self.logs.hold();
-                    tracing::debug!(%error, "the control plane does not answer");
+                    self.control.unanswered(way);
+                    if self.control.is_chosen(way) {
+                        self.logs.hold();
+                    }
+                    self.tell(&error);
                     sleep(backoff::spread(retry, entropy::jitter())).await;
                     retry = (retry * 2).min(RETRY_MAX);
                 }
@@ -106,8 +120,42 @@ impl Agent {
         }
     }
 
-    async fn sync(&self, request: &SyncRequest) -> Result<SyncResponse, ControlError> {
-        Ok(self.control.client()?.sync(&self.facts.name, request).await?)
+    async fn sync(&self, way: usize, request: &SyncRequest) -> Result<SyncResponse, ControlError> {
+        let client = self.control.client_of(way)?;
+        Ok(client.sync(&self.facts.name, request).await?)
+    }
+
+    /// Has log lines go to the control plane that is chosen, from the first that it may lack.
+    fn ship_logs(&self, way: usize, is_another_life: bool) {
+        let is_new_choice = self.control.answered(way);
+        if !self.control.is_chosen(way) {
+            return;
+        }
+        if is_another_life {
+            tracing::info!("the control plane was started again");
+        }
+        if is_another_life || is_new_choice {
+            self.logs.rewind();
+        }
+        self.logs.release();
+    }
+
+    /// Says why there is no answer: an outage quietly, a refusal aloud, and a dismissal for good.
+    fn tell(&self, error: &ControlError) {
+        let ControlError::Client(ClientError::Api { status, error }) = error else {
+            tracing::debug!(%error, "the control plane does not answer");
+            return;
+        };
+        let hint = error.hint.as_deref().unwrap_or_default();
+        tracing::warn!(
+            status,
+            hint,
+            "the control plane refuses this node: {}",
+            error.message
+        );
+        if *status == GONE {
+            self.dismissed.send_replace(Some(error.message.clone()));
+        }
     }
 
     fn request(&self, control: &str, report: Report, wait_ms: u32) -> SyncRequest {
@@ -140,11 +188,15 @@ impl Agent {
         let Some(assignment) = answer.assignment else {
             return false;
         };
+        let _taking = self.taking.lock().await;
         let generation = self
             .assignment
             .borrow()
             .as_ref()
             .map_or(0, |assignment| assignment.generation);
+        if assignment.generation == generation && generation > 0 {
+            return false;
+        }
         if assignment.generation < generation {
             tracing::warn!(
                 present = generation,
@@ -237,12 +289,15 @@ mod tests {
                 http: String::new(),
                 cpus: 1,
                 memory_bytes: 1,
+                peer: None,
                 instances_max: None,
                 cpu_millis: None,
                 labels: gilliam_model::label::Labels::default(),
                 started_at: Timestamp::UNIX_EPOCH,
             },
             assignment: watch::Sender::new(None),
+            dismissed: watch::Sender::new(None),
+            taking: tokio::sync::Mutex::default(),
         }
     }
 
@@ -258,6 +313,7 @@ mod tests {
             assignment: None,
             resync: false,
             details: Vec::new(),
+            dead_after_ms: None,
         };
         Response::new(Full::new(serde_json::to_vec(&answer).expect("json").into()))
     }

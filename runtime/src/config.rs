@@ -3,7 +3,9 @@
 use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf};
 
 use gilliam_engine::EnginesConfig;
-use gilliam_model::name::NodeName;
+use gilliam_model::{capacity::Capacity, label::Labels, name::NodeName};
+
+use crate::identity::Identity;
 
 /// First port of web instances, by default.
 pub(crate) const PORT_BASE: u16 = 10_000;
@@ -21,6 +23,13 @@ pub enum ControlAddress {
         /// A node token.
         token: String,
     },
+    /// Control planes that know this node by its certificate: it reports to all of them.
+    Servers {
+        /// Their base URLs.
+        servers: Vec<String>,
+        /// What the node shows them.
+        identity: Identity,
+    },
 }
 
 impl fmt::Debug for ControlAddress {
@@ -30,6 +39,7 @@ impl fmt::Debug for ControlAddress {
             ControlAddress::Url { api, .. } => {
                 f.debug_struct("Url").field("api", api).finish_non_exhaustive()
             }
+            ControlAddress::Servers { servers, .. } => f.debug_tuple("Servers").field(servers).finish(),
         }
     }
 }
@@ -54,6 +64,10 @@ pub struct NodeConfig {
     pub compile_command: Vec<OsString>,
     /// First port given to web instances; 0 lets the system choose each.
     pub port_base: u16,
+    /// What placement rules ask for.
+    pub labels: Labels,
+    /// What instances may be promised, where it is not what the machine has.
+    pub capacity: Capacity,
     /// Sizes of the engine.
     pub engines: EnginesConfig,
 }
@@ -71,6 +85,8 @@ impl NodeConfig {
             host: name.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             port_base: PORT_BASE,
+            labels: Labels::default(),
+            capacity: Capacity::default(),
             engines: EnginesConfig::default(),
             name,
             data,

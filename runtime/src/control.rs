@@ -1,11 +1,22 @@
-//! The way to the control plane: where it is, found again whenever a call fails.
+//! The ways to the control planes: where they are, found again whenever a call fails, and which of them is called when
+//! any will do.
+//!
+//! A node reports to every control plane that it knows, so that each sees it alive; log lines and fetches go to the one
+//! that is chosen, and to another when that does not answer.
 
-use std::{fs, io, path::PathBuf, sync::Mutex, sync::PoisonError};
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
 
-use gilliam_client::{Client, ClientError};
+use gilliam_client::{Client, ClientError, Trust};
 use serde::Deserialize;
 
-use crate::config::ControlAddress;
+use crate::{config::ControlAddress, identity::Identity};
 
 /// Why there is no way to the control plane now.
 #[derive(Debug, thiserror::Error)]
@@ -32,11 +43,26 @@ struct Target {
     token: String,
 }
 
-/// Gives clients of the control plane.
+/// Gives clients of the control planes.
 #[derive(Debug)]
 pub(crate) struct Control {
-    address: ControlAddress,
+    ways: Vec<Way>,
+    chosen: AtomicUsize,
+}
+
+/// The way to one control plane.
+#[derive(Debug)]
+struct Way {
+    address: Address,
     current: Mutex<Option<Current>>,
+    answers: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Address {
+    File(PathBuf),
+    Token { api: String, token: String },
+    Certificate { api: String, identity: Identity },
 }
 
 struct Current {
@@ -56,14 +82,80 @@ impl std::fmt::Debug for Current {
 
 impl Control {
     pub(crate) fn new(address: ControlAddress) -> Self {
-        Self {
+        let addresses = match address {
+            ControlAddress::File(path) => vec![Address::File(path)],
+            ControlAddress::Url { api, token } => vec![Address::Token { api, token }],
+            ControlAddress::Servers { servers, identity } => servers
+                .into_iter()
+                .map(|api| Address::Certificate {
+                    api,
+                    identity: identity.clone(),
+                })
+                .collect(),
+        };
+        let way = |address| Way {
             address,
             current: Mutex::new(None),
+            answers: AtomicBool::new(false),
+        };
+        Self {
+            ways: addresses.into_iter().map(way).collect(),
+            chosen: AtomicUsize::new(0),
         }
     }
 
-    /// A client; the address is read again when a call failed since.
+    /// How many control planes there are to report to; they are numbered from 0.
+    pub(crate) fn count(&self) -> usize {
+        self.ways.len()
+    }
+
+    /// A client of the control plane that is chosen.
     pub(crate) fn client(&self) -> Result<Client, ControlError> {
+        self.client_of(self.chosen())
+    }
+
+    /// A client of a control plane; the address is read again when a call failed since.
+    pub(crate) fn client_of(&self, way: usize) -> Result<Client, ControlError> {
+        self.ways[way].client()
+    }
+
+    /// Takes note that a call of the chosen one failed.
+    pub(crate) fn failed(&self) {
+        self.ways[self.chosen()].failed();
+    }
+
+    /// Takes note that a control plane answered; it is chosen if the chosen one does not answer. Says whether it was
+    /// chosen just now.
+    pub(crate) fn answered(&self, way: usize) -> bool {
+        self.ways[way].answers.store(true, Ordering::Relaxed);
+        let chosen = self.chosen();
+        if chosen == way || self.ways[chosen].answers.load(Ordering::Relaxed) {
+            return false;
+        }
+        let choice = self
+            .chosen
+            .compare_exchange(chosen, way, Ordering::Relaxed, Ordering::Relaxed);
+        choice.is_ok()
+    }
+
+    /// Takes note that a control plane does not answer.
+    pub(crate) fn unanswered(&self, way: usize) {
+        self.ways[way].answers.store(false, Ordering::Relaxed);
+        self.ways[way].failed();
+    }
+
+    /// Whether a control plane is the chosen one.
+    pub(crate) fn is_chosen(&self, way: usize) -> bool {
+        self.chosen() == way
+    }
+
+    fn chosen(&self) -> usize {
+        self.chosen.load(Ordering::Relaxed)
+    }
+}
+
+impl Way {
+    fn client(&self) -> Result<Client, ControlError> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = current.as_ref().filter(|known| !known.suspect) {
             return Ok(known.client.clone());
@@ -71,7 +163,7 @@ impl Control {
         let target = self.read()?;
         let client = match current.take() {
             Some(known) if known.target == target => known.client,
-            _ => Client::new(&target.api, &target.token)?,
+            _ => Client::trusting(&target.api, &target.token, self.trust())?,
         };
         *current = Some(Current {
             target,
@@ -81,27 +173,29 @@ impl Control {
         Ok(client)
     }
 
-    /// Takes note that a call failed.
-    pub(crate) fn failed(&self) {
-        if let Some(known) = self
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_mut()
-        {
+    fn failed(&self) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = current.as_mut() {
             known.suspect = true;
         }
     }
 
+    fn trust(&self) -> Trust {
+        match &self.address {
+            Address::Certificate { identity, .. } => identity.control_client(),
+            Address::File(_) | Address::Token { .. } => Trust::Public,
+        }
+    }
+
     fn read(&self) -> Result<Target, ControlError> {
-        let path: &PathBuf = match &self.address {
-            ControlAddress::Url { api, token } => {
-                return Ok(Target {
-                    api: api.clone(),
-                    token: token.clone(),
-                });
-            }
-            ControlAddress::File(path) => path,
+        let target = |api: &str, token: &str| Target {
+            api: api.to_owned(),
+            token: token.to_owned(),
+        };
+        let path = match &self.address {
+            Address::Token { api, token } => return Ok(target(api, token)),
+            Address::Certificate { api, .. } => return Ok(target(api, "")),
+            Address::File(path) => path,
         };
         let shown = || path.display().to_string();
         let bytes = fs::read(path).map_err(|source| ControlError::Read {
@@ -112,5 +206,36 @@ impl Control {
             path: shown(),
             source,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control() -> Control {
+        let way = |api: &str| Way {
+            address: Address::Token {
+                api: api.to_owned(),
+                token: String::new(),
+            },
+            current: Mutex::new(None),
+            answers: AtomicBool::new(false),
+        };
+        Control {
+            ways: ["http://a:1", "http://b:1"].map(way).into(),
+            chosen: AtomicUsize::new(0),
+        }
+    }
+
+    #[test]
+    fn another_is_chosen_only_when_the_chosen_one_does_not_answer() {
+        let control = control();
+        assert!(!control.answered(0) && !control.answered(1));
+        assert!(control.is_chosen(0));
+        control.unanswered(0);
+        assert!(control.answered(1), "the first one that answers is chosen");
+        assert!(!control.answered(0) && control.is_chosen(1), "and stays chosen");
+        assert_eq!(control.client().expect("client").base_url(), "http://b:1");
     }
 }

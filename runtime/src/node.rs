@@ -16,9 +16,11 @@ use crate::{
     artefacts::Artefacts,
     assignment_file::AssignmentFile,
     board::Board,
-    config::NodeConfig,
+    config::{ControlAddress, NodeConfig},
     control::Control,
+    identity::Identity,
     ingress::{self, Ingress},
+    join,
     lock::{NodeLock, NodeRecord, node_folder},
     logs::{self, Logs},
     machine,
@@ -92,6 +94,8 @@ pub struct Node {
     server: Server,
     agent: Agent,
     supervisor: Supervisor,
+    /// Of a node that joined a cluster.
+    identity: Option<Identity>,
     /// Given back last.
     _lock: NodeLock,
 }
@@ -136,6 +140,11 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
         started_at,
     })
     .map_err(data)?;
+    let capacity = config.capacity;
+    let identity = match &config.control {
+        ControlAddress::Servers { identity, .. } => Some(identity.clone()),
+        ControlAddress::File(_) | ControlAddress::Url { .. } => None,
+    };
     let facts = NodeFacts {
         name: config.name.clone(),
         host: config.host.clone(),
@@ -143,10 +152,15 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
         pid,
         http: http.to_string(),
         cpus: machine::cpus(),
-        memory_bytes: machine::memory_bytes(),
-        instances_max: Some(instances_max),
-        cpu_millis: None,
-        labels: gilliam_model::label::Labels::default(),
+        memory_bytes: capacity.memory_bytes.unwrap_or_else(machine::memory_bytes),
+        peer: None,
+        instances_max: Some(
+            capacity
+                .instances_max
+                .map_or(instances_max, |max| max.min(instances_max)),
+        ),
+        cpu_millis: capacity.cpu_millis,
+        labels: config.labels.clone(),
         started_at,
     };
     let file = AssignmentFile::new(&config.data);
@@ -159,6 +173,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
             server,
             agent,
             supervisor,
+            identity,
             _lock: lock,
         },
         NodeAddresses { http },
@@ -198,6 +213,8 @@ fn assemble(
         file,
         facts,
         assignment,
+        dismissed: watch::Sender::new(None),
+        taking: tokio::sync::Mutex::default(),
     };
     if let Some(last) = last {
         tracing::info!(generation = last.generation, "took up the last assignment");
@@ -207,6 +224,11 @@ fn assemble(
 }
 
 impl Node {
+    /// Tells, while it runs, why the cluster wants nothing of this node any more: it is to be drained then.
+    pub fn dismissed(&self) -> watch::Receiver<Option<String>> {
+        self.agent.dismissed.subscribe()
+    }
+
     /// Runs until `drain` is asked for: then the ingress finishes its requests, and all instances end, within
     /// the grace.
     pub async fn run(self, mut drain: DrainSignal) -> DrainOutcome {
@@ -214,6 +236,7 @@ impl Node {
             server,
             agent,
             mut supervisor,
+            identity,
             _lock,
         } = self;
         let site = agent.ingress.hosts();
@@ -221,6 +244,9 @@ impl Node {
         let shipping = logs::ship(logs.clone(), agent.control.clone(), agent.facts.name.clone());
         // What runs beside ends with this future, however it ends.
         let mut beside = JoinSet::new();
+        if let Some(identity) = identity {
+            beside.spawn(join::keep_renewed(identity, agent.control.clone()));
+        }
         beside.spawn(agent.run());
         beside.spawn(shipping);
         beside.spawn(sample(board));

@@ -94,6 +94,7 @@ mod tests {
             assignment: None,
             resync,
             details,
+            dead_after_ms: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a server is told at start.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -30,6 +30,9 @@ pub(crate) const BACKLOG_COUNT: i32 = 4_096;
 pub struct ServeConfig {
     /// Where to listen; port 0 lets the system choose.
     pub address: SocketAddr,
+    /// TLS, and whose certificates are taken; none for plain HTTP. Over TLS the service finds a
+    /// [`ClientCertificate`](crate::ClientCertificate) in the extensions of each request whose client showed one.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Connections at once; further ones wait in the kernel's queue.
     pub connections_max: usize,
     /// Places that it shares with other servers, besides its own.
@@ -50,6 +53,7 @@ impl ServeConfig {
     pub fn new(address: SocketAddr) -> Self {
         Self {
             address,
+            tls: None,
             connections_max: CONNECTIONS_MAX,
             places: None,
             head_timeout: Duration::from_millis(HEAD_MS_MAX),

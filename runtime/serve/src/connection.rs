@@ -23,6 +23,7 @@ use crate::{
     places::Crowd,
     service::{Counted, Peer},
     socket::Socket,
+    tls,
 };
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113 section 3.4).
@@ -69,6 +70,10 @@ pub(crate) async fn serve<S, B>(
 {
     // Answers are written whole; Nagle would hold back the last packet of each until the client acknowledges.
     let _ = stream.set_nodelay(true);
+    let opening = tls::accept(stream, config.tls.clone(), config.head_timeout);
+    let Some((stream, certificate)) = opened(opening, &crowd, drain.clone()).await else {
+        return;
+    };
     let activity = Activity::new();
     let mut socket = Socket::new(stream, activity.clone());
     let Some(protocol) = protocol_of(&mut socket, &config, &crowd, drain.clone()).await else {
@@ -80,6 +85,7 @@ pub(crate) async fn serve<S, B>(
     let service = Counted {
         inner: service,
         peer,
+        certificate,
         activity: activity.clone(),
     };
     let io = TokioIo::new(socket);
@@ -145,6 +151,21 @@ async fn protocol_of(
         _ = drain.requested() => timeout(LATE_REQUEST, sniffing).await.ok()?,
     };
     sniffed.ok()?.ok()
+}
+
+/// What `opening` gives, unless others wait for the place meanwhile, or a drain leaves it no time.
+async fn opened<T>(
+    opening: impl Future<Output = Option<T>>,
+    crowd: &Crowd,
+    mut drain: DrainSignal,
+) -> Option<T> {
+    let mut opening = std::pin::pin!(opening);
+    tokio::select! {
+        biased;
+        opened = opening.as_mut() => opened,
+        () = full(crowd) => None,
+        _ = drain.requested() => timeout(LATE_REQUEST, opening).await.ok()?,
+    }
 }
 
 /// Returns once others wait for the place of a connection that has had the least time of one.

@@ -1,5 +1,5 @@
-//! One accept loop for every server of gilliam: HTTP/1.1 and HTTP/2 without TLS (h2c, by prior knowledge) on
-//! one port.
+//! One accept loop for every server of gilliam: HTTP/1.1 and HTTP/2 (by prior knowledge, or agreed on in TLS) on
+//! one port, with TLS or without.
 //!
 //! In flow a service (hyper's, or tower's through [`Server::run_tower`]) and a [`drain::DrainSignal`]; out
 //! flows a [`DrainOutcome`], which says whether everything in flight was finished. The service finds a
@@ -23,6 +23,7 @@ mod refusal;
 mod server;
 mod service;
 mod socket;
+mod tls;
 mod turn;
 
 pub use config::ServeConfig;
@@ -33,3 +34,4 @@ pub use listen::BindError;
 pub use places::Places;
 pub use server::{Server, bind};
 pub use service::{CountedBody, Peer};
+pub use tls::ClientCertificate;

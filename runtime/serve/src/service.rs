@@ -15,6 +15,7 @@ use pin_project_lite::pin_project;
 use crate::{
     activity::{Activity, Busy},
     head::{AmbiguousLength, Look},
+    tls::ClientCertificate,
 };
 
 /// Both ends of a request's connection; in the extensions of every request.
@@ -31,6 +32,7 @@ pub struct Peer {
 pub(crate) struct Counted<S> {
     pub(crate) inner: S,
     pub(crate) peer: Peer,
+    pub(crate) certificate: Option<ClientCertificate>,
     pub(crate) activity: Arc<Activity>,
 }
 
@@ -53,6 +55,9 @@ where
             request.extensions_mut().insert(AmbiguousLength);
         }
         request.extensions_mut().insert(self.peer);
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         CountedFuture {
             inner: self.inner.call(request),
             busy: Some(busy),

@@ -9,20 +9,18 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     activity::Activity,
     refusal::{self, Say},
+    tls::Stream,
     turn::{self, Mark},
 };
 
 /// The stream, with the bytes that were read to tell the protocol, telling the watch of progress.
 pub(crate) struct Socket {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) first: Bytes,
     pub(crate) activity: Arc<Activity>,
     /// How heads that cannot be read are answered; none for HTTP/2, which is not told by its text.
@@ -38,7 +36,7 @@ pub(crate) struct Socket {
 const JOINED_BYTES_MAX: usize = 1 << 10;
 
 fn write_parts(
-    stream: Pin<&mut TcpStream>,
+    stream: Pin<&mut Stream>,
     cx: &mut Context<'_>,
     parts: &[io::IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
@@ -62,7 +60,7 @@ enum Answer {
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+    pub(crate) fn new(stream: Stream, activity: Arc<Activity>) -> Self {
         Self {
             stream,
             first: Bytes::new(),

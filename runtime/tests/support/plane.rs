@@ -422,6 +422,7 @@ impl Face {
                     assignment,
                     resync: false,
                     details,
+                    dead_after_ms: None,
                 };
                 return Response::new(Full::new(serde_json::to_vec(&answer).expect("json").into()));
             }

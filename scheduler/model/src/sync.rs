@@ -40,6 +40,10 @@ pub struct NodeFacts {
     pub pid: u32,
     /// Where its ingress listens: `127.0.0.1:8080`.
     pub http: String,
+    /// Where it takes requests of other nodes, over TLS with certificates of both: `10.0.0.7:8443`; none when it
+    /// takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
     /// CPU cores.
     pub cpus: u32,
     /// Bytes of memory that instances may be promised.
@@ -105,6 +109,9 @@ pub struct SyncResponse {
     /// Instances whose details are to be in the next report, which is sent at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<DetailsWanted>,
+    /// Silence, in milliseconds, after which the node is held lost and its instances start elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_after_ms: Option<u64>,
 }
 
 impl NodeFacts {

@@ -60,11 +60,13 @@ pub(crate) async fn sync(
         Refusal::busy("nodes").hint("forget nodes that are gone by restarting the control plane")
     })?;
     let is_news = |assignment: &Assignment| assignment.generation > generation;
+    let lost_after_ms = u64::try_from(shared.config.lost_after.as_millis()).unwrap_or(u64::MAX);
     let mut answer = SyncResponse {
         control: shared.life.clone(),
         assignment: None,
         resync: taken == Taken::Unfounded,
         details: Vec::new(),
+        dead_after_ms: Some(lost_after_ms),
     };
     if answer.resync {
         return Ok(Json(answer));

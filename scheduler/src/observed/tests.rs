@@ -18,6 +18,7 @@ fn facts(name: &str) -> NodeFacts {
         http: "127.0.0.1:8080".to_string(),
         cpus: 2,
         memory_bytes: 1 << 30,
+        peer: None,
         instances_max: None,
         cpu_millis: None,
         labels: gilliam_model::label::Labels::default(),

@@ -10,7 +10,7 @@ use reqwest::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::ClientError;
+use crate::{ClientError, Trust};
 
 /// Longest wait for a connection: a control plane is on this machine or a network's round trip away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,6 +46,11 @@ impl Client {
     ///
     /// Errors: [`ClientError::Url`], [`ClientError::Token`].
     pub fn new(base_url: &str, token: &str) -> Result<Self, ClientError> {
+        Self::trusting(base_url, token, Trust::Public)
+    }
+
+    /// The same, for an `https` address whose server is known otherwise than by a public CA.
+    pub fn trusting(base_url: &str, token: &str, trust: Trust) -> Result<Self, ClientError> {
         let base = check_base(base_url)?;
         let mut headers = HeaderMap::new();
         if !token.is_empty() {
@@ -62,6 +67,7 @@ impl Client {
             .pool_idle_timeout(POOL_IDLE)
             .redirect(redirect::Policy::none())
             .no_proxy()
+            .tls_backend_preconfigured(trust.settings())
             .build()
             .map_err(|source| ClientError::Unreachable {
                 url: base.clone(),
@@ -140,9 +146,10 @@ impl Client {
                 url: self.base.clone(),
             };
         }
-        ClientError::Unreachable {
-            url: self.base.clone(),
-            source,
+        let url = self.base.clone();
+        match tls_error(&source) {
+            Some(reason) => ClientError::Untrusted { url, reason },
+            None => ClientError::Unreachable { url, source },
         }
     }
 
@@ -166,20 +173,35 @@ impl Client {
     }
 }
 
+/// What TLS says, when it is TLS that failed.
+fn tls_error(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls.to_string());
+    }
+    // An IO error shows what it wraps by itself, not as its source.
+    let wrapped = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+    match wrapped {
+        Some(wrapped) => tls_error(wrapped),
+        None => tls_error(error.source()?),
+    }
+}
+
 fn check_base(given: &str) -> Result<String, ClientError> {
     let refused = |reason: String| ClientError::Url {
         url: given.chars().take(200).collect(),
         reason,
     };
     let url = Url::parse(given).map_err(|e| refused(e.to_string()))?;
-    if url.scheme() != "http" {
+    if !matches!(url.scheme(), "http" | "https") {
         return Err(refused(format!(
-            "the scheme is {}, but this build speaks http only",
+            "the scheme is {}, not http or https",
             url.scheme()
         )));
     }
     if !url.has_host() || url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
-        return Err(refused("expected the form http://HOST:PORT".to_string()));
+        return Err(refused("expected the form https://HOST:PORT".to_string()));
     }
     Ok(given.trim_end_matches('/').to_string())
 }
@@ -189,13 +211,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_http_base_urls_are_taken() {
+    fn only_base_urls_of_http_are_taken() {
         let client = Client::new("http://127.0.0.1:7788/", "gil_x_y").expect("client");
         assert_eq!(client.base_url(), "http://127.0.0.1:7788");
         for bad in [
             "",
             "127.0.0.1:7788",
-            "https://x",
             "ftp://x",
             "http://x?y",
             "http://u@x",

@@ -27,6 +27,14 @@ pub enum ClientError {
         #[source]
         source: reqwest::Error,
     },
+    /// Whoever answers there is not the server that is meant, or takes us for nobody it knows.
+    #[error("what answers at {url} is not to be trusted: {reason}")]
+    Untrusted {
+        /// The base URL.
+        url: String,
+        /// What TLS says.
+        reason: String,
+    },
     /// Something is there, but it did not answer in time.
     #[error("gilliam at {url} did not answer in time")]
     Timeout {
@@ -80,6 +88,7 @@ impl ClientError {
     pub fn is_transient(&self) -> bool {
         match self {
             ClientError::Unreachable { .. }
+            | ClientError::Untrusted { .. }
             | ClientError::Timeout { .. }
             | ClientError::Interrupted { .. } => true,
             ClientError::Api { status, .. } => matches!(status, 429 | 500 | 502..=504),

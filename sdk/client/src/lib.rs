@@ -13,8 +13,10 @@ mod call;
 mod error;
 mod nodes;
 mod stream;
+mod trust;
 
 pub use apps::{DeployRequest, InstanceQuery, LogQuery};
 pub use call::Client;
 pub use error::ClientError;
 pub use stream::{DeployStream, LogStream};
+pub use trust::{ClusterVerifier, Trust};

@@ -1,10 +1,12 @@
-//! The calls nodes make: sync, logs, blobs.
+//! The calls that nodes make (join, sync, logs, blobs), and those that operators make about them.
 
 use std::time::Duration;
 
 use gilliam_model::{
     digest::Digest,
+    join::{Join, Joined, MadeJoinToken, MakeJoinToken, Renew},
     name::{AppName, NodeName, ProcessName},
+    node::{NodeDetails, NodeSummary},
     release::ReleaseId,
     sync::{LogBatch, SyncRequest, SyncResponse},
 };
@@ -29,6 +31,45 @@ impl Client {
             .json(request)
             .timeout(limit);
         self.json(call).await
+    }
+
+    /// Asks for a certificate with the join token that this client shows; nobody knows the node before.
+    pub async fn join(&self, join: &Join) -> Result<Joined, ClientError> {
+        self.send(Method::POST, "/v1/join", join).await
+    }
+
+    /// Asks for the next certificate of a node.
+    pub async fn renew(&self, node: &NodeName, renew: &Renew) -> Result<Joined, ClientError> {
+        self.send(Method::POST, &format!("/v1/nodes/{node}/renew"), renew)
+            .await
+    }
+
+    /// Makes a token with which one node may join.
+    pub async fn make_join_token(&self, make: &MakeJoinToken) -> Result<MadeJoinToken, ClientError> {
+        self.send(Method::POST, "/v1/join-tokens", make).await
+    }
+
+    /// Lists the nodes.
+    pub async fn nodes(&self) -> Result<Vec<NodeSummary>, ClientError> {
+        self.get("/v1/nodes").await
+    }
+
+    /// A node with what is placed on it.
+    pub async fn node(&self, node: &NodeName) -> Result<NodeDetails, ClientError> {
+        self.get(&format!("/v1/nodes/{node}")).await
+    }
+
+    /// Has a node emptied, or used again.
+    pub async fn drain_node(&self, node: &NodeName, draining: bool) -> Result<NodeDetails, ClientError> {
+        let verb = if draining { "drain" } else { "undrain" };
+        let path = format!("/v1/nodes/{node}/{verb}");
+        self.send(Method::POST, &path, &serde_json::json!({})).await
+    }
+
+    /// Puts a node that is gone out of the cluster.
+    pub async fn forget_node(&self, node: &NodeName) -> Result<(), ClientError> {
+        self.finish(self.request(Method::DELETE, &format!("/v1/nodes/{node}")))
+            .await
     }
 
     /// Hands over log lines.
