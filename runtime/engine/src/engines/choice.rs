@@ -64,7 +64,7 @@ impl EngineKind {
     /// Its stacks, for people.
     pub fn stacks(self) -> &'static str {
         match self {
-            Self::HttpP2 | Self::P3 | Self::CommandP2 => "2 MiB, of which the guest may use 512 KiB",
+            Self::HttpP2 | Self::P3 | Self::CommandP2 => "1 MiB, of which the guest may use 512 KiB",
             Self::SlabP2 | Self::SlabP3 => "252 KiB, of which the guest may use 128 KiB",
         }
     }

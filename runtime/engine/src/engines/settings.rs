@@ -13,8 +13,8 @@ use crate::slab::{STACK_SLOT_BYTES, Slab};
 /// Guest stack of one call: what real toolchains need (JavaScript and Python among them).
 const WASM_STACK_BYTES_MAX: usize = 512 << 10;
 /// Whole fiber: the guest's share and what host calls need on top. Host calls run on the fiber, so this is
-/// generous.
-const FIBER_STACK_BYTES: usize = 2 << 20;
+/// generous. With its guard page it is half of what one page of page tables maps, so that idle lanes share it.
+const FIBER_STACK_BYTES: usize = (1 << 20) - (4 << 10);
 /// Guest stack of one call on the slab. Compiled Rust, C and Go keep their data in linear memory and need a
 /// few KiB of this one; interpreters of other languages, which recurse, have large images and other engines.
 const SLAB_WASM_STACK_BYTES_MAX: usize = 128 << 10;

@@ -45,33 +45,50 @@ pub(super) struct FreeList {
     fresh: u32,
     count: u32,
     given_back: Vec<u32>,
+    /// So many slots side by side are a group: they share a page of page tables.
+    group: u32,
+    /// Slots taken in each group.
+    taken: Vec<u32>,
 }
 
 impl FreeList {
-    pub(super) fn new(count: u32) -> Self {
+    pub(super) fn new(count: u32, group: u32) -> Self {
         Self {
             fresh: 0,
             count,
             given_back: Vec::new(),
+            group,
+            taken: Vec::new(),
         }
     }
 
     pub(super) fn take(&mut self) -> Option<Taken> {
-        if let Some(slot) = self.given_back.pop() {
-            return Some(Taken::Used(slot));
+        let taken = match self.given_back.pop() {
+            Some(slot) => Taken::Used(slot),
+            None if self.fresh == self.count => return None,
+            None => {
+                self.fresh += 1;
+                Taken::Fresh(self.fresh - 1)
+            }
+        };
+        let (Taken::Used(slot) | Taken::Fresh(slot)) = taken;
+        let group = (slot / self.group) as usize;
+        if group == self.taken.len() {
+            self.taken.push(0);
         }
-        let slot = self.fresh;
-        if slot == self.count {
-            return None;
-        }
-        self.fresh += 1;
-        Some(Taken::Fresh(slot))
+        self.taken[group] += 1;
+        Some(taken)
     }
 
-    /// The caller had it from [`FreeList::take`] and gives it back once.
-    pub(super) fn give_back(&mut self, slot: u32) {
+    /// The caller had it from [`FreeList::take`] and gives it back once. Tells the slots of its group when none of
+    /// them is taken any more.
+    pub(super) fn give_back(&mut self, slot: u32) -> Option<Range<u32>> {
         debug_assert!(slot < self.fresh, "slot {slot} was never taken");
         self.given_back.push(slot);
+        let first = slot / self.group * self.group;
+        let taken = &mut self.taken[(slot / self.group) as usize];
+        *taken -= 1;
+        (*taken == 0).then(|| first..self.count.min(first + self.group))
     }
 
     /// Slots taken now.
@@ -145,7 +162,8 @@ mod tests {
     #[test]
     fn every_slot_has_one_owner_at_most() {
         let count = if cfg!(miri) { 16 } else { 300 };
-        let mut free = FreeList::new(count);
+        let group = 8;
+        let mut free = FreeList::new(count, group);
         let mut owned: Vec<u32> = Vec::new();
         let mut ever = BTreeSet::new();
         let mut random = 88_172_645_463_325_252_u64;
@@ -155,7 +173,11 @@ mod tests {
             random ^= random << 17;
             if random.is_multiple_of(3) && !owned.is_empty() {
                 let index = usize::try_from(random >> 8).expect("64 bits") % owned.len();
-                free.give_back(owned.swap_remove(index));
+                let slot = owned.swap_remove(index);
+                let first = slot / group * group;
+                let slots = first..count.min(first + group);
+                let is_empty = !owned.iter().any(|other| slots.contains(other));
+                assert_eq!(free.give_back(slot), is_empty.then_some(slots));
             } else {
                 match free.take() {
                     Some(Taken::Fresh(slot)) => {

@@ -65,7 +65,7 @@ impl Region {
             layout,
             guards,
             guard_bytes,
-            free: Mutex::new(FreeList::new(layout.count)),
+            free: Mutex::new(FreeList::new(layout.count, group(layout, guards))),
         })
     }
 
@@ -140,7 +140,25 @@ impl Drop for Slot {
             return;
         }
         let mut free = self.region.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.give_back(self.index);
+        let Some(group) = free.give_back(self.index) else {
+            return;
+        };
+        if group.len() > 1 {
+            // Their page tables go with a call for all that they map. Under the lock: nobody may take one meanwhile.
+            let all = self.region.range(group.start).start..self.region.range(group.end - 1).end;
+            if let Err(error) = self.region.mapping.clear(all) {
+                tracing::debug!(%error, "page tables of free slots stay");
+            }
+        }
+    }
+}
+
+/// Slots that share a page of page tables which can go when all of them are free; a marker keeps it.
+fn group(layout: Layout, guards: Guards) -> u32 {
+    let slots = ALIGNMENT_BYTES / layout.slot_bytes;
+    match guards {
+        Guards::None => u32::try_from(slots.max(1)).unwrap_or(1),
+        Guards::Marker | Guards::Map => 1,
     }
 }
 
@@ -193,8 +211,9 @@ impl Mapping {
     /// Turns the range into zeros that cost no memory.
     fn clear(&self, range: Range<usize>) -> io::Result<()> {
         // SAFETY: the range lies within this mapping (`pointer` asserts it). Only the drop of a `Slot` calls
-        // this, with the slot's own range: its one owner, a memory or stack that wasmtime has let go of, is
-        // gone, so nobody refers to these bytes.
+        // this: with the slot's own range, whose one owner, a memory or stack that wasmtime has let go of, is
+        // gone; or with that of slots that are all free, while it holds the lock that gives them out. So nobody
+        // refers to these bytes.
         Ok(unsafe { madvise(self.pointer(&range), range.len(), Advice::LinuxDontNeed) }?)
     }
 
@@ -288,6 +307,56 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Bytes of this process's page tables.
+    fn table_bytes() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").expect("own memory");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmPTE:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("a number") << 10
+    }
+
+    #[cfg_attr(miri, ignore = "needs real system calls")]
+    #[test]
+    fn neighbours_that_share_page_tables_keep_their_bytes_until_the_last_has_gone() {
+        let layout = Layout {
+            slot_bytes: 256 << 10,
+            count: 16_000,
+        };
+        let region = Arc::new(Region::new(layout, Guards::None, 0).expect("region"));
+        let mut slots: Vec<Slot> = std::iter::from_fn(|| region.take()).collect();
+        for slot in &slots {
+            write(slot.range().start, 7);
+        }
+        let used = table_bytes();
+        let mut kept = Vec::new();
+        while let Some(slot) = slots.pop() {
+            if slots.len().is_multiple_of(800) {
+                kept.push(slot);
+            }
+        }
+        assert_eq!(kept.len(), 20);
+        assert!(kept.iter().all(|slot| read(slot.range().start) == 7));
+        // 2,000 tables, of which 20 are needed; other tests use some too.
+        let left = used.saturating_sub(table_bytes());
+        assert!(
+            left > 1_500 * 4096 || !frees_tables(),
+            "{left} bytes of page tables came back"
+        );
+        let again = region.take().expect("a slot");
+        assert_eq!(read(again.range().start), 0);
+    }
+
+    /// Whether the kernel gives empty page tables back (Linux 6.14).
+    fn frees_tables() -> bool {
+        let release = rustix::system::uname();
+        let release = release.release().to_string_lossy();
+        let mut numbers = release
+            .split(|c: char| !c.is_ascii_digit())
+            .map(str::parse::<u32>);
+        let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+        (next(), next()) >= (6, 14)
     }
 
     #[cfg_attr(miri, ignore = "needs real system calls")]
