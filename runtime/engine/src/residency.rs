@@ -27,6 +27,9 @@ const KEEP_IDLE_MAX: Duration = Duration::from_secs(300);
 /// Share of the bounds that is let go at once when one is reached, so that not every mapping looks through
 /// all.
 const SLACK_DIVISOR: usize = 16;
+/// Components that are let go at once by whoever maps one, who has a request wait: each takes some 50 µs to unmap.
+/// More than one, so that it never falls behind.
+const LEAVE_AT_ONCE_MAX: usize = 2;
 /// Components that are mapped at once: each holds a thread for a while, some of it waiting for the disk.
 const MAPPINGS_MAX: usize = 8;
 
@@ -64,6 +67,8 @@ pub(crate) struct Mapped<T> {
 pub(crate) struct Residency<T> {
     keep: Keep,
     mapped: Mutex<Vec<Arc<Mapped<T>>>>,
+    /// To be let go, and mapped yet. Whoever had one again meanwhile keeps it for that time.
+    leaving: Mutex<Vec<Arc<Mapped<T>>>>,
     mappings: Arc<Semaphore>,
     start: Instant,
 }
@@ -82,6 +87,7 @@ impl<T> Residency<T> {
         Arc::new(Self {
             keep,
             mapped: Mutex::default(),
+            leaving: Mutex::default(),
             mappings: Arc::new(Semaphore::new(MAPPINGS_MAX)),
             start: Instant::now(),
         })
@@ -92,8 +98,8 @@ impl<T> Residency<T> {
         &self.mappings
     }
 
-    /// Takes in what was just mapped from a file of `bytes`, and lets go what is too much. That unmaps: run it
-    /// where blocking is allowed.
+    /// Takes in what was just mapped from a file of `bytes`, and lets go some of what is too much. That unmaps: run
+    /// it where blocking is allowed.
     pub(crate) fn admit(&self, value: T, bytes: u64) -> Arc<Mapped<T>> {
         let now_ms = self.now_ms();
         let mapped = Arc::new(Mapped {
@@ -101,10 +107,16 @@ impl<T> Residency<T> {
             bytes,
             used_ms: AtomicU64::new(now_ms),
         });
-        let gone = {
+        let too_much = {
             let mut all = self.mapped();
             all.push(mapped.clone());
             take(&mut all, &self.keep, 0)
+        };
+        let gone: Vec<_> = {
+            let mut leaving = self.leaving();
+            leaving.extend(too_much);
+            let kept = leaving.len().saturating_sub(LEAVE_AT_ONCE_MAX);
+            leaving.split_off(kept)
         };
         drop(gone);
         mapped
@@ -118,6 +130,7 @@ impl<T> Residency<T> {
     /// Lets go a component that nobody can ask for any more.
     pub(crate) fn forget(&self, mapped: &Arc<Mapped<T>>) {
         self.mapped().retain(|known| !Arc::ptr_eq(known, mapped));
+        self.leaving().retain(|known| !Arc::ptr_eq(known, mapped));
     }
 
     /// Lets go what was not used for long.
@@ -125,7 +138,8 @@ impl<T> Residency<T> {
         let idle_ms_max = u64::try_from(self.keep.idle_max.as_millis()).unwrap_or(u64::MAX);
         let unused_ms = self.now_ms().saturating_sub(idle_ms_max);
         let gone = take(&mut self.mapped(), &self.keep, unused_ms);
-        drop(gone);
+        let leaving = std::mem::take(&mut *self.leaving());
+        drop((gone, leaving));
     }
 
     fn now_ms(&self) -> u64 {
@@ -134,6 +148,10 @@ impl<T> Residency<T> {
 
     fn mapped(&self) -> MutexGuard<'_, Vec<Arc<Mapped<T>>>> {
         self.mapped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, Vec<Arc<Mapped<T>>>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -189,6 +207,8 @@ fn surplus(known: &[Known], keep: &Keep, unused_ms: u64) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Weak;
+
     use super::*;
 
     fn known(used_ms: u64, bytes: u64) -> Known {
@@ -236,6 +256,24 @@ mod tests {
     fn what_was_not_used_for_long_goes_and_the_rest_stays() {
         let all = [known(10, 1), known(99, 1), known(100, 1), known(200, 1)];
         assert_eq!(gone(&all, 100), [0, 1]);
+    }
+
+    #[test]
+    fn many_are_let_go_in_small_lots_and_never_fewer_than_come() {
+        let keep = Keep {
+            bytes_max: u64::MAX,
+            ..KEEP
+        };
+        let residency = Residency::new(keep);
+        let (mut all, mut most) = (Vec::new(), 0);
+        for at in 0..500 {
+            let before = all.iter().filter(|one: &&Weak<_>| one.strong_count() > 0).count();
+            all.push(Arc::downgrade(&residency.admit(at, 1)));
+            let there = all.iter().filter(|one| one.strong_count() > 0).count();
+            assert!(before + 1 - there <= LEAVE_AT_ONCE_MAX);
+            most = most.max(there);
+        }
+        assert_eq!(most, keep.count_max + 1, "with the one that is new, and in use");
     }
 
     #[test]
