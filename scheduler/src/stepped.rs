@@ -75,6 +75,7 @@ impl SteppedPlane {
             assignment: self.newest(&name, generation),
             resync: taken == Ok(Taken::Unfounded),
             details: Vec::new(),
+            dead_after_ms: None,
         }
     }
 
