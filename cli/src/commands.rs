@@ -19,6 +19,7 @@ mod releases;
 mod restart;
 mod rollback;
 mod scale;
+mod sim;
 mod status;
 mod up;
 mod version;
@@ -55,6 +56,7 @@ pub(crate) enum Command {
     Clusters(clusters::Args),
     Node(node::Args),
     Bench(bench::Args),
+    Sim(sim::Args),
     Version(version::Args),
     #[command(hide = true)]
     Internal(internal::Args),
@@ -99,6 +101,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Status(args) => status::run(&context, args).await,
         Command::Clusters(args) => clusters::run(&context, args),
         Command::Bench(args) => bench::run(&context, args).await,
+        Command::Sim(args) => sim::run(&context, &args),
         Command::Version(args) => version::run(&context, args).await,
     }
 }

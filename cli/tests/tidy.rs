@@ -47,6 +47,7 @@ fn crates_point_only_where_the_architecture_allows() {
         ("gilliam-plan", &["model"]),
         ("gilliam-store", &["model"]),
         ("gilliam-scheduler", &["model", "plan", "store", "serve"]),
+        ("gilliam-sim", &["model", "plan", "store", "scheduler", "runtime"]),
         ("gilliam-engine", &["model"]),
         ("gilliam-serve", &[]),
         ("gilliam-runtime", &["model", "engine", "serve", "client"]),
@@ -65,6 +66,7 @@ fn crates_point_only_where_the_architecture_allows() {
                 "builder",
                 "serve",
                 "benches",
+                "sim",
             ],
         ),
     ];

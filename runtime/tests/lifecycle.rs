@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use gilliam_model::{code::Code, image::Shape, instance::InstanceState, limits::Limits};
+use gilliam_model::{code::Code, image::Shape, instance::InstanceState, limits::Limits, log::LogLine};
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use support::{
@@ -230,9 +230,10 @@ async fn a_stop_waits_for_requests_in_flight_up_to_the_exit_time() {
         in_flight("patient", "/sleep?ms=1500"),
         in_flight("hasty", "/sleep?ms=20000"),
     );
-    // Both have begun once a quick request of each is through.
-    get(node.http, "patient", "/").await;
-    get(node.http, "hasty", "/").await;
+    for app in ["patient", "hasty"] {
+        let begun = |line: &LogLine| line.app.as_str() == app && line.text.starts_with("sleeping");
+        plane.line("a request in flight", begun).await;
+    }
     plane.assign(&[]);
     plane.running(&[]).await;
     let long = long.await.expect("request");

@@ -79,12 +79,25 @@ impl SteppedPlane {
         }
     }
 
-    /// What `node` should run, if that is newer than `generation`.
-    pub fn newest(&self, node: &NodeName, generation: u64) -> Option<Assignment> {
+    /// The answer to a sync that waits, if there is news for `node`, which follows `generation`.
+    pub fn news(&self, node: &NodeName, generation: u64) -> Option<SyncResponse> {
+        let assignment = self.newest(node, generation)?;
+        Some(SyncResponse {
+            control: self.shared.life.clone(),
+            assignment: Some(assignment),
+            resync: false,
+            details: Vec::new(),
+            dead_after_ms: None,
+        })
+    }
+
+    fn newest(&self, node: &NodeName, generation: u64) -> Option<Assignment> {
         let newest = self.shared.publisher.subscribe(node);
         let newest = newest.borrow();
-        let newer = newest.as_deref().filter(|newest| newest.generation > generation);
-        newer.cloned()
+        newest
+            .as_deref()
+            .filter(|newest| newest.generation > generation)
+            .cloned()
     }
 
     /// A number that grows whenever nodes report something that a decision can hang on.

@@ -56,6 +56,7 @@ pub fn log(request: &Request, respond: Responder) -> io::Result<()> {
 pub fn sleep(request: &Request, respond: Responder) -> io::Result<()> {
     match request.number("ms") {
         Ok(ms) => {
+            println!("sleeping for {ms} ms");
             std::thread::sleep(Duration::from_millis(ms));
             respond.text(200, &format!("slept {ms} ms\n"))
         }
