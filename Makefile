@@ -48,5 +48,6 @@ lint: setup ## formatting, clippy, rustdoc; warnings are errors
 bench: samples ## measure this machine beside its peers: density, cold start, http, limits, neighbours
 	scripts/bench $(ARGS)
 
-soak: samples ## a million starts and stops: memory and descriptors must stay as they are (ten minutes)
+soak: samples ## a million starts and stops; thousands of histories over an etcd that falters (half an hour)
 	GILLIAM_LEAK_STARTS=1000000 cargo test -p gilliam-engine --test leaks -- --nocapture
+	GILLIAM_ETCD_ROUNDS=60 cargo test -p gilliam-store --test etcd_faults -- --nocapture histories

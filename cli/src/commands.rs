@@ -21,6 +21,7 @@ mod rollback;
 mod scale;
 mod sim;
 mod status;
+mod store;
 mod up;
 mod version;
 
@@ -55,6 +56,7 @@ pub(crate) enum Command {
     Status(status::Args),
     Clusters(clusters::Args),
     Node(node::Args),
+    Store(store::Args),
     Bench(bench::Args),
     Sim(sim::Args),
     Version(version::Args),
@@ -100,6 +102,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Destroy(args) => destroy::run(&context, args).await,
         Command::Status(args) => status::run(&context, args).await,
         Command::Clusters(args) => clusters::run(&context, args),
+        Command::Store(args) => store::run(&context, args).await,
         Command::Bench(args) => bench::run(&context, args).await,
         Command::Sim(args) => sim::run(&context, &args),
         Command::Version(args) => version::run(&context, args).await,

@@ -78,3 +78,53 @@ fn a_platform_is_told_apart_from_another_in_the_same_etcd() {
     assert!(refused.contains("belongs to cluster"), "{refused}");
     assert!(refused.contains("hint: "), "{refused}");
 }
+
+/// The node serves on, and takes the assignments of the moved store: none of them is older than its own.
+#[test]
+fn a_platform_moves_to_etcd_and_back_while_its_apps_are_served() {
+    let etcd = Etcd::alone();
+    let platform = Platform::start();
+    let project = platform.deploy("guestbook", "guestbook", &["web=1"]);
+    let gilliam = |args: &[&str]| platform.run_in(&project, args);
+    let node = platform.node_pid();
+    let (data, url) = (platform.data(), etcd.url("moved"));
+    let (data, file) = (data.to_string_lossy(), platform.root().join("state.export"));
+    let file = file.to_string_lossy();
+
+    let in_use = platform
+        .run(&["store", "export", &file, "--data", &data])
+        .refused();
+    assert!(in_use.contains("is in use by another gilliam"), "{in_use}");
+    platform.kill_up();
+    let exported = platform.run(&["store", "export", &file, "--data", &data]).ok();
+    let again = platform
+        .run(&["store", "export", &file, "--data", &data])
+        .refused();
+    assert!(again.contains("is there already"), "{again}");
+    let imported = platform.run(&["store", "import", &file, "--store", &url]).ok();
+    assert_eq!(imported, exported);
+    let full = platform
+        .run(&["store", "import", &file, "--store", &url])
+        .refused();
+    assert!(full.contains("hint: ") && full.contains("--replace"), "{full}");
+
+    platform.up_with(&["--store", &url]);
+    assert_eq!(gilliam(&["scale"]).ok(), "v1 web=1\n");
+    assert_eq!(gilliam(&["scale", "web=2"]).ok(), "");
+    assert_eq!(platform.ps("guestbook").len(), 2);
+    assert_eq!(platform.node_pid(), node, "the node serves on");
+
+    platform.kill_up();
+    std::fs::remove_file(&*file).expect("remove");
+    let exported = platform
+        .run(&["store", "export", &file, "--store", &url, "--json"])
+        .ok();
+    let replaced = ["store", "import", &*file, "--data", &*data, "--replace", "--json"];
+    let imported = platform.run(&replaced).ok();
+    assert_eq!(imported, exported);
+    platform.up_with(&[]);
+    assert_eq!(gilliam(&["scale"]).ok(), "v1 web=2\n");
+    assert_eq!(gilliam(&["scale", "web=3"]).ok(), "");
+    assert_eq!(platform.node_pid(), node, "the node serves on");
+    wait_ok(&platform, "guestbook", "/");
+}

@@ -36,7 +36,7 @@ pub(crate) struct Platform {
     folder: tempfile::TempDir,
     program: PathBuf,
     /// Given to every `up` after the usual arguments.
-    arguments: Vec<String>,
+    arguments: Mutex<Vec<String>>,
     up: Mutex<Option<Child>>,
     addresses: Mutex<Addresses>,
 }
@@ -103,13 +103,19 @@ impl Platform {
         let folder = tempfile::tempdir().expect("temporary folder");
         let platform = Self {
             program: program(folder.path()),
-            arguments: arguments.iter().map(ToString::to_string).collect(),
+            arguments: Mutex::new(arguments.iter().map(ToString::to_string).collect()),
             folder,
             up: Mutex::new(None),
             addresses: Mutex::default(),
         };
         platform.up();
         platform
+    }
+
+    /// Starts `gilliam up` again on the same folders, with other arguments.
+    pub(crate) fn up_with(&self, arguments: &[&str]) {
+        *self.arguments.lock().expect("lock") = arguments.iter().map(ToString::to_string).collect();
+        self.up();
     }
 
     /// Starts `gilliam up` again on the same folders.
@@ -138,7 +144,7 @@ impl Platform {
             &["up", "--api", "127.0.0.1:0", "--http", "127.0.0.1:0"],
         );
         command.arg("--data").arg(self.data()).args(["--port-base", "0"]);
-        command.args(&self.arguments);
+        command.args(&*self.arguments.lock().expect("lock"));
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)

@@ -57,8 +57,8 @@ impl Changes {
         self.newest.send_modify(|newest| *newest = revision.max(*newest));
     }
 
-    /// Forgets every change up to `revision`, of which some may never have been told: who waits from before it
-    /// is woken.
+    /// Forgets every change up to `revision`, of which some may never have been told: who waits from before
+    /// it is woken.
     pub(crate) fn forget(&self, revision: Revision) {
         {
             let mut recent = self.recent();

@@ -123,8 +123,8 @@ pub enum CommitError {
         /// Why.
         reason: String,
     },
-    /// Writing failed half-way: it will have happened, or not. It was not acknowledged and must not be. A store in
-    /// a file is read-only from now on.
+    /// Writing failed half-way: it will have happened, or not. It was not acknowledged and must not be. A
+    /// store in a file is read-only from now on.
     #[error("it is not known whether the change was stored: {reason}")]
     OutcomeUnknown {
         /// What failed.

@@ -98,6 +98,18 @@ pub enum StoreError {
         /// The newest format that this build knows.
         known: u64,
     },
+    /// There is none.
+    #[error("there is no store in {place}")]
+    Missing {
+        /// Its URL, or its folder.
+        place: String,
+    },
+    /// An import into it was not finished.
+    #[error("the store {place} holds a part of an import that was not finished")]
+    Unfinished {
+        /// Its URL, or its file.
+        place: String,
+    },
     /// The system gives no randomness.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
@@ -137,22 +149,27 @@ impl StoreError {
                 )
             }
             StoreError::Unreachable { .. } => {
-                "check that most members of etcd run, and that addresses, certificates and firewalls are right: \
-                 etcdctl endpoint health asks each"
+                "check that most members of etcd run, and that addresses, certificates and firewalls are \
+                 right: etcdctl endpoint health asks each"
                     .into()
             }
             StoreError::Refused { .. } => {
-                "check the user, the password and its role: it reads and writes keys that begin with /gilliam/".into()
+                "check the user, the password and the role: it needs readwrite on the prefix /gilliam/CLUSTER"
+                    .into()
             }
             StoreError::OtherCluster { path, .. } => format!(
-                "name the etcd, or the cluster in it (etcd://HOST/CLUSTER), that the folder belongs to; if the folder \
-                 is to join this one, remove {}",
+                "name the etcd, or the cluster in it (etcd://HOST/CLUSTER), that the folder belongs to; if \
+                 the folder is to join this one, remove {}",
                 path.display()
             ),
             StoreError::Foreign { .. } => {
                 "name another cluster in it (etcd://HOST/CLUSTER), or restore this one from a backup".into()
             }
             StoreError::NewerFormatInEtcd { .. } => "run the newer gilliam".into(),
+            StoreError::Missing { .. } => {
+                "name the folder with --data, or the etcd and its cluster with --store".into()
+            }
+            StoreError::Unfinished { .. } => "import it again with gilliam store import --replace".into(),
             StoreError::Random(_) => "try again".into(),
             StoreError::Io { .. } => {
                 "check that the folder exists, is writable and that the disk is not full".into()

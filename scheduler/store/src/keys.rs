@@ -9,6 +9,8 @@ use gilliam_model::{
 
 /// The version of the format; written when the store is made.
 pub const FORMAT: &str = "/format";
+/// There while a store is filled by an import.
+pub const IMPORTING: &str = "/importing";
 /// The epoch of the last plan.
 pub const PLAN_EPOCH: &str = "/plan/epoch";
 /// Which control plane plans. Apart from all that plans are made from, for it changes all the time.

@@ -8,12 +8,12 @@
 //! ```
 //!
 //! Three key spaces implement that face: one in memory, one in a file ([`Store::open`]) whose writer is one
-//! thread that commits waiting requests together, and one in etcd ([`Store::open_etcd`]), whose limits are those
-//! of a commit.
+//! thread that commits waiting requests together, and one in etcd ([`Store::open_etcd`]), whose limits are
+//! those of a commit.
 //!
 //! Invariant: what `commit` acknowledged is durable, and all of it or none of it happened.
-//! Invariant: revisions strictly grow, over restarts too; every commit that changes a key has its own. In etcd
-//! those of others lie between.
+//! Invariant: revisions strictly grow, over restarts too; every commit that changes a key has its own. In
+//! etcd those of others lie between.
 //! Invariant: what nodes observe (instance states, load) is never stored here.
 //! Invariant: after a write to a file failed, nothing is written any more until the store is opened again: a
 //! failed `fsync` that is repeated may report a success that never happened.
@@ -28,6 +28,8 @@ pub mod keys;
 mod memory;
 mod range;
 pub mod records;
+mod scan;
+pub mod transfer;
 
 use std::{path::Path, sync::Arc};
 
@@ -36,6 +38,8 @@ pub use etcd::{EtcdConfig, EtcdUrlError, Password};
 use faults::{Fault, Faults, Operation};
 pub use format::StoreError;
 pub use range::{Entry, RangeError, Revision};
+use scan::Scan;
+use transfer::Arrival;
 
 /// A handle to a key space; clones share it.
 ///
@@ -81,14 +85,69 @@ impl Store {
         }
     }
 
+    /// Opens the store in the folder `data`, which must be there.
+    pub fn open_existing(data: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            space: Arc::new(Space::File(file::FileSpace::open_existing(data)?)),
+            faults: None,
+        })
+    }
+
+    /// The same for an import, which may have been begun before.
+    pub(crate) fn open_to_fill(data: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            space: Arc::new(Space::File(file::FileSpace::open_to_fill(data)?)),
+            faults: None,
+        })
+    }
+
     /// Opens the store of a cluster in etcd, or makes it there. Must be called within a tokio runtime.
     ///
-    /// Errors: [`StoreError`], within the deadline of `config`; in every one of them etcd is as it was before.
+    /// Errors: [`StoreError`], within the deadline of `config`; in every one of them etcd is as it was
+    /// before.
     pub async fn open_etcd(config: EtcdConfig) -> Result<Self, StoreError> {
         Ok(Self {
             space: Arc::new(Space::Etcd(etcd::EtcdSpace::open(config).await?)),
             faults: None,
         })
+    }
+
+    /// Opens the store of a cluster in etcd, which must be there.
+    pub async fn open_existing_etcd(config: EtcdConfig) -> Result<Self, StoreError> {
+        Ok(Self {
+            space: Arc::new(Space::Etcd(etcd::EtcdSpace::open_existing(config).await?)),
+            faults: None,
+        })
+    }
+
+    /// The same for an import, which may have been begun before.
+    pub(crate) async fn open_etcd_to_fill(config: EtcdConfig, arrival: Arrival) -> Result<Self, StoreError> {
+        Ok(Self {
+            space: Arc::new(Space::Etcd(etcd::EtcdSpace::open_to_fill(config, arrival).await?)),
+            faults: None,
+        })
+    }
+
+    /// The cluster's name for machines; none of a store that has never been in etcd.
+    pub(crate) fn cluster(&self) -> Option<String> {
+        match &*self.space {
+            Space::Memory(_) | Space::File(_) => None,
+            Space::Etcd(etcd) => Some(etcd.cluster().to_string()),
+        }
+    }
+
+    /// Reads everything, page by page, as of one revision.
+    pub(crate) async fn scan(&self) -> Result<Scan, RangeError> {
+        Scan::new(self.space.clone()).await
+    }
+
+    /// Makes all revisions from the next opening on later than `floor`.
+    pub(crate) async fn raise(&self, floor: Revision) -> Result<(), CommitError> {
+        match &*self.space {
+            Space::Memory(_) => Ok(()),
+            Space::File(file) => file.raise(floor),
+            Space::Etcd(etcd) => etcd.raise(floor).await,
+        }
     }
 
     /// Reads every entry whose key begins with `prefix`, in the order of keys, at one revision.
@@ -169,8 +228,8 @@ impl Store {
         }
     }
 
-    /// Why the store takes no more writes, if it does not: a write failed (S10); or etcd is full or gone, which may
-    /// pass.
+    /// Why the store takes no more writes, if it does not: a write failed (S10); or etcd is full or gone,
+    /// which may pass.
     pub fn read_only(&self) -> Option<String> {
         match &*self.space {
             Space::Memory(_) => None,

@@ -5,7 +5,8 @@ use std::fmt;
 use gilliam_model::code::Code;
 use serde::{Deserialize, Serialize};
 
-/// A point in the store's history: 0 is the empty store, and each commit that changes a key makes a later one.
+/// A point in the store's history: 0 is the empty store, and each commit that changes a key makes a later
+/// one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub u64);

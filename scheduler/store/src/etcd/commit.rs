@@ -5,6 +5,7 @@ use gilliam_model::code::Code;
 
 use super::{
     health::Health,
+    identity::Identity,
     layout::Layout,
     members::{Failure, Members},
 };
@@ -38,6 +39,27 @@ pub(super) async fn commit(
             Ok(layout.revision(answer.header().map_or(0, |header| header.revision())))
         }
         Ok(answer) => Err(conflict(layout, checks, &answer)),
+        Err(failure) => Err(failed(failure, health, was_full)),
+    }
+}
+
+/// Replaces the identity of the cluster.
+pub(super) async fn put_identity(
+    members: &Members,
+    layout: &Layout,
+    health: &Health,
+    identity: &Identity,
+) -> Result<(), CommitError> {
+    let (key, record) = (layout.identity(), identity.record());
+    let was_full = health.is_full();
+    let answer = members
+        .change(|mut client| {
+            let (key, record) = (key.clone(), record.clone());
+            async move { client.put(key, record, None).await }
+        })
+        .await;
+    match answer {
+        Ok(_) => Ok(()),
         Err(failure) => Err(failed(failure, health, was_full)),
     }
 }

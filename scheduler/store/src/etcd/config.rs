@@ -12,8 +12,8 @@ const MEMBERS_MAX: usize = 16;
 const CLUSTER_BYTES_MAX: usize = 63;
 /// The cluster that is meant when none is named.
 const CLUSTER: &str = "default";
-/// Time for one reading or one commit, over all members that are tried: longer than etcd's election of a leader
-/// (one to three seconds by default), shorter than a client waits.
+/// Time for one reading or one commit, over all members that are tried: longer than etcd's election of a
+/// leader (one to three seconds by default), shorter than a client waits.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Bounds of that time.
 const DEADLINE_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));

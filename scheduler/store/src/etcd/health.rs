@@ -1,8 +1,8 @@
 //! Whether etcd answers and takes writes: asked of the member in turn, every few seconds, by what costs etcd
 //! neither a write nor a message to its peers.
 //!
-//! In: the status of a member. Out: another member's turn when this one is silent or has no leader, and why no
-//! writes are taken.
+//! In: the status of a member. Out: another member's turn when this one is silent or has no leader, and why
+//! no writes are taken.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

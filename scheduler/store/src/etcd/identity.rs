@@ -1,8 +1,9 @@
 //! Whose data an etcd holds: the record that every cluster has in it, and the note of a data folder that says
 //! which cluster it belongs to.
 //!
-//! Invariant: nothing is written into an etcd that holds what gilliam did not write, nor into one that is empty
-//! where the data folder knows of a cluster: a control plane that begins anew ends every app on its nodes.
+//! Invariant: nothing is written into an etcd that holds what gilliam did not write, nor into one that is
+//! empty where the data folder knows of a cluster: a control plane that begins anew ends every app on its
+//! nodes.
 
 use std::{
     fs,
@@ -37,6 +38,12 @@ pub(super) struct Identity {
     pub(super) base: u64,
 }
 
+impl Identity {
+    pub(super) fn record(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("texts and numbers serialise")
+    }
+}
+
 /// The note of a data folder.
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
@@ -52,13 +59,13 @@ pub(super) struct Beginning {
     pub(super) base: u64,
 }
 
-/// Finds the cluster's record, or makes one in an etcd that holds nothing of the cluster, and notes it in the
-/// data folder.
+/// Finds the cluster's record, or makes one in an etcd that holds nothing of the cluster if it may begin, and
+/// notes it in the data folder.
 pub(super) async fn establish(
     config: &EtcdConfig,
     members: &Members,
     layout: &Layout,
-    beginning: &Beginning,
+    beginning: Option<&Beginning>,
 ) -> Result<Identity, StoreError> {
     let note = config.data.as_deref().map(read_note).transpose()?.flatten();
     let identity = match find(config, members, layout).await? {
@@ -66,7 +73,14 @@ pub(super) async fn establish(
         None if note.is_some() => {
             return Err(other_cluster(config, "no data of this cluster".into(), note));
         }
-        None => make(config, members, layout, beginning).await?,
+        None => match beginning {
+            Some(beginning) => make(config, members, layout, beginning).await?,
+            None => {
+                return Err(StoreError::Missing {
+                    place: config.to_string(),
+                });
+            }
+        },
     };
     if identity.format > format::FORMAT {
         return Err(StoreError::NewerFormatInEtcd {
@@ -159,7 +173,7 @@ async fn make(
         format: format::FORMAT,
         base: beginning.base,
     };
-    let record = serde_json::to_vec(&identity).expect("texts and numbers serialise");
+    let record = identity.record();
     let mut compares = vec![Compare::create_revision(layout.identity(), CompareOp::Equal, 0)];
     let mut ops = vec![TxnOp::put(layout.identity(), record, None)];
     if let Write::Put { key, value } = format::put() {

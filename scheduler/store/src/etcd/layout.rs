@@ -5,8 +5,8 @@
 //! /gilliam/CLUSTER/apps/…   the key /apps/…
 //! ```
 //!
-//! Invariant: a revision of ours is etcd's and the base together, so that revisions go on growing when the data
-//! moves to another etcd: nodes refuse an assignment that is older than theirs.
+//! Invariant: a revision of ours is etcd's and the base together, so that revisions go on growing when the
+//! data moves to another etcd: nodes refuse an assignment that is older than theirs.
 
 use std::str;
 

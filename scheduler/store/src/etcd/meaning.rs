@@ -22,8 +22,8 @@ pub(super) enum Meaning {
     Refused(String),
 }
 
-/// Messages of etcd's (`api/v3rpc/rpctypes/error.go`, raft's `ErrProposalDropped`) of what was refused before it
-/// was proposed, or before it was applied, and is worth asking again.
+/// Messages of etcd's (`api/v3rpc/rpctypes/error.go`, raft's `ErrProposalDropped`) of what was refused before
+/// it was proposed, or before it was applied, and is worth asking again.
 const NOT_DONE: &[&str] = &[
     "etcdserver: no leader",
     "etcdserver: too many requests",

@@ -22,8 +22,8 @@ use super::{
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// Pause after each member was tried once, so that members without a leader are not asked in a busy loop.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
-/// Silence after which a connection in use is tested, and the time it has to answer: etcd ends connections that
-/// are tested more often than every five seconds.
+/// Silence after which a connection in use is tested, and the time it has to answer: etcd ends connections
+/// that are tested more often than every five seconds.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
 
 /// The members, and who is spoken to.
@@ -275,7 +275,8 @@ impl Round {
     }
 }
 
-/// Waits for an answer. The calls are boxed: the client's futures are of many KiB, and would be in every caller's.
+/// Waits for an answer. The calls are boxed: the client's futures are of many KiB, and would be in every
+/// caller's.
 async fn answer<T>(
     until: Instant,
     call: Pin<Box<impl Future<Output = Result<T, etcd_client::Error>>>>,

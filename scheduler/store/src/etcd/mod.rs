@@ -34,11 +34,12 @@ use std::{
 };
 
 pub use config::{EtcdConfig, EtcdUrlError, Password};
+pub(crate) use read::EtcdScan;
 use tokio::task::{JoinHandle, spawn};
 
 use self::{
     health::Health,
-    identity::Beginning,
+    identity::{Beginning, Identity},
     layout::Layout,
     members::{Members, Pem},
 };
@@ -46,6 +47,8 @@ use crate::{
     Check, CommitError, Entry, RangeError, Revision, StoreError, Write,
     changes::Changes,
     file::{FolderLock, lock_folder},
+    keys,
+    transfer::Arrival,
 };
 
 /// Entries in etcd.
@@ -53,6 +56,7 @@ use crate::{
 pub(crate) struct EtcdSpace {
     members: Arc<Members>,
     layout: Layout,
+    identity: Identity,
     health: Arc<Health>,
     changes: Arc<Changes>,
     /// They end with the space.
@@ -64,16 +68,43 @@ pub(crate) struct EtcdSpace {
 impl EtcdSpace {
     /// Opens the store of a cluster, or makes it in an etcd that has none. Must be called within a runtime.
     pub(crate) async fn open(config: EtcdConfig) -> Result<Self, StoreError> {
-        Self::begin(config, Beginning::default()).await
+        Self::open_whole(config, Some(Beginning::default())).await
     }
 
-    async fn begin(config: EtcdConfig, beginning: Beginning) -> Result<Self, StoreError> {
+    /// Opens the store of a cluster that is there.
+    pub(crate) async fn open_existing(config: EtcdConfig) -> Result<Self, StoreError> {
+        Self::open_whole(config, None).await
+    }
+
+    async fn open_whole(config: EtcdConfig, beginning: Option<Beginning>) -> Result<Self, StoreError> {
+        let place = config.to_string();
+        let space = Self::begin(config, beginning).await?;
+        match space.get(keys::IMPORTING).await {
+            Ok((_, None)) => Ok(space),
+            Ok((_, Some(_))) => Err(StoreError::Unfinished { place }),
+            Err(error) => Err(StoreError::Unreachable {
+                place,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// The same for an import, which may have been begun before.
+    pub(crate) async fn open_to_fill(config: EtcdConfig, arrival: Arrival) -> Result<Self, StoreError> {
+        let beginning = Beginning {
+            cluster: arrival.cluster,
+            base: arrival.floor.0,
+        };
+        Self::begin(config, Some(beginning)).await
+    }
+
+    async fn begin(config: EtcdConfig, beginning: Option<Beginning>) -> Result<Self, StoreError> {
         let lock = config.data.as_deref().map(lock_folder).transpose()?;
         let members = Arc::new(Members::new(&config, read_pem(&config)?));
         let layout = Layout::new(&config.cluster, 0);
-        let identity = identity::establish(&config, &members, &layout, &beginning).await?;
+        let identity = identity::establish(&config, &members, &layout, beginning.as_ref()).await?;
         let layout = layout.with_base(identity.base);
-        let (revision, _) = read::get(&members, &layout, crate::keys::FORMAT)
+        let (revision, _) = read::get(&members, &layout, keys::FORMAT)
             .await
             .map_err(|error| StoreError::Unreachable {
                 place: config.to_string(),
@@ -89,6 +120,7 @@ impl EtcdSpace {
         Ok(Self {
             members,
             layout,
+            identity,
             health,
             changes,
             tasks,
@@ -119,6 +151,34 @@ impl EtcdSpace {
 
     pub(crate) fn changes(&self) -> &Changes {
         &self.changes
+    }
+
+    /// The cluster's name for machines.
+    pub(crate) fn cluster(&self) -> &str {
+        &self.identity.cluster
+    }
+
+    /// Makes all revisions from the next opening on later than `floor`.
+    pub(crate) async fn raise(&self, floor: Revision) -> Result<(), CommitError> {
+        if self.identity.base >= floor.0 {
+            return Ok(());
+        }
+        let raised = Identity {
+            base: floor.0,
+            ..self.identity.clone()
+        };
+        commit::put_identity(&self.members, &self.layout, &self.health, &raised).await
+    }
+
+    /// Reads everything, as of now.
+    pub(crate) async fn scan(&self) -> Result<(Revision, EtcdScan), RangeError> {
+        let (revision, scan) = read::scan(&self.members, &self.layout).await?;
+        Ok((self.layout.revision(revision), scan))
+    }
+
+    /// The next entries of a scan; none when all are read.
+    pub(crate) async fn next_page(&self, scan: &mut EtcdScan) -> Result<Vec<Entry>, RangeError> {
+        read::next_page(&self.members, &self.layout, scan).await
     }
 
     pub(crate) fn read_only(&self) -> Option<String> {

@@ -16,8 +16,8 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 8 << 20;
 const PAGE_KEYS_MAX: i64 = 1_000;
 /// Prefixes that are asked for at once: below etcd's 128 operations in a transaction.
 const PREFIXES_AT_ONCE_MAX: usize = 100;
-/// Times a reading begins anew because what it reads was compacted meanwhile: etcd keeps minutes of history, so
-/// once is rare.
+/// Times a reading begins anew because what it reads was compacted meanwhile: etcd keeps minutes of history,
+/// so once is rare.
 const BEGINNINGS_MAX: usize = 5;
 
 /// Reads each of `prefixes`, all at one revision.
@@ -96,6 +96,53 @@ pub(super) async fn page(
             Err(failure) => return Err(failure),
         }
     }
+}
+
+/// A reading of everything, page by page.
+#[derive(Debug)]
+pub(crate) struct EtcdScan {
+    /// Those of the first page, which told the revision.
+    ready: Vec<KeyValue>,
+    next: Option<Vec<u8>>,
+    end: Vec<u8>,
+    revision: i64,
+    page_keys: i64,
+}
+
+/// Begins to read everything; gives etcd's revision that is read.
+pub(super) async fn scan(members: &Members, layout: &Layout) -> Result<(i64, EtcdScan), RangeError> {
+    let (first, end) = layout.range("");
+    let mut page_keys = PAGE_KEYS_MAX;
+    let page = page(members, &first, &end, 0, &mut page_keys)
+        .await
+        .map_err(unavailable)?;
+    let scan = EtcdScan {
+        ready: page.kvs,
+        next: page.next,
+        end,
+        revision: page.revision,
+        page_keys,
+    };
+    Ok((page.revision, scan))
+}
+
+/// The next entries of a scan; none when all are read.
+pub(super) async fn next_page(
+    members: &Members,
+    layout: &Layout,
+    scan: &mut EtcdScan,
+) -> Result<Vec<Entry>, RangeError> {
+    let mut kvs = std::mem::take(&mut scan.ready);
+    if kvs.is_empty()
+        && let Some(first) = scan.next.take()
+    {
+        let page = page(members, &first, &scan.end, scan.revision, &mut scan.page_keys)
+            .await
+            .map_err(unavailable)?;
+        kvs = page.kvs;
+        scan.next = page.next;
+    }
+    kvs.into_iter().map(|kv| entry(layout, kv)).collect()
 }
 
 /// An entry of ours.

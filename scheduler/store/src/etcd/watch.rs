@@ -1,7 +1,7 @@
 //! The one watch of a store: changed keys, in the order of revisions, to [`Changes`].
 //!
-//! It goes with the member in turn. Where it was broken off it goes on from the last revision it told of; when
-//! etcd no longer keeps what came between, everyone who waits is woken instead.
+//! It goes with the member in turn. Where it was broken off it goes on from the last revision it told of;
+//! when etcd no longer keeps what came between, everyone who waits is woken instead.
 //!
 //! Invariant: a change after the floor of [`Changes`] is told, once or more, never left out.
 
@@ -47,7 +47,7 @@ pub(super) async fn run(members: Arc<Members>, layout: Layout, changes: Arc<Chan
             }
             End::Compacted => match newest(&members, &layout).await {
                 Ok(revision) => {
-                    tracing::info!(%revision, "changes were compacted before they were seen; all is read again");
+                    tracing::info!(%revision, "changes were compacted before they were seen; all wake");
                     changes.forget(layout.revision(revision));
                     next = revision;
                 }

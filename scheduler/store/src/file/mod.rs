@@ -22,10 +22,11 @@ use tokio::{
 
 use crate::{
     Check, CommitError, Entry, RangeError, Revision, StoreError, Write, changes::Changes,
-    file::tables::Tables,
+    file::tables::Tables, keys,
 };
 
 pub(crate) use open::{FolderLock, lock_folder};
+pub(crate) use tables::FileScan;
 
 /// Commits that may wait for the writer; one more waits in its caller. Several groups, so that the writer
 /// never idles.
@@ -54,6 +55,31 @@ struct Request {
 impl FileSpace {
     /// Opens the store of the folder `data`, or makes it.
     pub(crate) fn open(data: &Path) -> Result<Self, StoreError> {
+        let space = Self::open_to_fill(data)?;
+        match space.tables.get(keys::IMPORTING) {
+            Ok((_, None)) => Ok(space),
+            Ok((_, Some(_))) => Err(StoreError::Unfinished {
+                place: data.display().to_string(),
+            }),
+            Err(error) => Err(StoreError::Corrupt {
+                path: data.into(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// Opens the store of the folder `data` if there is one.
+    pub(crate) fn open_existing(data: &Path) -> Result<Self, StoreError> {
+        if open::is_there(data) {
+            return Self::open(data);
+        }
+        Err(StoreError::Missing {
+            place: data.display().to_string(),
+        })
+    }
+
+    /// The same for an import, which may have been begun before.
+    pub(crate) fn open_to_fill(data: &Path) -> Result<Self, StoreError> {
         let (lock, tables) = open::open(data)?;
         Self::start(lock, tables).map_err(|source| StoreError::Io {
             path: data.into(),
@@ -104,6 +130,21 @@ impl FileSpace {
                 reason: "the writer ended".into(),
             })
         })
+    }
+
+    /// Reads everything, as of now.
+    pub(crate) fn scan(&self) -> Result<(Revision, FileScan), RangeError> {
+        self.tables.scan()
+    }
+
+    /// Makes the revisions that follow later than `floor`; before anything else is committed.
+    pub(crate) fn raise(&self, floor: Revision) -> Result<(), CommitError> {
+        self.tables
+            .raise(floor)
+            .map_err(|error| CommitError::Unavailable {
+                code: Code::S10,
+                reason: error.to_string(),
+            })
     }
 
     pub(crate) fn changes(&self) -> &Changes {

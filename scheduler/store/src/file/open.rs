@@ -45,6 +45,11 @@ pub(super) fn open(data: &Path) -> Result<(FolderLock, Tables), StoreError> {
     Ok((lock, open_whole(data, &path)?))
 }
 
+/// Whether there is a store in the folder `data`, or a file that takes its place.
+pub(super) fn is_there(data: &Path) -> bool {
+    data.join(FILE_NAME).exists()
+}
+
 /// Makes the folder, if it is not there, and takes its lock.
 pub(crate) fn lock_folder(data: &Path) -> Result<FolderLock, StoreError> {
     make_folder(data).map_err(io_at(data))?;

@@ -1,12 +1,15 @@
 //! Reading and committing, synchronously: what the writer thread and the reading threads call.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{collections::HashMap, fmt, ops::Bound, sync::OnceLock};
 
 use gilliam_model::code::Code;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
 use super::table::{self, ENTRIES, META, META_REVISION};
 use crate::{Check, CommitError, Entry, RangeError, Revision, Write, changes::Changes};
+
+/// Bytes of values in a page of a scan, but for its last one: some of the largest values.
+const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// An open file.
 ///
@@ -67,6 +70,25 @@ impl Tables {
     pub(super) fn get(&self, key: &str) -> Result<(Revision, Option<Entry>), RangeError> {
         let snapshot = Snapshot::new(&self.database)?;
         Ok((snapshot.revision()?, snapshot.get(key)?))
+    }
+
+    /// Reads everything, as of now.
+    pub(super) fn scan(&self) -> Result<(Revision, FileScan), RangeError> {
+        let snapshot = Snapshot::new(&self.database)?;
+        let revision = snapshot.revision()?;
+        Ok((revision, FileScan { snapshot, last: None }))
+    }
+
+    /// Makes the revisions that follow later than `floor`.
+    pub(super) fn raise(&self, floor: Revision) -> Result<(), redb::Error> {
+        let transaction = begin(&self.database)?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            let now = meta.get(META_REVISION)?.map_or(0, |found| found.value());
+            meta.insert(META_REVISION, now.max(floor.0))?;
+        }
+        transaction.commit()?;
+        Ok(())
     }
 
     /// Does the commits of a group, each as if alone and in order, and makes them durable together.
@@ -205,6 +227,44 @@ impl<'t> Group<'t> {
     fn finish(&mut self) -> Result<(), GroupError> {
         self.meta.insert(META_REVISION, self.revision.0)?;
         Ok(())
+    }
+}
+
+/// A reading of everything, page by page; what is committed meanwhile is not in it.
+pub(crate) struct FileScan {
+    snapshot: Snapshot,
+    /// The last key that was read.
+    last: Option<String>,
+}
+
+impl FileScan {
+    /// The next entries; none when all are read. Blocks on the file.
+    pub(crate) fn next(&mut self) -> Result<Vec<Entry>, RangeError> {
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        let from = self.last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self
+            .snapshot
+            .entries
+            .range::<&str>((from, Bound::Unbounded))
+            .map_err(failed)?;
+        for item in range {
+            let (key, value) = item.map_err(failed)?;
+            bytes += value.value().len();
+            page.push(table::decode(key.value(), value.value())?);
+            if bytes > PAGE_BYTES_MAX {
+                break;
+            }
+        }
+        self.last = page.last().map(|entry| entry.key.clone()).or(self.last.take());
+        Ok(page)
+    }
+}
+
+impl fmt::Debug for FileScan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileScan")
+            .field("last", &self.last)
+            .finish_non_exhaustive()
     }
 }
 

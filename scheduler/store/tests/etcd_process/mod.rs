@@ -1,5 +1,5 @@
-//! Real etcds for tests: one member or several, on free ports of the loopback, in a temporary folder, ended with
-//! the test however it ends.
+//! Real etcds for tests: one member or several, on free ports of the loopback, in a temporary folder, ended
+//! with the test however it ends.
 
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
@@ -193,6 +193,22 @@ impl Etcd {
         is_healthy(port)
     }
 
+    /// The member that leads, once there is one among those that answer.
+    pub(crate) fn leader(&self) -> usize {
+        let end = Instant::now() + START_MAX;
+        loop {
+            let leads = |n: &usize| {
+                let running = self.member(*n).process.is_some();
+                running && is_leader(self.member(*n).client)
+            };
+            if let Some(leader) = (0..self.members.len()).find(leads) {
+                return leader;
+            }
+            assert!(Instant::now() < end, "etcd elects no leader");
+            thread::sleep(LOOK);
+        }
+    }
+
     /// Kills member `n` (SIGKILL); it keeps its data.
     pub(crate) fn kill(&self, n: usize) {
         let process = self.member(n).process.take();
@@ -239,8 +255,8 @@ pub(crate) fn shared() -> (Arc<Etcd>, String) {
     (etcd, format!("test-{}", CLUSTERS.fetch_add(1, Ordering::Relaxed)))
 }
 
-/// Runs `command` from a thread that lives as long as this process: who asks for a signal at the end of its parent
-/// gets it at the end of the thread that started it.
+/// Runs `command` from a thread that lives as long as this process: who asks for a signal at the end of its
+/// parent gets it at the end of the thread that started it.
 fn spawn(command: Command) -> io::Result<Child> {
     type Request = (Command, mpsc::SyncSender<io::Result<Child>>);
     static SPAWNER: OnceLock<Mutex<mpsc::SyncSender<Request>>> = OnceLock::new();
@@ -263,13 +279,19 @@ fn spawn(command: Command) -> io::Result<Child> {
 }
 
 fn is_healthy(port: u16) -> bool {
-    let ask = || -> io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.contains(r#""health":"true""#))
+    ask(port, "/health").is_ok_and(|answer| answer.contains(r#""health":"true""#))
+}
+
+fn is_leader(port: u16) -> bool {
+    ask(port, "/metrics").is_ok_and(|answer| answer.contains("\netcd_server_is_leader 1"))
+}
+
+/// What a member answers over HTTP.
+pub(crate) fn ask(port: u16, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
