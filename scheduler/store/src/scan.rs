@@ -17,7 +17,7 @@ pub(crate) struct Scan {
 enum Pages {
     /// All at once: it is in memory anyway.
     Memory(Vec<Entry>),
-    File(file::FileScan),
+    File(Box<file::FileScan>),
     Etcd(etcd::EtcdScan),
 }
 
@@ -30,7 +30,7 @@ impl Scan {
             }
             Space::File(file) => {
                 let (revision, scan) = file.scan()?;
-                (revision, Pages::File(scan))
+                (revision, Pages::File(Box::new(scan)))
             }
             Space::Etcd(etcd) => {
                 let (revision, scan) = etcd.scan().await?;

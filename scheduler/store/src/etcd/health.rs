@@ -101,7 +101,7 @@ pub(super) async fn run(members: Arc<Members>, health: Arc<Health>) {
         let member = match members.member(until).await {
             Ok(member) => member,
             Err((turn, said)) => {
-                health.note_silence(format!("{}: {said:?}", members.url(turn)));
+                health.note_silence(format!("{}: {said}", members.url(turn)));
                 members.leave(turn);
                 continue;
             }

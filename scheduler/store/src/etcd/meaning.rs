@@ -3,7 +3,7 @@
 //! Invariant: only what cannot have happened is [`Meaning::NotDone`]; an error that is not known is
 //! [`Meaning::Unknown`].
 
-use std::{error::Error, io};
+use std::{error::Error, fmt, io};
 
 /// What an error says about the call that it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,17 @@ pub(super) enum Meaning {
     LongAnswer,
     /// It will not be done however often it is asked; nothing was done.
     Refused(String),
+}
+
+impl fmt::Display for Meaning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Meaning::NotDone(reason) | Meaning::Unknown(reason) | Meaning::Refused(reason) => reason,
+            Meaning::NoSpace => "its database is full",
+            Meaning::Compacted => "the revision is no longer kept",
+            Meaning::LongAnswer => "its answer is too long",
+        })
+    }
 }
 
 /// Messages of etcd's (`api/v3rpc/rpctypes/error.go`, raft's `ErrProposalDropped`) of what was refused before

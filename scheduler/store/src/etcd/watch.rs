@@ -67,7 +67,7 @@ async fn watch(members: &Members, layout: &Layout, changes: &Changes, next: &mut
         Ok(member) => member,
         Err((turn, said)) => {
             members.leave(turn);
-            return End::Broken(format!("{said:?}"));
+            return End::Broken(said.to_string());
         }
     };
     let (first, end) = layout.range("");
