@@ -28,7 +28,7 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn client() -> reqwest::Client {
-    reqwest::Client::builder()
+    crate::platform::client_builder()
         .no_proxy()
         .timeout(Duration::from_secs(60))
         .build()
@@ -99,7 +99,7 @@ impl Load {
             std::thread::spawn(move || {
                 runtime().block_on(async move {
                     let pooled = usize::from(n % 2 == 0);
-                    let client = reqwest::Client::builder()
+                    let client = crate::platform::client_builder()
                         .no_proxy()
                         .pool_max_idle_per_host(pooled)
                         .timeout(Duration::from_secs(30))

@@ -33,7 +33,7 @@ fn bodies_of_a_gibibyte_stream_both_ways_in_flat_memory() {
     platform.deploy("guestbook", "guestbook", &["web=1"]);
     get(&platform, "guestbook", "/");
     let before = resident_bytes(&platform);
-    let client = reqwest::Client::builder()
+    let client = crate::platform::client_builder()
         .no_proxy()
         .timeout(Duration::from_secs(300))
         .build()

@@ -38,7 +38,7 @@ impl Api {
             .as_str()
             .expect("token of the cluster local")
             .to_string();
-        let client = reqwest::Client::builder()
+        let client = crate::platform::client_builder()
             .no_proxy()
             .timeout(Duration::from_secs(20))
             .build()

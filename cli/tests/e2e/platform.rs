@@ -31,6 +31,13 @@ pub(crate) fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// A client to be: it speaks plain HTTP here, and is not made unless it knows a TLS too.
+pub(crate) fn client_builder() -> reqwest::ClientBuilder {
+    // The first one that is installed stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+}
+
 /// A running `gilliam up`, ended with the test, its node with it.
 pub(crate) struct Platform {
     folder: tempfile::TempDir,
