@@ -77,6 +77,13 @@ impl Answer {
     }
 }
 
+/// A client to be: it speaks plain HTTP here, and is not made unless it knows a TLS too.
+pub fn client_builder() -> reqwest::ClientBuilder {
+    // The first one that is installed stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+}
+
 /// A control plane on a store in a fresh folder.
 pub async fn fresh() -> (Plane, TempDir) {
     let data = tempfile::tempdir().expect("folder");
@@ -119,7 +126,7 @@ pub async fn start(start: Start<'_>) -> Plane {
     let running = tokio::spawn(plane.run(signal));
     Plane {
         base: format!("http://{address}"),
-        http: reqwest::Client::builder().no_proxy().build().expect("client"),
+        http: client_builder().no_proxy().build().expect("client"),
         admin: handle.issue_token("admin", Role::Admin).await.expect("token"),
         node: handle.issue_token("node", Role::Node).await.expect("token"),
         handle,

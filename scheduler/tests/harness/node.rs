@@ -93,7 +93,7 @@ impl Node {
             crowd: None,
             base: plane.base.clone(),
             token: plane.node.clone(),
-            http: reqwest::Client::builder().no_proxy().build().expect("client"),
+            http: super::client_builder().no_proxy().build().expect("client"),
         }
     }
 
