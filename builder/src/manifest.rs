@@ -1,8 +1,8 @@
 //! `gilliam.toml`: the limits, grants and placement rules of an app's processes.
 //!
-//! In flow text and the Procfile's entries, out flow [`Limits`], outbound hosts and placement for each process. The file
-//! is optional, and so is everything in it. What is not known is refused: a limit with a typing error would
-//! be no limit.
+//! In flow text and the Procfile's entries, out flow [`Limits`], outbound hosts and placement for each
+//! process. The file is optional, and so is everything in it. What is not known is refused: a limit with a
+//! typing error would be no limit.
 
 mod placement;
 

@@ -162,7 +162,11 @@ fn check_value(text: &str) -> Result<(), LabelError> {
     try_from = "BTreeMap<LabelKey, LabelValue>",
     into = "BTreeMap<LabelKey, LabelValue>"
 )]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = std::collections::BTreeMap<String, String>))]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(value_type = std::collections::BTreeMap<String, String>)
+)]
 pub struct Labels(BTreeMap<LabelKey, LabelValue>);
 
 impl Labels {

@@ -126,7 +126,10 @@ mod tests {
         let json = serde_json::to_string(&rules).expect("json");
         assert_eq!(
             json,
-            r#"{"require":["disk == ssd"],"rank":{"zone in (a, b)":-10},"spread":"rack","anti_affinity":["worker"],"max_per_node":2}"#
+            concat!(
+                r#"{"require":["disk == ssd"],"rank":{"zone in (a, b)":-10},"#,
+                r#""spread":"rack","anti_affinity":["worker"],"max_per_node":2}"#
+            )
         );
         assert_eq!(
             serde_json::from_str::<PlacementRules>(&json).expect("rules"),
