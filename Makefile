@@ -9,7 +9,7 @@ export SAMPLES_TARGET_DIR ?= $(CACHE)/samples-target
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup samples build demo up test test-samples lint bench soak
+.PHONY: help setup samples build demo up test test-samples lint bench bench-plan soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ lint: setup ## formatting, clippy, rustdoc; warnings are errors
 
 bench: samples ## measure this machine beside its peers: density, cold start, http, limits, neighbours
 	scripts/bench $(ARGS)
+
+bench-plan: setup ## what planning costs: 100 to 10,000 nodes, up to 2,000,000 instances
+	cargo run --release -p gilliam-plan --example figures
 
 soak: samples ## a million starts and stops; thousands of histories over an etcd that falters (half an hour)
 	GILLIAM_LEAK_STARTS=1000000 cargo test -p gilliam-engine --test leaks -- --nocapture

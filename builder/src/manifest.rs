@@ -5,8 +5,9 @@
 //! typing error would be no limit.
 
 mod placement;
+mod value;
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use gilliam_model::{
     limits::{LimitName, Limits},
@@ -15,12 +16,10 @@ use gilliam_model::{
     rules::PlacementRules,
     text::excerpt,
 };
-use serde::{
-    Deserialize,
-    de::{self, Deserializer, MapAccess, SeqAccess, Visitor},
-};
+use serde::Deserialize;
 use toml::Spanned;
 
+use self::value::Value;
 use crate::procfile::Entry;
 
 /// The file's name, at the top of a project.
@@ -191,86 +190,6 @@ fn unknown(text: &str, at: usize, key: &str) -> ManifestError {
 
 fn unfit(text: &str, at: usize, key: &str, value: &Value, expected: &str) -> ManifestError {
     content(text, at, format!("{key} = {value} is not {expected}"), None)
-}
-
-/// A value of a section.
-enum Value {
-    Integer(i64),
-    Decimal(f64),
-    Text(String),
-    Switch(bool),
-    List(Vec<Spanned<String>>),
-    Table(Section),
-}
-
-impl Value {
-    fn quantity(&self, name: LimitName) -> Option<u64> {
-        match self {
-            Value::Integer(number) => name.unit().of_integer(*number),
-            Value::Decimal(number) => name.unit().of_decimal(*number),
-            Value::Text(text) => name.unit().parse(text),
-            Value::Switch(_) | Value::List(_) | Value::Table(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Value::Integer(number) => number.fmt(f),
-            Value::Decimal(number) => number.fmt(f),
-            Value::Text(text) => write!(f, "{:?}", excerpt(text)),
-            Value::Switch(on) => on.fmt(f),
-            Value::List(_) => f.write_str("[…]"),
-            Value::Table(_) => f.write_str("{…}"),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Value;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number, a text, true, false, a list of texts or a table")
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Value, E> {
-                Ok(Value::Integer(number))
-            }
-
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Value, E> {
-                Ok(Value::Decimal(number))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
-                Ok(Value::Text(text.to_string()))
-            }
-
-            fn visit_bool<E: de::Error>(self, on: bool) -> Result<Value, E> {
-                Ok(Value::Switch(on))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = list.next_element()? {
-                    entries.push(entry);
-                }
-                Ok(Value::List(entries))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Value, A::Error> {
-                let mut entries = Section::new();
-                while let Some((key, value)) = table.next_entry()? {
-                    entries.insert(key, value);
-                }
-                Ok(Value::Table(entries))
-            }
-        }
-        deserializer.deserialize_any(Any)
-    }
 }
 
 fn hosts(text: &str, entries: &[Spanned<String>]) -> Result<Vec<OutboundHost>, ManifestError> {

@@ -14,6 +14,7 @@ mod limits;
 mod logs;
 mod node;
 mod open;
+mod plan;
 mod ps;
 mod releases;
 mod restart;
@@ -54,6 +55,7 @@ pub(crate) enum Command {
     Open(open::Args),
     Destroy(destroy::Args),
     Status(status::Args),
+    Plan(plan::Args),
     Clusters(clusters::Args),
     Node(node::Args),
     Store(store::Args),
@@ -101,6 +103,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Open(args) => open::run(&context, args).await,
         Command::Destroy(args) => destroy::run(&context, args).await,
         Command::Status(args) => status::run(&context, args).await,
+        Command::Plan(args) => plan::run(&context, args).await,
         Command::Clusters(args) => clusters::run(&context, args),
         Command::Store(args) => store::run(&context, args).await,
         Command::Bench(args) => bench::run(&context, args).await,

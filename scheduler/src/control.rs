@@ -13,7 +13,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -32,7 +32,7 @@ use gilliam_model::{
 };
 use gilliam_plan::{
     AppState, Availability, MigrationStep, MigrationView, NodeState, Observed, Placements, Plan, Policy,
-    Snapshot,
+    Rebalance, Snapshot,
 };
 use gilliam_serve::DrainSignal;
 use gilliam_store::{
@@ -196,8 +196,12 @@ impl Control {
             return Ok(Turn::Again);
         }
         let in_grace = shared.observed.in_grace(now);
-        let plan = gilliam_plan::plan(&snapshot(&state, &nodes, in_grace, shared.config.policy));
+        let plan = gilliam_plan::plan(&snapshot(&state, &nodes, in_grace, policy(&shared)));
         report::keep(&shared, state.revision, &plan);
+        // What was asked for is done when nothing is on its way any more.
+        if plan.is_empty() && plans && state.placements.iter().all(|p| p.value.leaving.is_empty()) {
+            shared.rebalance.store(false, Ordering::Relaxed);
+        }
         if plan.is_empty() || !plans {
             return Ok(Turn::AtRest(state.revision));
         }
@@ -277,6 +281,16 @@ fn decide_migration(
             let text = format!("migration to {to} given up: {reason}");
             Some((gilliam_plan::given_up(app, reason, now), text))
         }
+    }
+}
+
+/// The operator's choices: as they were started with, and what was asked for since.
+fn policy(shared: &Shared) -> Policy {
+    let policy = shared.config.policy;
+    let asked = shared.rebalance.load(Ordering::Relaxed).then(Rebalance::default);
+    Policy {
+        rebalance: asked.or(policy.rebalance),
+        ..policy
     }
 }
 

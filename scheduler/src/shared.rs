@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, hash_map::DefaultHasher},
     hash::{Hash as _, Hasher as _},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
 use gilliam_model::{
@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) publisher: Publisher,
     /// What the last plan could not place.
     pub(crate) planned: Mutex<Arc<Planned>>,
+    /// Whether slots are to move for the sake of a better spread, until there is none better.
+    pub(crate) rebalance: AtomicBool,
     /// Asks the control loop for a turn that nothing in the store or of the nodes calls for.
     pub(crate) nudges: watch::Sender<u64>,
     /// Names this life ([`gilliam_model::sync::SyncResponse::control`]).
@@ -86,6 +88,7 @@ impl Shared {
             logs: Logs::default(),
             publisher: Publisher::default(),
             planned: Mutex::default(),
+            rebalance: AtomicBool::new(false),
             nudges: watch::Sender::new(0),
             life,
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),

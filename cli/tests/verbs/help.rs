@@ -4,7 +4,7 @@ use crate::env::Env;
 
 const VERBS: &[&str] = &[
     "up", "create", "deploy", "config", "limits", "inspect", "scale", "ps", "logs", "releases", "rollback",
-    "restart", "apps", "open", "destroy", "status", "clusters", "node", "store", "bench", "version",
+    "restart", "apps", "open", "destroy", "status", "plan", "clusters", "node", "store", "bench", "version",
 ];
 
 #[test]

@@ -16,6 +16,8 @@
 //! | `GET` · `PATCH /v1/apps/{app}/scale` | [`ScalePatch`] | [`ScaleInfo`] |
 //! | `GET /v1/apps/{app}/instances?process=&release=&from=&limit=` | | [`Instances`] |
 //! | `POST /v1/apps/{app}/restart` | [`Restart`] | [`Instances`] |
+//! | `POST /v1/plan/what-if` | [`Question`](crate::what_if::Question) | [`Difference`](crate::what_if::Difference) |
+//! | `POST /v1/plan/rebalance` | | 202 |
 //! | `GET /v1/apps/{app}/logs?lines=&follow=&source=` | | NDJSON of [`LogLine`](crate::log::LogLine) |
 //! | `POST /v1/nodes/{node}/sync` · `/logs` | [`sync`](crate::sync) | node tokens only |
 //! | `GET /v1/blobs/{digest}` | | the blob; node tokens only |

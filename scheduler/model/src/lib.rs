@@ -37,6 +37,7 @@ pub mod scale;
 pub mod sync;
 pub mod text;
 pub mod token;
+pub mod what_if;
 
 /// An instant, in JSON as RFC 3339 (`2026-11-21T09:00:00Z`).
 pub use jiff::Timestamp;

@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use gilliam_model::quantity::Unit;
 
 use crate::{
+    node::{Needs, Node},
     snapshot::Availability,
     views::View,
-    world::{GroupName, Needs, Node, World},
+    world::{GroupName, World},
 };
 
 /// Where a reason stands that no node can change.
@@ -26,13 +27,13 @@ const NODES_NAMED_MAX: usize = 50;
 /// Slots of a group with these needs each that a node can take besides what it has, up to `most`; `own` are
 /// there already.
 pub(crate) fn capacity(node: &Node<'_>, needs: Needs<'_>, own: u32, most: u32) -> u32 {
-    let slots = node.state.slots_max.saturating_sub(node.slots);
+    let slots = node.slots_max.saturating_sub(node.slots);
     let per_node = needs
         .rules
         .max_per_node
         .map_or(u32::MAX, |max| max.get().saturating_sub(own));
     let most = most.min(slots).min(per_node);
-    let ports = node.state.ports_max.saturating_sub(node.ports);
+    let ports = node.ports_max.saturating_sub(node.ports);
     let memory = node.memory_promisable.saturating_sub(node.memory_bytes);
     let cpu = node
         .cpu_promisable
@@ -204,7 +205,7 @@ impl World<'_> {
                 let all = node.cpu_promisable.unwrap_or(u64::MAX);
                 let cores = |millis| Unit::CpuShare.show(millis);
                 format!(
-                    "an instance needs {} of a core; {} are left of the {} it may promise, {} times its cores",
+                    "an instance needs {} cpu; {} are left of the {} it may promise, {} times its cores",
                     cores(needs.cpu_millis),
                     cores(all.saturating_sub(node.cpu_millis)),
                     cores(all),

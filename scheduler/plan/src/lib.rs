@@ -11,7 +11,7 @@
 //!
 //! The rules, each in the file of its step: `desired`, `stop`, `feasible`, `rank`, `place`, `rebalance`, `parts`.
 //! Beside `plan` stand the other decisions about an app's record: [`released`], [`scaled`], [`migration`],
-//! [`restart`], [`routes`].
+//! [`restart`], [`routes`]; and [`what_if`], which asks what a change would do.
 //!
 //! Invariant: nothing here does IO, reads a clock, draws a random number or logs; the same input in any order
 //! gives the same output.
@@ -25,6 +25,7 @@ mod feasible;
 mod held;
 mod instances;
 mod migrate;
+mod node;
 mod parts;
 mod place;
 mod placements;
@@ -39,6 +40,7 @@ mod slots;
 mod snapshot;
 mod stop;
 mod views;
+mod what_if;
 mod world;
 
 pub use instances::InstanceSet;
@@ -51,6 +53,7 @@ pub use restart::{RANGES_PER_RECORD_MAX, RestartRefusal, RestartTarget, restart}
 pub use routes::routes;
 pub use scaled::{ScaleRefusal, scale_target, scaled};
 pub use snapshot::{AppState, Availability, NodeState, Observed, Policy, Rebalance, Snapshot};
+pub use what_if::{WhatIfRefusal, what_if};
 
 use views::Views;
 use world::World;

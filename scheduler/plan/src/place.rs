@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use crate::{
     feasible,
     held::Standing,
+    node::Needs,
     rank::{self, Candidate, Domain},
     report::Blocked,
     slots::SlotSet,
-    snapshot::Availability,
     views::{View, Views},
-    world::{Needs, World},
+    world::World,
 };
 
 /// Rounds in which slots are dealt out to nodes, so the most ranges that one placing adds to a record.
@@ -77,24 +77,37 @@ pub(crate) fn domains(
     most: u32,
 ) -> Vec<Domain> {
     let mut domains = vec![Domain::default(); view.domains_count];
-    let mut own = vec![(0, 0); world.nodes.len()];
-    for held in world.groups[group].held() {
-        let Some(place) = held.place else { continue };
-        let kept = held.kept_count();
-        own[place as usize] = (kept, held.count());
-        domains[view.domain(place as usize)].own += kept;
+    let held = world.groups[group].held().iter();
+    let mut own: Vec<(u32, u32, u32)> = held
+        .filter_map(|held| Some((held.place?, held.kept_count(), held.count())))
+        .collect();
+    own.sort_unstable();
+    for (place, kept, _) in &own {
+        domains[view.domain(*place as usize)].own += kept;
     }
+    let mut own = own.into_iter().peekable();
     let apart = feasible::apart(world, group);
-    for (place, (node, (kept, all))) in (0_u32..).zip(world.nodes.iter().zip(own)) {
-        if node.state.state != Availability::Ready || !view.allows(place as usize) {
+    let spread = &needs.rules.spread;
+    for (place, node) in (0_u32..).zip(&world.nodes) {
+        let here = own.next_if(|(at, ..)| *at == place);
+        let (kept, all) = here.map_or((0, 0), |(_, kept, all)| (kept, all));
+        if !node.is_ready || feasible::capacity(node, needs, all, 1) == 0 || !view.allows(place as usize) {
             continue;
         }
-        let capacity = feasible::capacity(node, needs, all, most);
-        if capacity > 0 && !apart.contains_key(&place) {
-            let score = view.score(place as usize);
-            let candidate = Candidate::new(place, kept, capacity, score, node.fill(needs));
-            domains[view.domain(place as usize)].candidates.push(candidate);
+        if !apart.is_empty() && apart.contains_key(&place) {
+            continue;
         }
+        let (score, fill) = (view.score(place as usize), node.fill(needs));
+        let key = rank::key(spread, kept, score, fill, place);
+        domains[view.domain(place as usize)].offer(key, most, || {
+            Candidate::new(
+                place,
+                kept,
+                feasible::capacity(node, needs, all, most),
+                score,
+                fill,
+            )
+        });
     }
     domains
 }
@@ -174,14 +187,13 @@ impl LostSlots {
 
 /// Starts slots on nodes: new ones, and those that leave lost nodes for them.
 fn settle(world: &mut World<'_>, group: usize, lost: &LostSlots, dealt: Vec<(u32, SlotSet)>) {
-    let mut records = vec![None; world.nodes.len()];
-    for (record, held) in world.groups[group].held().iter().enumerate() {
-        if let Some(place) = held.place {
-            records[place as usize] = Some(record);
-        }
-    }
+    let held = world.groups[group].held().iter().enumerate();
+    let records: BTreeMap<u32, usize> = held
+        .filter_map(|(record, held)| Some((held.place?, record)))
+        .collect();
     for (place, slots) in dealt {
-        let record = records[place as usize].unwrap_or_else(|| world.add_record(group, place));
+        let record = records.get(&place).copied();
+        let record = record.unwrap_or_else(|| world.add_record(group, place));
         let mut new = slots.clone();
         for (from, moved) in lost.within(&slots) {
             new = new.minus(&moved);

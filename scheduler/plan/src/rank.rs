@@ -13,7 +13,10 @@
 //!
 //! What it knowingly leaves out: load as it is measured; memory counts as promised, not as used.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+};
 
 use gilliam_model::rules::Spread;
 
@@ -54,11 +57,61 @@ impl Fill {
 pub(crate) struct Domain {
     /// Slots of the group in it that stay, on nodes that are not candidates too.
     pub(crate) own: u32,
-    pub(crate) candidates: Vec<Candidate>,
+    /// The best candidates so far, the worst of them on top.
+    best: BinaryHeap<Ranked>,
 }
 
 /// What decides between nodes; the lowest is the best.
-type Key = (u32, Reverse<i32>, Reverse<u64>, u32);
+pub(crate) type Key = (u32, Reverse<i32>, Reverse<u64>, u32);
+
+#[derive(Debug, Clone)]
+struct Ranked(Key, Candidate);
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Ranked {}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+impl Domain {
+    /// Takes a candidate in, if it is one of the `most` best.
+    ///
+    /// Of `n` slots none goes to a node that is not among the `n` best: each of those takes at least one before.
+    pub(crate) fn offer(&mut self, key: Key, most: u32, candidate: impl FnOnce() -> Candidate) {
+        if self.best.len() < most as usize {
+            self.best.push(Ranked(key, candidate()));
+        } else if let Some(mut worst) = self.best.peek_mut()
+            && key < worst.0
+        {
+            *worst = Ranked(key, candidate());
+        }
+    }
+
+    /// Those that were taken in, in no order.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = &Candidate> {
+        self.best.iter().map(|Ranked(_, candidate)| candidate)
+    }
+}
+
+/// What decides between nodes before any of them gets something.
+pub(crate) fn key(spread: &Spread, own: u32, score: i32, fill: Fill, place: u32) -> Key {
+    let own = if *spread == Spread::None { 0 } else { own };
+    (own, Reverse(score), Reverse(fill.now), place)
+}
 
 impl Candidate {
     pub(crate) fn new(place: u32, own: u32, capacity: u32, score: i32, fill: Fill) -> Self {
@@ -88,12 +141,21 @@ impl Candidate {
 
 /// How many of `n` slots each node gets, by its place, in the order in which they are to be dealt out: what
 /// handing them out one by one would give, but whole levels at a time.
-pub(crate) fn shares(mut domains: Vec<Domain>, n: u32, spread: &Spread) -> Vec<(u32, u32)> {
+pub(crate) fn shares(domains: Vec<Domain>, n: u32, spread: &Spread) -> Vec<(u32, u32)> {
+    let filled = |domain: Domain| Filled {
+        own: domain.own,
+        candidates: domain
+            .best
+            .into_iter()
+            .map(|Ranked(_, candidate)| candidate)
+            .collect(),
+    };
+    let mut domains: Vec<Filled> = domains.into_iter().map(filled).collect();
     domains.retain(|domain| !domain.candidates.is_empty());
     if *spread == Spread::None {
         return packed(&domains, n);
     }
-    let capacity = |domain: &Domain| {
+    let capacity = |domain: &Filled| {
         let sum: u64 = domain.candidates.iter().map(|c| u64::from(c.capacity)).sum();
         u32::try_from(sum).unwrap_or(u32::MAX)
     };
@@ -109,7 +171,7 @@ pub(crate) fn shares(mut domains: Vec<Domain>, n: u32, spread: &Spread) -> Vec<(
         fill(&mut domain.candidates, share);
     }
     // Fewer are left than there are domains that take one more: the best of those do.
-    let open = |(at, domain): (usize, &Domain)| {
+    let open = |(at, domain): (usize, &Filled)| {
         let (own, capacity) = bins[at];
         let is_open = own <= level && level - own < capacity;
         is_open
@@ -123,6 +185,12 @@ pub(crate) fn shares(mut domains: Vec<Domain>, n: u32, spread: &Spread) -> Vec<(
         domains[domain].candidates[candidate].share += 1;
     }
     in_order(domains)
+}
+
+/// A failure domain, while its slots are dealt out.
+struct Filled {
+    own: u32,
+    candidates: Vec<Candidate>,
 }
 
 /// The lowest level to which the bins, of what is in them and what fits besides, can be filled with `n`.
@@ -188,14 +256,14 @@ fn best(candidates: &[Candidate]) -> Option<(Key, usize)> {
 
 /// The nodes that get something, the domains in turn, in each the best first: so that the lowest numbers are
 /// spread too.
-fn in_order(domains: Vec<Domain>) -> Vec<(u32, u32)> {
+fn in_order(domains: Vec<Filled>) -> Vec<(u32, u32)> {
     let first = |c: &Candidate| (c.own, Reverse(c.score), Reverse(c.fill.now), c.place);
-    let chosen = |mut domain: Domain| {
+    let chosen = |mut domain: Filled| {
         domain.candidates.retain(|c| c.share > 0);
         domain.candidates.sort_unstable_by_key(first);
         domain
     };
-    let mut domains: Vec<Domain> = domains.into_iter().map(chosen).collect();
+    let mut domains: Vec<Filled> = domains.into_iter().map(chosen).collect();
     domains.retain(|domain| !domain.candidates.is_empty());
     domains.sort_by_key(|domain| (domain.own, domain.candidates.first().map(first)));
     let longest = domains
@@ -208,7 +276,7 @@ fn in_order(domains: Vec<Domain>) -> Vec<(u32, u32)> {
 }
 
 /// Each node, the best first, gets what it can take.
-fn packed(domains: &[Domain], n: u32) -> Vec<(u32, u32)> {
+fn packed(domains: &[Filled], n: u32) -> Vec<(u32, u32)> {
     let candidates = domains.iter().flat_map(|domain| &domain.candidates);
     let mut best: BinaryHeap<_> = candidates
         .map(|c| (c.score, c.fill.now, Reverse(c.place), c.capacity))
@@ -233,7 +301,7 @@ mod tests {
     use super::*;
 
     /// One slot after the other, each by the rule.
-    fn one_by_one(mut domains: Vec<Domain>, n: u32, spread: &Spread) -> BTreeMap<u32, u32> {
+    fn one_by_one(mut domains: Vec<Filled>, n: u32, spread: &Spread) -> BTreeMap<u32, u32> {
         let mut shares = BTreeMap::new();
         for _ in 0..n {
             let open = domains.iter().enumerate().flat_map(|(at, domain)| {
@@ -259,14 +327,12 @@ mod tests {
         shares
     }
 
-    fn domains(loads: &[(usize, u32, u32, i32, u64)], elsewhere: &[u32]) -> Vec<Domain> {
-        let mut domains: Vec<Domain> = elsewhere
-            .iter()
-            .map(|own| Domain {
-                own: *own,
-                ..Domain::default()
-            })
-            .collect();
+    fn filled(loads: &[(usize, u32, u32, i32, u64)], elsewhere: &[u32]) -> Vec<Filled> {
+        let empty = |own: &u32| Filled {
+            own: *own,
+            candidates: Vec::new(),
+        };
+        let mut domains: Vec<Filled> = elsewhere.iter().map(empty).collect();
         for (place, (domain, own, capacity, score, now)) in (0..).zip(loads) {
             let domain = &mut domains[*domain];
             domain.own += own;
@@ -280,6 +346,21 @@ mod tests {
         domains
     }
 
+    /// Every candidate is offered; only the `n` best are taken in.
+    fn offered(domains: &[Filled], n: u32, spread: &Spread) -> Vec<Domain> {
+        let offer = |filled: &Filled| {
+            let mut domain = Domain {
+                own: filled.own,
+                ..Domain::default()
+            };
+            for c in &filled.candidates {
+                domain.offer(key(spread, c.own, c.score, c.fill, c.place), n, || *c);
+            }
+            domain
+        };
+        domains.iter().map(offer).collect()
+    }
+
     proptest! {
         #[test]
         fn levels_give_what_one_by_one_gives(
@@ -289,8 +370,8 @@ mod tests {
             packs in any::<bool>(),
         ) {
             let spread = if packs { Spread::None } else { Spread::default() };
-            let domains = domains(&loads, &elsewhere);
-            let found = shares(domains.clone(), n, &spread);
+            let domains = filled(&loads, &elsewhere);
+            let found = shares(offered(&domains, n, &spread), n, &spread);
             let nodes = found.len();
             let found: BTreeMap<u32, u32> = found.into_iter().collect();
             prop_assert_eq!(found.len(), nodes, "a node is there twice");
@@ -307,7 +388,8 @@ mod tests {
             (1, 0, 9, 0, 0),
             (2, 0, 1, 0, 0),
         ];
-        let shares = shares(domains(&loads, &[0, 0, 0]), 5, &Spread::default());
+        let domains = offered(&filled(&loads, &[0, 0, 0]), 5, &Spread::default());
+        let shares = shares(domains, 5, &Spread::default());
         assert_eq!(shares, [(1, 1), (2, 1), (4, 1), (0, 1), (3, 1)]);
     }
 }

@@ -14,11 +14,12 @@ use gilliam_model::rules::Spread;
 
 use crate::{
     held::Held,
+    node::Needs,
     place,
     rank::Domain,
     snapshot::Rebalance,
     views::{View, Views},
-    world::{Needs, World},
+    world::World,
 };
 
 /// Marks what is to leave.
@@ -42,9 +43,27 @@ pub(crate) fn rebalance<'a>(world: &mut World<'a>, views: &mut Views<'a>) {
         };
         if needs.rules.spread != Spread::None {
             let view = views.of(needs.rules, &world.nodes);
+            if !may_be_uneven(world, group, &view, rule.skew_max) {
+                continue;
+            }
             left -= even_out(world, group, needs, &view, rule, left);
         }
     }
+}
+
+/// Whether there can be anything to move of a group at rest: told from counts, without opening it.
+fn may_be_uneven(world: &World<'_>, group: usize, view: &View, skew_max: u32) -> bool {
+    let mut domains = vec![0; view.domains_count];
+    let mut most = 0;
+    for (place, count) in world.groups[group].counts_at_first(world) {
+        domains[view.domain(place as usize)] += count;
+        most = most.max(count);
+    }
+    let (least, fullest) = (domains.iter().min(), domains.iter().max());
+    most > skew_max
+        || fullest
+            .zip(least)
+            .is_some_and(|(fullest, least)| fullest - least > skew_max)
 }
 
 /// Marks up to `most` slots of a group; gives how many.
@@ -124,7 +143,7 @@ fn sites(held: &[Held<'_>], domains: &[Domain], view: &View) -> Vec<Site> {
         room,
         gives: 0,
     };
-    for candidate in domains.iter().flat_map(|domain| &domain.candidates) {
+    for candidate in domains.iter().flat_map(Domain::candidates) {
         let site = new(candidate.place, candidate.own, candidate.capacity, None);
         sites.insert(candidate.place, site);
     }

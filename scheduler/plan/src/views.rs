@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use gilliam_model::rules::{PlacementRules, Spread};
 
-use crate::{snapshot::NodeState, world::Node};
+use crate::{node::Node, snapshot::NodeState};
 
 /// Most views kept at once: rules that differ from app to app would fill the memory, at nine bytes for each
 /// node and rule.

@@ -6,24 +6,21 @@
 use std::collections::BTreeMap;
 
 use gilliam_model::{
-    image::Process,
     instance::Epoch,
     name::{AppName, NodeName, ProcessName},
     release::ReleaseId,
     report::ProcessKey,
-    route::WEB,
-    rules::PlacementRules,
 };
 
 use crate::{
     desired,
     held::{Held, Standing},
+    node::{Needs, Node, standing},
     parts::{Admission, Allowance},
     placements::{Placements, Record},
-    rank::Fill,
     report::{Blocked, Change, Plan, Report},
     slots::SlotSet,
-    snapshot::{AppState, Availability, NodeState, Observed, Policy, Snapshot},
+    snapshot::{AppState, Observed, Policy, Snapshot},
 };
 
 /// A process type of a release: what is scaled, stopped and placed as one.
@@ -49,40 +46,6 @@ pub(crate) struct Group<'a> {
     /// Its slots by node, once it is opened.
     held: Option<Vec<Held<'a>>>,
 }
-
-/// What an instance takes of its node besides a slot, and which nodes it may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Needs<'a> {
-    /// Bytes that it may use.
-    pub(crate) memory_bytes: u64,
-    /// Thousandths of a core that it may use.
-    pub(crate) cpu_millis: u64,
-    /// TCP ports: one for what takes HTTP.
-    pub(crate) ports: u32,
-    pub(crate) rules: &'a PlacementRules,
-}
-
-/// A node that is known, with what is placed on it.
-#[derive(Debug)]
-pub(crate) struct Node<'a> {
-    pub(crate) state: &'a NodeState,
-    pub(crate) slots: u32,
-    pub(crate) ports: u32,
-    pub(crate) memory_bytes: u64,
-    pub(crate) cpu_millis: u64,
-    /// Bytes that may be promised in all.
-    pub(crate) memory_promisable: u64,
-    /// Thousandths of a core that may be promised in all; none for no bound.
-    pub(crate) cpu_promisable: Option<u64>,
-    /// What one unit of memory, and a thousandth of a core, adds to how full it is.
-    fill_per_memory: u64,
-    fill_per_cpu: u64,
-}
-
-/// What a full node's memory, or its cores, count in ranking.
-const FULL: u64 = 1 << 40;
-/// Bytes of memory that ranking counts as one: the least that a limit can be.
-const MEMORY_UNIT_BYTES: u64 = 1 << 16;
 
 /// How the slots of a group stand.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -135,67 +98,6 @@ struct Records<'a> {
     observed: &'a Observed,
 }
 
-impl<'a> Needs<'a> {
-    fn of(name: GroupName<'_>, process: &'a Process) -> Self {
-        let takes_http = process.shape.is_http() || name.process.as_str() == WEB;
-        Self {
-            memory_bytes: process.limits.memory_bytes_max,
-            cpu_millis: process.limits.cpu_millis.into(),
-            ports: takes_http.into(),
-            rules: &process.placement,
-        }
-    }
-}
-
-impl<'a> Node<'a> {
-    fn new(state: &'a NodeState, policy: &Policy) -> Self {
-        let cpu = |times: u32| u64::from(state.cpu_millis).saturating_mul(times.into());
-        let memory_promisable = state.memory_bytes.saturating_mul(policy.memory_overcommit.into());
-        let cpu_promisable = policy.cpu_overcommit.map(cpu);
-        Self {
-            state,
-            slots: 0,
-            ports: 0,
-            memory_bytes: 0,
-            cpu_millis: 0,
-            memory_promisable,
-            cpu_promisable,
-            fill_per_memory: FULL / (memory_promisable / MEMORY_UNIT_BYTES).max(1),
-            fill_per_cpu: FULL / cpu_promisable.unwrap_or(state.cpu_millis.into()).max(1),
-        }
-    }
-
-    /// How full it is, and what one more slot adds to that.
-    pub(crate) fn fill(&self, needs: Needs<'_>) -> Fill {
-        let of = |memory_bytes: u64, cpu_millis: u64| {
-            let memory = (memory_bytes / MEMORY_UNIT_BYTES).saturating_mul(self.fill_per_memory);
-            memory.saturating_add(cpu_millis.saturating_mul(self.fill_per_cpu))
-        };
-        Fill {
-            now: of(self.memory_bytes, self.cpu_millis),
-            each: of(needs.memory_bytes, needs.cpu_millis),
-        }
-    }
-
-    fn take(&mut self, needs: Option<Needs<'_>>, count: u32) {
-        self.slots += count;
-        if let Some(needs) = needs {
-            self.ports += needs.ports * count;
-            self.memory_bytes += needs.memory_bytes * u64::from(count);
-            self.cpu_millis += needs.cpu_millis * u64::from(count);
-        }
-    }
-
-    fn give_back(&mut self, needs: Option<Needs<'_>>, count: u32) {
-        self.slots -= count;
-        if let Some(needs) = needs {
-            self.ports -= needs.ports * count;
-            self.memory_bytes -= needs.memory_bytes * u64::from(count);
-            self.cpu_millis -= needs.cpu_millis * u64::from(count);
-        }
-    }
-}
-
 impl<'a> Group<'a> {
     /// Its slots by node; empty before it is opened.
     pub(crate) fn held(&self) -> &[Held<'a>] {
@@ -214,6 +116,13 @@ impl<'a> Group<'a> {
         counts
     }
 
+    /// The places of the known nodes that it has slots on, with their counts, as they were read.
+    pub(crate) fn counts_at_first(&self, world: &World<'a>) -> impl Iterator<Item = (u32, u32)> {
+        let places = &world.records.places;
+        let records = self.records.iter();
+        records.filter_map(move |record| Some((places[record.node as usize]?, record.count)))
+    }
+
     /// The places of the known nodes that it has slots on by now.
     pub(crate) fn places(&self, world: &World<'a>) -> Vec<u32> {
         match &self.held {
@@ -221,13 +130,7 @@ impl<'a> Group<'a> {
                 let with_slots = held.iter().filter(|held| !held.ranges.is_empty());
                 with_slots.filter_map(|held| held.place).collect()
             }
-            None => {
-                let places = &world.records.places;
-                self.records
-                    .iter()
-                    .filter_map(|record| places[record.node as usize])
-                    .collect()
-            }
+            None => self.counts_at_first(world).map(|(place, _)| place).collect(),
         }
     }
 }
@@ -242,15 +145,6 @@ impl Counts {
             Standing::Draining => self.draining += count,
             Standing::Lost => self.lost += count,
         }
-    }
-}
-
-fn standing(node: Option<&NodeState>) -> Standing {
-    match node.map(|node| node.state) {
-        // One that has not been heard of keeps what it has.
-        None | Some(Availability::Ready) => Standing::Kept,
-        Some(Availability::Draining) => Standing::Draining,
-        Some(Availability::Lost) => Standing::Lost,
     }
 }
 

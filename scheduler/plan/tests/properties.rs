@@ -2,148 +2,25 @@
 
 mod cluster;
 mod generators;
+mod truth;
 
 use std::collections::BTreeMap;
 
 use cluster::{after_each_part, applied, run_all, turn};
 use generators::{Group, RELEASES, release, scale, snapshots};
-use gilliam_model::{
-    app::App,
-    image::Process,
-    instance::{Epoch, InstanceId},
-    name::{NodeName, ProcessName},
-    placement::Placement,
-    rules::Spread,
-};
+use gilliam_model::{app::App, instance::InstanceId, name::ProcessName, placement::Placement, rules::Spread};
 use gilliam_plan::{
     Availability, Change, NodeState, PARTS_MAX, Placements, Plan, Policy, Rebalance, STEPS_MAX, Snapshot,
     plan,
 };
 use proptest::prelude::*;
+use truth::{
+    cpu_promisable, displaced, domain, group, has_room, keep_apart, listed, load, node, process_of, slots,
+    state_of, wanted,
+};
 
 /// Snapshots that each property is tried on.
 const CASES: u32 = 1_000;
-
-fn node<'a>(snapshot: &'a Snapshot, name: &NodeName) -> Option<&'a NodeState> {
-    snapshot.nodes.iter().find(|node| node.name == *name)
-}
-
-fn state_of(snapshot: &Snapshot, name: &NodeName) -> Option<Availability> {
-    node(snapshot, name).map(|node| node.state)
-}
-
-fn process_of<'a>(snapshot: &'a Snapshot, group: &Group) -> Option<&'a Process> {
-    let state = snapshot.apps.iter().find(|state| state.app.name == group.0)?;
-    state.images.get(&group.1)?.processes.get(&group.2)
-}
-
-fn group(placement: &Placement) -> Group {
-    (
-        placement.app.clone(),
-        placement.release,
-        placement.process.clone(),
-    )
-}
-
-/// What is promised on a node.
-#[derive(Debug, Default)]
-struct Load {
-    slots: u32,
-    bytes: u64,
-    cpu_millis: u64,
-}
-
-fn load(snapshot: &Snapshot, placements: &[Placement], node: &NodeName) -> Load {
-    let here = placements.iter().filter(|placement| placement.node == *node);
-    here.fold(Load::default(), |load, placement| {
-        let limits = process_of(snapshot, &group(placement)).map(|process| &process.limits);
-        let count = u64::from(placement.count());
-        Load {
-            slots: load.slots + placement.count(),
-            bytes: load.bytes + limits.map_or(0, |limits| limits.memory_bytes_max) * count,
-            cpu_millis: load.cpu_millis + limits.map_or(0, |limits| u64::from(limits.cpu_millis)) * count,
-        }
-    })
-}
-
-fn cpu_promisable(snapshot: &Snapshot, node: &NodeState) -> u64 {
-    let times = snapshot.policy.cpu_overcommit;
-    times.map_or(u64::MAX, |times| u64::from(node.cpu_millis) * u64::from(times))
-}
-
-/// Whether a node could take one more slot of a group.
-fn has_room(snapshot: &Snapshot, placements: &[Placement], group: &Group, node: &NodeState) -> bool {
-    let Some(process) = process_of(snapshot, group) else {
-        return false;
-    };
-    let load = load(snapshot, placements, &node.name);
-    let here = |of: &dyn Fn(&Group) -> bool| -> u32 {
-        let here = placements
-            .iter()
-            .filter(|p| p.node == node.name && of(&self::group(p)));
-        here.map(Placement::count).sum()
-    };
-    let rules = &process.placement;
-    let own = here(&|other| other == group);
-    node.state == Availability::Ready
-        && load.slots < node.slots_max
-        && load.bytes + process.limits.memory_bytes_max <= node.memory_bytes
-        && load.cpu_millis + u64::from(process.limits.cpu_millis) <= cpu_promisable(snapshot, node)
-        && rules.require.iter().all(|r| r.holds(&node.name, &node.labels))
-        && rules.max_per_node.is_none_or(|max| own < max.get())
-        && here(&|other| keep_apart(snapshot, group, other)) == 0
-}
-
-/// Whether two groups never share a node.
-fn keep_apart(snapshot: &Snapshot, a: &Group, b: &Group) -> bool {
-    let names = |one: &Group, other: &Group| {
-        process_of(snapshot, one).is_some_and(|process| process.placement.anti_affinity.contains(&other.2))
-    };
-    a.0 == b.0 && a.2 != b.2 && (names(a, b) || names(b, a))
-}
-
-/// Slots of a group on nodes that keep them, by domain and node.
-fn domain<'a>(process: &Process, node: &'a NodeState) -> Option<&'a str> {
-    match &process.placement.spread {
-        Spread::Over(key) => node.labels.get(key).map(|value| value.as_str()),
-        Spread::Nodes | Spread::None => None,
-    }
-}
-
-/// Every placed slot: its group and number, with its node and epoch.
-fn slots<'a>(
-    placements: impl IntoIterator<Item = &'a Placement>,
-) -> BTreeMap<(Group, u32), (NodeName, Epoch)> {
-    let mut slots = BTreeMap::new();
-    for placement in placements {
-        for id in placement.instances() {
-            let double = slots.insert((group(placement), id.slot), (placement.node.clone(), id.epoch));
-            assert_eq!(double, None, "{id} is placed twice");
-        }
-    }
-    slots
-}
-
-fn wanted(snapshot: &Snapshot) -> BTreeMap<Group, u32> {
-    let apps = snapshot.apps.iter().map(|state| &state.app);
-    let scales = apps.flat_map(|app| {
-        app.scale
-            .iter()
-            .map(|(release, scale)| (app.name.clone(), *release, scale))
-    });
-    scales
-        .flat_map(|(app, release, scale)| {
-            scale
-                .0
-                .iter()
-                .map(move |(process, count)| ((app.clone(), release, process.clone()), *count))
-        })
-        .collect()
-}
-
-fn listed(placements: &Placements) -> Vec<Placement> {
-    placements.iter().collect()
-}
 
 /// Plans and runs until nothing changes; the plans that changed something.
 fn settle(snapshot: &mut Snapshot, turns_max: usize) -> Vec<Plan> {
@@ -269,7 +146,7 @@ proptest! {
                 prop_assert!(rules.require.iter().all(|r| r.holds(&node.name, &node.labels)));
                 prop_assert!(rules.max_per_node.is_none_or(|max| placement.count() <= max.get()));
                 let beside = placements.iter().filter(|p| p.node == node.name);
-                prop_assert!(beside.clone().all(|p| !keep_apart(&snapshot, &group, &self::group(p))));
+                prop_assert!(beside.clone().all(|p| !keep_apart(&snapshot, &group, &truth::group(p))));
             }
         }
     }
@@ -335,7 +212,7 @@ proptest! {
         let Some(process) = process_of(&snapshot, &group) else { return Ok(()) };
         // Draining and lost nodes do not count, nor does what is not known of.
         let own = |of: &dyn Fn(&NodeState) -> bool| -> u32 {
-            let here = placements.iter().filter(|p| self::group(p) == group);
+            let here = placements.iter().filter(|p| truth::group(p) == group);
             let keeps = |p: &&Placement| node(&snapshot, &p.node)
                 .is_some_and(|node| node.state == Availability::Ready && of(node));
             here.filter(keeps).map(Placement::count).sum()
@@ -396,7 +273,7 @@ proptest! {
     fn draining_keeps_the_count(snapshot in snapshots(false)) {
         let wanted = wanted(&snapshot);
         let running = |placements: &[Placement], group: &Group, states: &[Option<Availability>]| {
-            let of_group = placements.iter().filter(|p| self::group(p) == *group);
+            let of_group = placements.iter().filter(|p| truth::group(p) == *group);
             let here = of_group.filter(|p| states.contains(&state_of(&snapshot, &p.node)));
             let ids: Vec<InstanceId> = here.flat_map(Placement::instances).collect();
             ids.iter().filter(|id| snapshot.observed.is_running(id)).count()
@@ -455,7 +332,7 @@ proptest! {
                 break;
             }
             let running = |group: &Group, placements: &[Placement]| {
-                let here = placements.iter().filter(|p| self::group(p) == *group);
+                let here = placements.iter().filter(|p| truth::group(p) == *group);
                 let ids: Vec<InstanceId> = here.flat_map(Placement::instances).collect();
                 ids.iter().filter(|id| snapshot.observed.is_running(id)).count()
             };
@@ -476,7 +353,7 @@ proptest! {
     #[test]
     fn a_migration_goes_at_its_rate(snapshot in snapshots(true)) {
         let alive = |placements: &[Placement], group: &Group| {
-            let here = placements.iter().filter(|p| self::group(p) == *group);
+            let here = placements.iter().filter(|p| truth::group(p) == *group);
             let here = here.filter(|p| state_of(&snapshot, &p.node) != Some(Availability::Lost));
             let ids: Vec<InstanceId> = here.flat_map(Placement::instances).collect();
             let running = ids.iter().filter(|id| snapshot.observed.is_running(id)).count();
@@ -506,15 +383,4 @@ proptest! {
             }
         }
     }
-}
-
-/// Slots of a group on nodes that are lost or draining, or that leave: what starts in their place is not new.
-fn displaced(snapshot: &Snapshot, group: &Group) -> usize {
-    let gone = [Some(Availability::Lost), Some(Availability::Draining)];
-    let here = snapshot.placements.iter().filter(|p| self::group(p) == *group);
-    let displaced = here.map(|p| match gone.contains(&state_of(snapshot, &p.node)) {
-        true => p.count(),
-        false => p.leaving.iter().map(|range| range.count()).sum(),
-    });
-    displaced.map(|count| count as usize).sum()
 }

@@ -10,10 +10,12 @@
 //! scale APP [vN] web=2                 restart APP [web[.1]]           wait SECONDS
 //! run [APP vN web.1 …]                 all that is placed runs, or these only
 //! crash APP vN web.1                   it ends by itself
+//! what-if [scale APP] …                what a change would do
 //! turn                                 migrations are looked at, then planned; show: what is placed
 //! ```
 
 mod cluster;
+mod printed;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,21 +28,21 @@ use std::{
 use gilliam_model::{
     Timestamp,
     api::ScalePatch,
-    app::App,
     code::Code,
     instance::{Failure, InstanceId, InstanceReport, InstanceState},
     label::Labels,
     name::{AppName, NodeName, ProcessName},
-    placement::{Placement, SlotRange},
+    placement::Placement,
     release::ReleaseId,
     report::{ProcessKey, ProcessReport, fold},
     rules::PlacementRules,
-    scale::{Scale, parse_count},
+    scale::parse_count,
 };
 use gilliam_plan::{
-    AppState, Availability, Change, MigrationStep, MigrationView, NodeState, Observed, Plan, RestartTarget,
-    Snapshot, finished, given_up, migration, released, restart, scale_target, scaled,
+    AppState, Availability, MigrationStep, MigrationView, NodeState, Observed, RestartTarget, Snapshot,
+    finished, given_up, migration, released, restart, scale_target, scaled, what_if,
 };
+use printed::{describe, plan_lines, record};
 
 /// The end of a script without a limit on a node.
 const PLENTY: u32 = 1_000_000;
@@ -132,6 +134,10 @@ impl Script {
                 ["crash", app, release, labels @ ..] => {
                     self.report(app, release, labels, InstanceState::Crashed)
                 }
+                ["what-if", "scale", app, rest @ ..] => {
+                    self.what_if(Some(app), &format!("scale {}", rest.join(" ")))
+                }
+                ["what-if", rest @ ..] => self.what_if(None, &rest.join(" ")),
                 ["turn"] => self.turn(),
                 ["show"] => self.show(),
                 _ => panic!("no such command: {line}"),
@@ -408,6 +414,17 @@ impl Script {
         self.observe();
     }
 
+    fn what_if(&mut self, app: Option<&str>, change: &str) {
+        let app: Option<AppName> = app.map(|app| app.parse().expect("name"));
+        let change = change.parse().expect("a change");
+        match what_if(&self.snapshot, app.as_ref(), &change) {
+            Ok(difference) => printed::difference(&difference)
+                .iter()
+                .for_each(|line| self.say(line)),
+            Err(refusal) => self.say(format!("refused: {refusal}")),
+        }
+    }
+
     fn show(&mut self) {
         let lines: Vec<String> = self.snapshot.placements.iter().map(|p| record(&p)).collect();
         lines.iter().for_each(|line| self.say(line));
@@ -431,93 +448,4 @@ fn new_report(id: InstanceId, since: Timestamp) -> InstanceReport {
         last_failure: None,
         retry_at: None,
     }
-}
-
-fn plan_lines(plan: &Plan) -> Vec<String> {
-    let line = |change: &Change| {
-        let mut text = String::new();
-        if change.started > 0 {
-            write!(text, " +{}", change.started).expect("a String");
-        }
-        if change.stopped > 0 {
-            write!(text, " -{}", change.stopped).expect("a String");
-        }
-        let text = if text.is_empty() {
-            String::new()
-        } else {
-            format!("  ({})", text.trim_start())
-        };
-        format!("{}{text}", record(&change.placement))
-    };
-    let mut lines: Vec<String> = plan.changes().map(line).collect();
-    for blocked in &plan.report.blocked {
-        lines.push(format!(
-            "blocked: {} of {} {} {}",
-            blocked.count, blocked.app, blocked.release, blocked.process
-        ));
-        lines.extend(
-            blocked
-                .reasons
-                .iter()
-                .map(|(node, reason)| format!("  {node}: {reason}")),
-        );
-    }
-    if plan.report.deferred {
-        lines.push("more is to be done".to_string());
-    }
-    lines
-}
-
-fn record(placement: &Placement) -> String {
-    let Placement {
-        app,
-        release,
-        process,
-        node,
-        ranges,
-        leaving,
-    } = placement;
-    let range = |range: &SlotRange| match range.count() {
-        1 => format!("{}@{}", range.first, range.epoch.0),
-        _ => format!("{}-{}@{}", range.first, range.last, range.epoch.0),
-    };
-    let ranges: Vec<String> = ranges.iter().map(range).collect();
-    let ranges = if ranges.is_empty() {
-        "none".to_string()
-    } else {
-        ranges.join(" ")
-    };
-    let leaving: Vec<String> = leaving
-        .iter()
-        .map(|range| format!(", leaving {}-{}", range.first, range.last))
-        .collect();
-    format!("{node}: {app} {release} {process} {ranges}{}", leaving.concat())
-}
-
-fn describe(app: &App) -> String {
-    let scales = |scales: &BTreeMap<ReleaseId, Scale>| {
-        let each: Vec<String> = scales
-            .iter()
-            .map(|(release, scale)| format!("{release} {scale}"))
-            .collect();
-        if each.is_empty() {
-            "nothing".to_string()
-        } else {
-            each.join(", ")
-        }
-    };
-    let mut line = format!("{} wants {}", app.name, scales(&app.scale));
-    if let Some(migration) = &app.migration {
-        let (from, fallback) = (scales(&migration.from), scales(&migration.fallback));
-        write!(
-            line,
-            "; moves to {} from {from}, else back to {fallback}",
-            migration.to
-        )
-        .expect("a String");
-    }
-    if let Some(failure) = &app.migration_failure {
-        write!(line, "; {} failed: {}", failure.to, failure.reason).expect("a String");
-    }
-    line
 }

@@ -20,6 +20,7 @@ mod limits;
 mod logs;
 mod nodes;
 mod openapi;
+mod plan;
 mod releases;
 mod restart;
 mod scale;
@@ -73,6 +74,8 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(scale::show, scale::change_scale))
         .routes(routes!(instances::list))
         .routes(routes!(restart::restart))
+        .routes(routes!(plan::ask))
+        .routes(routes!(plan::rebalance))
         .routes(routes!(status::status))
         .route_layer(middleware::from_fn_with_state(api.clone(), limit));
     let held_open = OpenApiRouter::new()

@@ -96,7 +96,7 @@ fn default_target(app: &App) -> Option<ReleaseId> {
     scale_target(app, None).ok()
 }
 
-fn refused(app: &AppName, refusal: ScaleRefusal) -> Refusal {
+pub(super) fn refused(app: &AppName, refusal: ScaleRefusal) -> Refusal {
     let code = match &refusal {
         ScaleRefusal::NoRelease { .. } => return Refusal::nothing_released(app),
         ScaleRefusal::UnknownRelease { release, .. } => {

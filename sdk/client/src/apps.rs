@@ -11,6 +11,7 @@ use gilliam_model::{
     },
     name::{AppName, ProcessName},
     release::ReleaseId,
+    what_if::{Difference, Question},
 };
 use reqwest::{Body, Method, header};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -72,6 +73,17 @@ impl Client {
     /// The cluster: version, counts, nodes.
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.get("/v1/status").await
+    }
+
+    /// What a change would do; nothing is changed.
+    pub async fn what_if(&self, question: &Question) -> Result<Difference, ClientError> {
+        self.send(Method::POST, "/v1/plan/what-if", question).await
+    }
+
+    /// Asks for instances to move for a better spread.
+    pub async fn rebalance(&self) -> Result<(), ClientError> {
+        self.finish(self.request(Method::POST, "/v1/plan/rebalance"))
+            .await
     }
 
     /// Every app, by name.
