@@ -34,7 +34,7 @@ pub(crate) struct Held<'a> {
     pub(crate) ranges: Vec<SlotRange>,
     /// Those that leave for a better spread; they are treated as those on a draining node.
     pub(crate) leaving: SlotSet,
-    /// Those that run.
+    /// Those that run, where that matters.
     pub(crate) running: SlotSet,
     /// The part of the plan that it last changed in; 0 for none.
     pub(crate) part: u32,
@@ -69,11 +69,16 @@ impl<'a> Held<'a> {
         let running = match running {
             // What a lost node last said is no longer so.
             _ if standing == Standing::Lost => SlotSet::default(),
+            Some(running) if running.is_empty() => SlotSet::default(),
             None => SlotSet::of_placed(&ranges),
             Some(running) => InstanceSet::of(&ranges).intersect(running).slots(),
         };
+        let leaving = match record.leaving() {
+            [] => SlotSet::default(),
+            leaving => SlotSet::of_placed(leaving).intersect(&SlotSet::of_placed(&ranges)),
+        };
         Self {
-            leaving: SlotSet::of_placed(record.leaving()).intersect(&SlotSet::of_placed(&ranges)),
+            leaving,
             running,
             ranges,
             ..Self::new(node, place, standing)

@@ -6,7 +6,7 @@ use crate::{
     feasible,
     held::Standing,
     node::Needs,
-    rank::{self, Candidate, Domain},
+    rank::{self, Candidate, Domain, Fill},
     report::Blocked,
     slots::SlotSet,
     views::{View, Views},
@@ -69,13 +69,18 @@ fn numbers(world: &World<'_>, group: usize, lost: &LostSlots, missing: u32) -> S
 }
 
 /// The nodes that can take some of a group, by the domains it is spread over.
+///
+/// Only nodes that may take something are looked at, and of those without a slot, which come last and are alike
+/// but for their names, no more than can be chosen.
 pub(crate) fn domains(
-    world: &World<'_>,
+    world: &mut World<'_>,
     group: usize,
     needs: Needs<'_>,
     view: &View,
     most: u32,
 ) -> Vec<Domain> {
+    let (open, empty) = world.open_places();
+    let mut beyond = 0;
     let mut domains = vec![Domain::default(); view.domains_count];
     let held = world.groups[group].held().iter();
     let mut own: Vec<(u32, u32, u32)> = held
@@ -88,7 +93,21 @@ pub(crate) fn domains(
     let mut own = own.into_iter().peekable();
     let apart = feasible::apart(world, group);
     let spread = &needs.rules.spread;
-    for (place, node) in (0_u32..).zip(&world.nodes) {
+    for (place, node) in (0_u32..).zip(&world.nodes).skip(open) {
+        if place as usize >= empty && !view.has_scores() {
+            // A domain that no empty node can enter any more stays so: those that follow are worse.
+            let key = rank::key(spread, 0, 0, Fill::default(), place);
+            while domains
+                .get(beyond)
+                .is_some_and(|domain| domain.is_beyond(key, most))
+            {
+                beyond += 1;
+            }
+            if beyond == domains.len() {
+                break;
+            }
+        }
+        while own.next_if(|(at, ..)| *at < place).is_some() {}
         let here = own.next_if(|(at, ..)| *at == place);
         let (kept, all) = here.map_or((0, 0), |(_, kept, all)| (kept, all));
         if !node.is_ready || feasible::capacity(node, needs, all, 1) == 0 || !view.allows(place as usize) {

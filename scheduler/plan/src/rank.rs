@@ -101,6 +101,11 @@ impl Domain {
         }
     }
 
+    /// Whether no candidate of this key, or of a worse one, is among the `most` best.
+    pub(crate) fn is_beyond(&self, key: Key, most: u32) -> bool {
+        self.best.len() >= most as usize && self.best.peek().is_some_and(|worst| worst.0 < key)
+    }
+
     /// Those that were taken in, in no order.
     pub(crate) fn candidates(&self) -> impl Iterator<Item = &Candidate> {
         self.best.iter().map(|Ranked(_, candidate)| candidate)

@@ -63,6 +63,10 @@ impl View {
         self.scores.get(place).copied().unwrap_or(0)
     }
 
+    pub(crate) fn has_scores(&self) -> bool {
+        !self.scores.is_empty()
+    }
+
     pub(crate) fn domain(&self, place: usize) -> usize {
         self.domains.get(place).map_or(0, |domain| *domain as usize)
     }

@@ -15,6 +15,7 @@ use gilliam_model::{
 use crate::{
     desired,
     held::{Held, Standing},
+    instances::InstanceSet,
     node::{Needs, Node, standing},
     parts::{Admission, Allowance},
     placements::{Placements, Record},
@@ -79,6 +80,12 @@ pub(crate) struct World<'a> {
     pub(crate) policy: Policy,
     /// The nodes that are known, by name.
     pub(crate) nodes: Vec<Node<'a>>,
+    /// Nodes before this place take no slot of any group.
+    closed: usize,
+    /// Nodes from this place on have no slot.
+    empty: usize,
+    /// The least memory that an instance of any group needs.
+    memory_bytes_least: u64,
     /// Every group, by name.
     pub(crate) groups: Vec<Group<'a>>,
     epoch: Epoch,
@@ -170,6 +177,9 @@ impl<'a> World<'a> {
         let mut world = Self {
             policy,
             nodes,
+            closed: 0,
+            empty: 0,
+            memory_bytes_least: 0,
             groups: Vec::new(),
             epoch,
             records,
@@ -178,7 +188,14 @@ impl<'a> World<'a> {
             parts: Vec::new(),
         };
         world.groups = groups(&snapshot.apps, &snapshot.placements);
+        let needs = world.groups.iter().filter_map(|group| group.needs);
+        world.memory_bytes_least = needs.map(|needs| needs.memory_bytes).min().unwrap_or(0);
         world.count();
+        world.empty = world
+            .nodes
+            .iter()
+            .rposition(|node| node.slots > 0)
+            .map_or(0, |last| last + 1);
         world
     }
 
@@ -198,12 +215,29 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The places of nodes that may take something, and from which of them on they have no slot.
+    pub(crate) fn open_places(&mut self) -> (usize, usize) {
+        let least = self.memory_bytes_least;
+        let is_closed = |node: &Node<'_>| {
+            let memory = node.memory_promisable.saturating_sub(node.memory_bytes);
+            !node.is_ready || node.slots >= node.slots_max || memory < least
+        };
+        let open = self.nodes[self.closed..].iter().position(|node| !is_closed(node));
+        self.closed = open.map_or(self.nodes.len(), |open| self.closed + open);
+        (self.closed, self.empty)
+    }
+
     pub(crate) fn find(&self, name: GroupName<'_>) -> Option<usize> {
         self.groups.binary_search_by(|group| group.name.cmp(&name)).ok()
     }
 
-    /// Reads the slots of a group.
+    /// Reads the slots of a group; which of them run is only known where some are to be replaced.
     pub(crate) fn open(&mut self, group: usize) {
+        let replaces = self.groups[group].at_first.draining > 0;
+        self.read(group, replaces);
+    }
+
+    fn read(&mut self, group: usize, with_running: bool) {
         let Group {
             name, records, held, ..
         } = &mut self.groups[group];
@@ -215,9 +249,10 @@ impl<'a> World<'a> {
             release: name.release,
             process: name.process.clone(),
         };
-        let running = (!records.is_empty())
-            .then(|| self.records.observed.running(&key))
-            .flatten();
+        let running = match with_running && !records.is_empty() {
+            true => self.records.observed.running(&key),
+            false => Some(InstanceSet::default()),
+        };
         let of_record = |record: &Record| {
             let place = self.records.places[record.node as usize];
             let standing = standing(place.map(|place| self.nodes[place as usize].state));
@@ -232,7 +267,7 @@ impl<'a> World<'a> {
         let Some(group) = self.find(name) else {
             return tally;
         };
-        self.open(group);
+        self.read(group, true);
         for held in self.groups[group].held() {
             let (count, running) = (held.count(), held.running.count());
             match held.standing {
@@ -286,7 +321,11 @@ impl<'a> World<'a> {
         };
         held.stop(gone);
         if let Some(place) = held.place {
-            self.nodes[place as usize].give_back(group.needs, gone.count());
+            let node = &mut self.nodes[place as usize];
+            node.give_back(group.needs, gone.count());
+            if node.is_ready {
+                self.closed = self.closed.min(place as usize);
+            }
         }
     }
 
@@ -299,6 +338,7 @@ impl<'a> World<'a> {
         held.start(new, self.epoch);
         if let Some(place) = held.place {
             self.nodes[place as usize].take(group.needs, new.count());
+            self.empty = self.empty.max(place as usize + 1);
         }
     }
 
