@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -42,50 +43,63 @@ struct Fleet {
 }
 
 fn main() {
+    let fleets = fleets();
+    // Each in a process of its own, whose peak of memory is its own.
+    if let Some(n) = std::env::args().nth(1) {
+        return measure(&fleets[n.parse::<usize>().expect("the number of a fleet")]);
+    }
+    println!("milliseconds of a whole plan; records: rows of the store; built: the planner's form of them");
     println!(
-        "{:<34} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8}",
-        "", "empty", "rest", "scale", "lost", "drain", "records", "parts", "memory"
+        "{:<48} {:>9} {:>7} {:>7} {:>7} {:>7} {:>9} {:>7} {:>8}",
+        "", "empty", "rest", "scale", "lost", "drain", "records", "built", "memory"
     );
-    for (nodes, name) in [
-        (100, "100 nodes"),
-        (1_000, "1,000 nodes"),
-        (10_000, "10,000 nodes"),
-    ] {
-        let fleet = |label, apps, instances_per_app, rules| Fleet {
-            name: label,
+    let own = std::env::current_exe().expect("this program");
+    for n in 0..fleets.len() {
+        let status = Command::new(&own)
+            .arg(n.to_string())
+            .status()
+            .expect("this program");
+        assert!(status.success(), "a figure failed");
+    }
+}
+
+fn fleets() -> Vec<Fleet> {
+    let mut fleets = Vec::new();
+    for nodes in [100, 1_000, 10_000] {
+        let one = u32::try_from(nodes * 100).expect("a million");
+        let kinds = [
+            ("apps of 100", nodes, 100, false),
+            ("apps of 100, a quarter with rules", nodes, 100, true),
+            ("apps of 10", nodes * 10, 10, false),
+            ("one app", 1, one, false),
+        ];
+        fleets.extend(kinds.map(|(name, apps, instances_per_app, rules)| Fleet {
+            name,
             nodes,
             apps,
             instances_per_app,
             rules,
-        };
-        println!("{name}, {} instances", nodes * 100);
-        measure(&fleet("  apps of 100", nodes, 100, false));
-        measure(&fleet("  apps of 100, some with rules", nodes, 100, true));
-        measure(&fleet("  apps of 10", nodes * 10, 10, false));
-        let one = u32::try_from(nodes * 100).expect("a million");
-        measure(&fleet("  one app", 1, one, false));
+        }));
     }
-    println!("6,100 nodes, 2,000,000 instances");
-    let fleet = |name, apps, instances_per_app| Fleet {
+    let large = [("apps of 20,000", 100, 20_000), ("apps of 200", 10_000, 200)];
+    fleets.extend(large.map(|(name, apps, instances_per_app)| Fleet {
         name,
         nodes: 6_100,
         apps,
         instances_per_app,
         rules: false,
-    };
-    measure(&fleet("  apps of 20,000", 100, 20_000));
-    measure(&fleet("  apps of 200", 10_000, 200));
+    }));
+    fleets
 }
 
 fn measure(fleet: &Fleet) {
-    let memory_before = memory_bytes();
     let mut snapshot = snapshot(fleet);
     let (empty, first) = timed(|| plan(&snapshot));
     assert!(
         first.report.blocked.is_empty() && !first.report.deferred,
         "there is room"
     );
-    let memory = memory_bytes().saturating_sub(memory_before);
+    let memory = memory_bytes_peak();
     apply(&mut snapshot, &first);
     drop(first);
     snapshot.observed = Observed::everything();
@@ -99,7 +113,7 @@ fn measure(fleet: &Fleet) {
         snapshot
     };
     let (lost_snapshot, drain_snapshot) = (in_state(Availability::Lost), in_state(Availability::Draining));
-    let (lost, plan_of_lost) = median(|| plan(&lost_snapshot));
+    let (lost, _) = median(|| plan(&lost_snapshot));
     let (drain, _) = median(|| plan(&drain_snapshot));
     let mut scaled = snapshot.clone();
     scaled.apps[0].app.scale = scale(fleet.instances_per_app + 10);
@@ -109,20 +123,19 @@ fn measure(fleet: &Fleet) {
 
     let records: Vec<Placement> = snapshot.placements.iter().collect();
     let (built, _) = timed(|| records.iter().collect::<Placements>());
-    let ms = |time: Duration| format!("{:.2}", time.as_secs_f64() * 1e3);
+    let ms = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
+    let instances = fleet.apps * fleet.instances_per_app as usize;
+    let name = format!("{} nodes, {instances} in {}", fleet.nodes, fleet.name);
     println!(
-        "{:<34} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6} M  records {}, built in {} ms, lost node had {}",
-        fleet.name,
+        "{name:<48} {:>9} {:>7} {:>7} {:>7} {:>7} {:>9} {:>7} {:>4} MiB  ({} slots on the lost node)",
         ms(empty),
         ms(rest),
         ms(scale),
         ms(lost),
         ms(drain),
         records.len(),
-        plan_of_lost.parts.len(),
-        memory >> 20,
-        records.len(),
         ms(built),
+        memory >> 20,
         slots_of(&snapshot, node),
     );
 }
@@ -244,10 +257,10 @@ fn image(n: usize, with_rules: bool) -> Image {
     }
 }
 
-/// Memory of this process; none where the system does not say.
-fn memory_bytes() -> u64 {
+/// The most memory that this process has had; none where the system does not say.
+fn memory_bytes_peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     kib.unwrap_or(0) << 10
 }
