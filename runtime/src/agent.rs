@@ -83,13 +83,21 @@ impl Agent {
         let mut retry = RETRY_MIN;
         let mut answered = Instant::now();
         let mut reporter = Reporter::default();
+        // The version of the table of peers that was taken from this life of this control plane.
+        let mut peers = 0;
         loop {
             states.borrow_and_update();
             figures.borrow_and_update();
             let sent = Instant::now();
             let is_overdue = sent - answered >= SILENCE_MAX;
             let wait_ms = if is_overdue { 0 } else { WAIT_MS };
-            let request = self.request(&control, reporter.next(&self.board), wait_ms);
+            // One of them is followed: two may have heard of different nodes.
+            let wants_peers = self.ingress.has_peers() && self.control.is_chosen(way);
+            peers = if wants_peers { peers } else { 0 };
+            let request = SyncRequest {
+                peers: wants_peers.then_some(peers),
+                ..self.request(&control, reporter.next(&self.board), wait_ms)
+            };
             let answer = tokio::select! {
                 answer = self.sync(way, &request) => answer,
                 () = news(&mut states, &mut figures, sent), if !is_overdue => continue,
@@ -100,9 +108,16 @@ impl Agent {
                     let is_other = control != answer.control;
                     self.ship_logs(way, is_other && !control.is_empty());
                     control.clone_from(&answer.control);
+                    peers = if is_other { 0 } else { peers };
+                    let has_peers = answer.peers.is_some();
+                    if let Some(newest) = &answer.peers {
+                        self.ingress.set_peers(newest);
+                        peers = newest.version;
+                    }
                     reporter.answered(&answer, is_other, &self.board);
                     // One that meets this node for the first time, or asks for more, answers at once as well.
-                    let is_useless = !self.take(answer).await && !reporter.is_asked() && !is_overdue;
+                    let is_useless =
+                        !self.take(answer).await && !has_peers && !reporter.is_asked() && !is_overdue;
                     if is_useless && sent.elapsed() < GATHER {
                         sleep(USELESS_WAIT).await;
                     }
@@ -180,6 +195,7 @@ impl Agent {
             processes,
             gone,
             wait_ms,
+            peers: None,
         }
     }
 
@@ -277,7 +293,7 @@ mod tests {
         Agent {
             control,
             board: Board::new(),
-            ingress: Ingress::new(logs.clone()),
+            ingress: Ingress::new(logs.clone(), None),
             logs,
             artefacts: Arc::new(artefacts.expect("artefacts")),
             file: AssignmentFile::new(data),
@@ -314,6 +330,7 @@ mod tests {
             resync: false,
             details: Vec::new(),
             dead_after_ms: None,
+            peers: None,
         };
         Response::new(Full::new(serde_json::to_vec(&answer).expect("json").into()))
     }

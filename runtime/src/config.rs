@@ -57,6 +57,10 @@ pub struct NodeConfig {
     pub data: PathBuf,
     /// Where the ingress listens.
     pub http: SocketAddr,
+    /// Where a node with an identity takes requests of other nodes; none when it takes none.
+    pub peer: Option<SocketAddr>,
+    /// Where other nodes find that, when it is not the address itself: behind a translation, or on all interfaces.
+    pub peer_advertised: Option<SocketAddr>,
     /// The control plane.
     pub control: ControlAddress,
     /// The program, and its first arguments, that runs [`crate::compile_child::main`] with the arguments that
@@ -85,6 +89,8 @@ impl NodeConfig {
             host: name.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             port_base: PORT_BASE,
+            peer: None,
+            peer_advertised: None,
             labels: Labels::default(),
             capacity: Capacity::default(),
             engines: EnginesConfig::default(),

@@ -1,6 +1,8 @@
 //! The ingress: from a request to an instance of the app its host names, and back.
 //!
-//! `table` finds the app's group of instances, `group` picks one (by `balance`), `backend` calls it,
+//! `table` finds the app's group of instances, `group` picks one (by `balance`), `backend` calls it when it is here,
+//! `share` over a `wire` when it is at another node (`ejection` says which nodes are left alone); `peers` reads the
+//! table of these, `peer` lets in what they send;
 //! `request` and `headers` decide what passes, `refuse` makes the answers of the platform, `access` writes
 //! the log line.
 //!
@@ -12,23 +14,33 @@ mod backend;
 mod balance;
 mod body;
 mod door;
+mod ejection;
 mod group;
 mod headers;
+mod lent;
+mod peer;
+mod peers;
+mod place;
 mod refuse;
 mod request;
 mod serve;
+mod share;
 mod table;
 mod tcp;
+mod wire;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use gilliam_model::{instance::InstanceId, name::AppName, name::ProcessName, route::RouteTable};
-use gilliam_serve::{Places, ServeConfig};
+use gilliam_model::{
+    instance::InstanceId, name::AppName, name::ProcessName, peer::PeerTable, route::RouteTable,
+};
+use gilliam_serve::{Clients, Places, ServeConfig};
 
-use crate::{entropy::RequestIds, logs::Logs};
+use crate::{entropy::RequestIds, identity::Identity, logs::Logs};
 pub(crate) use backend::Backend;
 pub(crate) use door::Door;
 pub(crate) use group::{Group, Phase};
+use peers::Peers;
 use table::Table;
 
 /// The settings of a socket that requests come in by; all of a node share their places.
@@ -40,18 +52,43 @@ pub(crate) fn listening(address: SocketAddr, places: Places) -> ServeConfig {
     }
 }
 
+/// The settings of the socket that requests of other nodes come in by. Its places are its own: however many clients
+/// come, nodes reach each other.
+pub(crate) fn listening_for_peers(address: SocketAddr, identity: &Identity) -> ServeConfig {
+    ServeConfig {
+        tls: Some(identity.peer_server()),
+        clients: Clients::Ours,
+        ..ServeConfig::new(address)
+    }
+}
+
 /// The ingress of a node; clones share everything.
 #[derive(Debug, Clone)]
 pub(crate) struct Ingress {
     table: Arc<Table>,
     ids: Arc<RequestIds>,
+    /// Of a node of a cluster.
+    peers: Option<Arc<Peers>>,
 }
 
 impl Ingress {
-    pub(crate) fn new(logs: Arc<Logs>) -> Self {
+    pub(crate) fn new(logs: Arc<Logs>, identity: Option<Identity>) -> Self {
         Self {
             table: Arc::new(Table::new(logs)),
             ids: Arc::default(),
+            peers: identity.map(|identity| Arc::new(Peers::new(identity))),
+        }
+    }
+
+    /// Whether requests can go to other nodes.
+    pub(crate) fn has_peers(&self) -> bool {
+        self.peers.is_some()
+    }
+
+    /// Sends requests to instances of these nodes too from now on.
+    pub(crate) fn set_peers(&self, newest: &PeerTable) {
+        if let Some(peers) = &self.peers {
+            peers.set(newest, &self.table);
         }
     }
 

@@ -86,12 +86,16 @@ impl NodeError {
 pub struct NodeAddresses {
     /// The ingress.
     pub http: SocketAddr,
+    /// Where requests of other nodes come in.
+    pub peer: Option<SocketAddr>,
 }
 
 /// A bound node; requests wait in the kernel until it runs.
 #[derive(Debug)]
 pub struct Node {
     server: Server,
+    /// For requests of other nodes.
+    peers: Option<Server>,
     agent: Agent,
     supervisor: Supervisor,
     /// Of a node that joined a cluster.
@@ -145,6 +149,13 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
         ControlAddress::Servers { identity, .. } => Some(identity.clone()),
         ControlAddress::File(_) | ControlAddress::Url { .. } => None,
     };
+    let (peers, peer) = match (&identity, config.peer) {
+        (Some(identity), Some(address)) => {
+            let (server, bound) = gilliam_serve::bind(&ingress::listening_for_peers(address, identity))?;
+            (Some(server), Some(bound))
+        }
+        _ => (None, None),
+    };
     let facts = NodeFacts {
         name: config.name.clone(),
         host: config.host.clone(),
@@ -153,7 +164,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
         http: http.to_string(),
         cpus: machine::cpus(),
         memory_bytes: capacity.memory_bytes.unwrap_or_else(machine::memory_bytes),
-        peer: None,
+        peer: peer.map(|bound| config.peer_advertised.unwrap_or(bound).to_string()),
         instances_max: Some(
             capacity
                 .instances_max
@@ -167,16 +178,26 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
     let ports = Ports::new(http.ip(), config.port_base, places);
     let starts = Starts::new(config.engines.give_back).map_err(NodeError::Thread)?;
     let crews = CrewThread::start().map_err(NodeError::Thread)?;
-    let (agent, supervisor) = assemble(facts, file, control, artefacts, ports, (starts, crews), logs);
+    let ingress = Ingress::new(logs.clone(), identity.clone());
+    let (agent, supervisor) = assemble(
+        facts,
+        file,
+        control,
+        artefacts,
+        ports,
+        (starts, crews),
+        (logs, ingress),
+    );
     Ok((
         Node {
             server,
+            peers,
             agent,
             supervisor,
             identity,
             _lock: lock,
         },
-        NodeAddresses { http },
+        NodeAddresses { http, peer },
     ))
 }
 
@@ -188,10 +209,9 @@ fn assemble(
     artefacts: Arc<Artefacts>,
     ports: Arc<Ports>,
     (starts, crews): (Starts, CrewThread),
-    logs: Arc<Logs>,
+    (logs, ingress): (Arc<Logs>, Ingress),
 ) -> (Agent, Supervisor) {
     let board = Board::new();
-    let ingress = Ingress::new(logs.clone());
     let (assignment, follow) = watch::channel(None);
     let surroundings = Surroundings {
         node: facts.name.clone(),
@@ -234,12 +254,13 @@ impl Node {
     pub async fn run(self, mut drain: DrainSignal) -> DrainOutcome {
         let Node {
             server,
+            peers,
             agent,
             mut supervisor,
             identity,
             _lock,
         } = self;
-        let site = agent.ingress.hosts();
+        let serving_all = serve_all(server, peers, agent.ingress.clone(), drain.clone());
         let (board, logs) = (agent.board.clone(), agent.logs.clone());
         let shipping = logs::ship(logs.clone(), agent.control.clone(), agent.facts.name.clone());
         // What runs beside ends with this future, however it ends.
@@ -251,7 +272,7 @@ impl Node {
         beside.spawn(shipping);
         beside.spawn(sample(board));
         let mut serving = JoinSet::new();
-        serving.spawn(server.run(site, drain.clone()));
+        serving.spawn(serving_all);
         let mut asked = None;
         let served = loop {
             let failed = tokio::select! {
@@ -286,6 +307,26 @@ impl Node {
             DrainOutcome::Finished => stopped,
             cut => cut,
         }
+    }
+}
+
+/// Serves clients and other nodes until both are drained.
+async fn serve_all(
+    server: Server,
+    peers: Option<Server>,
+    ingress: Ingress,
+    drain: DrainSignal,
+) -> DrainOutcome {
+    let of_clients = server.run(ingress.hosts(), drain.clone());
+    let of_peers = async {
+        match peers {
+            Some(peers) => peers.run(ingress.for_peers(), drain).await,
+            None => DrainOutcome::Finished,
+        }
+    };
+    match futures::join!(of_clients, of_peers) {
+        (DrainOutcome::Finished, of_peers) => of_peers,
+        (cut, _) => cut,
     }
 }
 

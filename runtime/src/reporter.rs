@@ -95,6 +95,7 @@ mod tests {
             resync,
             details,
             dead_after_ms: None,
+            peers: None,
         }
     }
 

@@ -187,7 +187,8 @@ impl Control {
         let state = State::read(&shared.store, &mut self.library).await?;
         let nodes = shared.observed.view(now);
         self.forget_logs(&state);
-        publish(&shared, &state, &nodes);
+        let in_grace = shared.observed.in_grace(now);
+        publish(&shared, &state, &nodes, in_grace);
         let plans = match &mut self.lease {
             Some(lease) => lease.holds(&shared.store, &shared.life, now.clock).await?,
             None => true,
@@ -195,7 +196,6 @@ impl Control {
         if plans && self.end_migrations(&state, &nodes, now.wall).await? {
             return Ok(Turn::Again);
         }
-        let in_grace = shared.observed.in_grace(now);
         let plan = gilliam_plan::plan(&snapshot(&state, &nodes, in_grace, policy(&shared)));
         report::keep(&shared, state.revision, &plan);
         // What was asked for is done when nothing is on its way any more.
@@ -396,11 +396,13 @@ async fn commit(shared: &Shared, state: &State, plan: &Plan) -> Result<(), TurnE
     Ok(())
 }
 
-fn publish(shared: &Shared, state: &State, nodes: &BTreeMap<NodeName, NodeView>) {
+fn publish(shared: &Shared, state: &State, nodes: &BTreeMap<NodeName, NodeView>, in_grace: bool) {
     let mut assignments = state.assignments();
     for node in nodes.keys() {
         assignments.entry(node.clone()).or_default();
     }
     let routes = gilliam_plan::routes(state.apps.iter().map(|app| &app.value));
+    let placements = state.placements.iter().map(|placement| &placement.value);
+    shared.peers.publish(&routes, placements, nodes, in_grace);
     shared.publisher.publish(state.revision.0, &routes, assignments);
 }

@@ -30,6 +30,7 @@ mod details;
 mod lease;
 mod logs;
 mod observed;
+mod peers;
 mod probe;
 mod publish;
 mod refusal;

@@ -21,6 +21,7 @@ use crate::{
     details::Details,
     logs::Logs,
     observed::{NodeView, Now, Observed},
+    peers::Peers,
     publish::Publisher,
     refusal::Refusal,
 };
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) details: Details,
     pub(crate) logs: Logs,
     pub(crate) publisher: Publisher,
+    /// Which nodes take requests of other nodes.
+    pub(crate) peers: Peers,
     /// What the last plan could not place.
     pub(crate) planned: Mutex<Arc<Planned>>,
     /// Whether slots are to move for the sake of a better spread, until there is none better.
@@ -87,6 +90,7 @@ impl Shared {
             store,
             logs: Logs::default(),
             publisher: Publisher::default(),
+            peers: Peers::default(),
             planned: Mutex::default(),
             rebalance: AtomicBool::new(false),
             nudges: watch::Sender::new(0),

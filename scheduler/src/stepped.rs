@@ -76,6 +76,7 @@ impl SteppedPlane {
             resync: taken == Ok(Taken::Unfounded),
             details: Vec::new(),
             dead_after_ms: None,
+            peers: None,
         }
     }
 

@@ -25,6 +25,16 @@ pub(crate) const HEAD_BYTES_MAX: usize = 32 << 10;
 /// Connections the kernel holds until they are accepted.
 pub(crate) const BACKLOG_COUNT: i32 = 4_096;
 
+/// Who is on the other side of connections of HTTP/2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    /// Whoever comes.
+    Anyone,
+    /// Servers of ours, proved by certificates: what they send is what their many clients sent, on a connection that
+    /// none of these may end for the others.
+    Ours,
+}
+
 /// Where to listen, and the limits of clients.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
@@ -43,6 +53,8 @@ pub struct ServeConfig {
     pub idle_timeout: Duration,
     /// Time a client may leave our writes waiting.
     pub write_timeout: Duration,
+    /// Whose HTTP/2 it is, which decides how much of it one connection may bring.
+    pub clients: Clients,
     /// The answer to a head of HTTP/1 that cannot be read, given the status for it: 400, 414 or 431. Such a
     /// request never reaches the service. Its connection is closed. Without this the answer is a bare status.
     pub refusal: Option<fn(StatusCode) -> Response<Bytes>>,
@@ -59,6 +71,7 @@ impl ServeConfig {
             head_timeout: Duration::from_millis(HEAD_MS_MAX),
             idle_timeout: Duration::from_millis(IDLE_MS_MAX),
             write_timeout: Duration::from_millis(WRITE_STALL_MS_MAX),
+            clients: Clients::Anyone,
             refusal: None,
         }
     }

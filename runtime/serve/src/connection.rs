@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     activity::{Activity, Protocol, Verdict},
-    config::{CROWDED_MS_MAX, HEAD_BYTES_MAX, HEADERS_COUNT_MAX, ServeConfig},
+    config::{CROWDED_MS_MAX, Clients, HEAD_BYTES_MAX, HEADERS_COUNT_MAX, ServeConfig},
     drain::DrainSignal,
     places::Crowd,
     service::{Counted, Peer},
@@ -42,6 +42,15 @@ const H2_HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
 const H2_PENDING_RESETS_MAX: usize = 20;
 /// HTTP/2 streams that we had to reset for the client's errors; one more ends the connection.
 const H2_LOCAL_RESETS_MAX: usize = 100;
+/// The same for connections of our own servers: streams of many clients, with heads of HTTP/1 and what a proxy adds.
+/// What clients reset is reset here too, so any of them could have a connection ended by a lower limit;
+/// and all streams together cannot use the connection's window up, or those that stand still would stop the others.
+const OURS_STREAMS_MAX: u32 = 250;
+const OURS_STREAM_WINDOW_BYTES: u32 = 64 << 10;
+const OURS_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+const OURS_HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
+const OURS_RESETS_MAX: usize = 10_000;
+const OURS_PING_INTERVAL: Duration = Duration::from_secs(5);
 /// HTTP/2 pings to quiet clients, so that vanished ones are noticed.
 const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// What a connection that was accepted just before a drain gets to send its request.
@@ -82,6 +91,7 @@ pub(crate) async fn serve<S, B>(
     if protocol == Protocol::Http1 {
         socket.say = config.refusal;
     }
+    let clients = config.clients;
     let service = Counted {
         inner: service,
         peer,
@@ -103,7 +113,7 @@ pub(crate) async fn serve<S, B>(
         }
         Protocol::Http2 => {
             watch
-                .drive(http2_builder().serve_connection(io, service), drain)
+                .drive(http2_builder(clients).serve_connection(io, service), drain)
                 .await
         }
     }
@@ -121,8 +131,21 @@ fn http1_builder() -> http1::Builder {
     builder
 }
 
-fn http2_builder() -> http2::Builder<TokioExecutor> {
+fn http2_builder(clients: Clients) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
+    if clients == Clients::Ours {
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(OURS_STREAMS_MAX)
+            .initial_stream_window_size(OURS_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(OURS_CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(OURS_HEADER_LIST_BYTES_MAX)
+            .max_pending_accept_reset_streams(OURS_RESETS_MAX)
+            .max_local_error_reset_streams(OURS_RESETS_MAX)
+            .keep_alive_interval(OURS_PING_INTERVAL)
+            .keep_alive_timeout(OURS_PING_INTERVAL);
+        return builder;
+    }
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(H2_STREAMS_MAX)

@@ -26,7 +26,7 @@ mod socket;
 mod tls;
 mod turn;
 
-pub use config::ServeConfig;
+pub use config::{Clients, ServeConfig};
 pub use drain::{DrainOutcome, DrainSignal, DrainTrigger};
 pub use head::AmbiguousLength;
 pub use hyper_util::service::TowerToHyperService;

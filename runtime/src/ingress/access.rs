@@ -13,7 +13,7 @@ use gilliam_engine::{RequestFigures, RequestUsage};
 use gilliam_model::{code::Code, log::LogStream};
 use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
 
-use super::{backend::InFlight, group::Group};
+use super::{group::Group, place::Place};
 
 /// Router lines per second and app; an app with more traffic learns nothing from more lines.
 const LINES_PER_S_MAX: u64 = 100;
@@ -54,7 +54,7 @@ impl AccessGate {
 }
 
 /// Read for each request, so of the clock that costs next to nothing and is a few milliseconds behind.
-fn second_now() -> u32 {
+pub(super) fn second_now() -> u32 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     // From 1, so that no second looks like the gate's first state.
     u32::try_from(now.tv_sec).unwrap_or(u32::MAX - 1) + 1
@@ -70,7 +70,7 @@ pub(crate) struct Record {
     host: String,
     request_id: HeaderValue,
     group: Option<Arc<Group>>,
-    place: Option<InFlight>,
+    place: Option<Place>,
     usage: Option<RequestUsage>,
     status: Option<StatusCode>,
     code: Option<Code>,
@@ -124,13 +124,13 @@ impl Record {
     }
 
     /// The request has a place at an instance, until it is over.
-    pub(super) fn at(&mut self, place: InFlight) -> &InFlight {
+    pub(super) fn at(&mut self, place: Place) -> &Place {
         self.place.insert(place)
     }
 
     /// The request gives its place back: the instance could not be reached.
-    pub(super) fn left(&mut self) {
-        self.place = None;
+    pub(super) fn leave(&mut self) -> Option<Place> {
+        self.place.take()
     }
 
     pub(super) fn answered(&mut self, status: StatusCode, usage: Option<RequestUsage>) {
@@ -174,9 +174,13 @@ impl Record {
         field("path", &path.escape_default());
         field("host", &self.host);
         field("status", &status);
-        if let Some(place) = &self.place {
-            field("instance", &place.backend().label);
-            field("release", &place.backend().id.release);
+        match &self.place {
+            Some(Place::Here(place)) => {
+                field("instance", &place.backend().label);
+                field("release", &place.backend().id.release);
+            }
+            Some(Place::There(place)) => field("node", place.node()),
+            None => {}
         }
         if let Some(figures) = figures {
             field("fuel", &figures.fuel);
@@ -202,6 +206,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let Some(group) = self.group.take() else { return };
+        // The node that ran the guest has written the line.
+        if self.code.is_none() && self.place.as_ref().is_some_and(Place::is_elsewhere) {
+            return;
+        }
         let Some(dropped) = group.access.admit(second_now()) else {
             return;
         };

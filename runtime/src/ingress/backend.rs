@@ -182,6 +182,6 @@ impl Drop for InFlight {
 pub(crate) fn usage_of(response: &Response<AppBody>) -> Option<RequestUsage> {
     match response.body() {
         AppBody::Guest(body) => Some(body.usage()),
-        AppBody::Tcp { .. } | AppBody::Platform(_) => None,
+        AppBody::Tcp { .. } | AppBody::Peer(_) | AppBody::Platform(_) => None,
     }
 }

@@ -152,6 +152,8 @@ pub(crate) enum AppBody {
         /// One of the instance's requests at once.
         _place: OwnedSemaphorePermit,
     },
+    /// Of another node.
+    Peer(Incoming),
     Platform(Full<Bytes>),
 }
 
@@ -160,7 +162,9 @@ impl AppBody {
         const BROKEN: BodyError = BodyError("the app broke its response off");
         match self {
             AppBody::Guest(body) => Pin::new(body).poll_frame(cx).map_err(|_| BROKEN),
-            AppBody::Tcp { body, .. } => Pin::new(body).poll_frame(cx).map_err(|_| BROKEN),
+            AppBody::Tcp { body, .. } | AppBody::Peer(body) => {
+                Pin::new(body).poll_frame(cx).map_err(|_| BROKEN)
+            }
             AppBody::Platform(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
     }
@@ -247,7 +251,7 @@ impl Body for Outgoing {
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
             AppBody::Guest(body) => body.size_hint(),
-            AppBody::Tcp { body, .. } => body.size_hint(),
+            AppBody::Tcp { body, .. } | AppBody::Peer(body) => body.size_hint(),
             AppBody::Platform(body) => body.size_hint(),
         }
     }
@@ -268,7 +272,7 @@ impl Outgoing {
     fn inner_is_done(&self) -> bool {
         match &self.inner {
             AppBody::Guest(body) => body.is_end_stream(),
-            AppBody::Tcp { body, .. } => body.is_end_stream(),
+            AppBody::Tcp { body, .. } | AppBody::Peer(body) => body.is_end_stream(),
             AppBody::Platform(body) => body.is_end_stream(),
         }
     }

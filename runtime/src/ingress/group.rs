@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -19,6 +19,8 @@ use super::{
     access::AccessGate,
     backend::{Backend, InFlight},
     balance,
+    place::Place,
+    share::{PeerPlace, Share},
 };
 use crate::logs::AppLog;
 
@@ -43,6 +45,10 @@ pub(crate) struct Group {
     pub(crate) log: Arc<AppLog>,
     pub(crate) access: AccessGate,
     backends: RwLock<Arc<[Arc<Backend>]>>,
+    /// Instances of other nodes.
+    shares: RwLock<Arc<[Arc<Share>]>>,
+    /// Whether there are any: a node by itself asks nothing more for a request.
+    has_shares: AtomicBool,
     phases: Mutex<BTreeMap<InstanceId, Phase>>,
     changed: watch::Sender<u64>,
     turn: AtomicUsize,
@@ -56,6 +62,8 @@ impl Group {
             log,
             access: AccessGate::default(),
             backends: RwLock::default(),
+            shares: RwLock::default(),
+            has_shares: AtomicBool::new(false),
             phases: Mutex::default(),
             changed: watch::Sender::new(0),
             turn: AtomicUsize::new(0),
@@ -63,9 +71,17 @@ impl Group {
         }
     }
 
-    /// A place at the least loaded instance; waits a little for one that starts. Fails with H10, H11, H14 or
-    /// H20.
-    pub(crate) async fn acquire(&self) -> Result<InFlight, Code> {
+    /// A place at the least loaded instance, here or at another node; waits a little for one that starts. Fails
+    /// with H10, H11, H14 or H20.
+    pub(crate) async fn acquire(&self) -> Result<Place, Code> {
+        match self.try_any() {
+            Some(place) => Ok(place),
+            None => self.wait_for(|| self.try_any(), |_| false).await,
+        }
+    }
+
+    /// The same of instances here alone.
+    pub(crate) async fn acquire_here(&self) -> Result<InFlight, Code> {
         match self.try_acquire() {
             Some(place) => Ok(place),
             None => self.wait_for(|| self.try_acquire(), |_| false).await,
@@ -74,25 +90,47 @@ impl Group {
 
     /// A place elsewhere than at `tried`, which could not be reached: at another instance, or in its next
     /// life.
-    pub(crate) async fn acquire_other(&self, tried: &Arc<Backend>) -> Result<InFlight, Code> {
-        let is_tried = |backend: &Arc<Backend>| Arc::ptr_eq(backend, tried);
+    pub(crate) async fn acquire_other(&self, tried: &Place) -> Result<Place, Code> {
+        let is_tried = |backend: &Arc<Backend>| match tried {
+            Place::Here(place) => Arc::ptr_eq(backend, place.backend()),
+            Place::There(_) => false,
+        };
         let other = || {
-            self.backends()
-                .iter()
-                .filter(|backend| !is_tried(backend))
-                .find_map(Backend::enter)
+            let here = self.other_here(is_tried).map(Place::Here);
+            let share = match tried {
+                Place::Here(_) => None,
+                Place::There(place) => Some(place.share()),
+            };
+            here.or_else(|| self.try_elsewhere(None, share).map(Place::There))
         };
         // As long as it is listed its end was not noticed yet: what comes then is worth the wait.
         self.wait_for(other, |backends| backends.iter().any(is_tried))
             .await
     }
 
+    /// The same of instances here alone.
+    pub(crate) async fn acquire_other_here(&self, tried: &Arc<Backend>) -> Result<InFlight, Code> {
+        let is_tried = |backend: &Arc<Backend>| Arc::ptr_eq(backend, tried);
+        self.wait_for(
+            || self.other_here(is_tried),
+            |backends| backends.iter().any(is_tried),
+        )
+        .await
+    }
+
+    fn other_here(&self, is_tried: impl Fn(&Arc<Backend>) -> bool) -> Option<InFlight> {
+        self.backends()
+            .iter()
+            .filter(|backend| !is_tried(backend))
+            .find_map(Backend::enter)
+    }
+
     /// Waits for a place while an instance is starting, or `also` holds.
-    async fn wait_for(
+    async fn wait_for<P>(
         &self,
-        place: impl Fn() -> Option<InFlight>,
+        place: impl Fn() -> Option<P>,
         also: impl Fn(&[Arc<Backend>]) -> bool,
-    ) -> Result<InFlight, Code> {
+    ) -> Result<P, Code> {
         let mut changed = self.changed.subscribe();
         let mut waiting = None;
         let deadline = Instant::now() + START_WAIT_MAX;
@@ -122,6 +160,52 @@ impl Group {
                 return Err(if starts { Code::H20 } else { Code::H10 });
             }
         }
+    }
+
+    fn try_any(&self) -> Option<Place> {
+        if !self.has_shares.load(Relaxed) {
+            return self.try_acquire().map(Place::Here);
+        }
+        let elsewhere = self.try_elsewhere(self.least_load(), None).map(Place::There);
+        // Other nodes may have no place left, and the last instance here may just have begun to drain.
+        elsewhere
+            .or_else(|| self.try_acquire().map(Place::Here))
+            .or_else(|| self.try_elsewhere(None, None).map(Place::There))
+    }
+
+    /// A place at another node, if one has less to do than instances here, the least loaded of which has `here`
+    /// requests in flight. Those that cannot be reached are tried when there is nothing else at all.
+    fn try_elsewhere(&self, here: Option<usize>, except: Option<&Arc<Share>>) -> Option<PeerPlace> {
+        let shares = self.shares();
+        let listed = shares
+            .iter()
+            .filter(|share| except.is_none_or(|except| !Arc::ptr_eq(share, except)));
+        let (out, reached): (Vec<_>, Vec<_>) = listed.partition(|share| share.wire.is_out());
+        let candidates = if reached.is_empty() && here.is_none() {
+            out
+        } else {
+            reached
+        };
+        let turn = self.turn.fetch_add(1, Relaxed);
+        let index = balance::pick_peer(here, candidates.iter().map(|share| share.load()), turn)?;
+        let others = candidates.iter().cycle().skip(index).take(candidates.len());
+        others.into_iter().find_map(|share| share.enter())
+    }
+
+    /// Requests in flight at the least loaded instance here.
+    pub(super) fn least_load(&self) -> Option<usize> {
+        self.backends().iter().map(|backend| backend.in_flight()).min()
+    }
+
+    pub(super) fn shares(&self) -> Arc<[Arc<Share>]> {
+        self.shares.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has requests go to these instances of other nodes as well, and to no others.
+    pub(super) fn set_shares(&self, shares: Vec<Arc<Share>>) {
+        self.has_shares.store(!shares.is_empty(), Relaxed);
+        *self.shares.write().unwrap_or_else(PoisonError::into_inner) = shares.into();
+        self.changed.send_modify(|version| *version += 1);
     }
 
     fn try_acquire(&self) -> Option<InFlight> {
@@ -172,7 +256,7 @@ impl Group {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.phases().is_empty()
+        self.phases().is_empty() && !self.has_shares.load(Relaxed)
     }
 
     fn backends(&self) -> Arc<[Arc<Backend>]> {

@@ -11,6 +11,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The catalogue code of an answer the platform made.
 pub(crate) const GILLIAM_ERROR: HeaderName = HeaderName::from_static("gilliam-error");
+/// What a node in front tells the node that runs the guest: whose request it is. No client can say it.
+pub(super) const GILLIAM_APP: HeaderName = HeaderName::from_static("gilliam-app");
+pub(super) const GILLIAM_PROCESS: HeaderName = HeaderName::from_static("gilliam-process");
+/// And what that one tells of itself: requests in flight at its least loaded instance.
+pub(super) const GILLIAM_LOAD: HeaderName = HeaderName::from_static("gilliam-load");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -123,6 +128,11 @@ pub(crate) fn forward_response(
     headers.remove(GILLIAM_ERROR);
     headers.insert(X_REQUEST_ID, request_id.clone());
     Ok(())
+}
+
+/// Turns the headers of another node's answer into those a client gets: that node has made them.
+pub(crate) fn pass_response(headers: &mut HeaderMap) {
+    strip(headers, is_hop_by_hop);
 }
 
 /// The length of the body that a head announces.

@@ -10,16 +10,18 @@ use std::{
 use futures::future::BoxFuture;
 use gilliam_model::code::Code;
 use gilliam_serve::Peer;
-use http::{Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::{body::Incoming, service::Service};
 
 use super::{
     Ingress,
     access::Record,
-    backend::{Failure, InFlight, usage_of},
+    backend::{Failure, usage_of},
     body::{AppBody, ClientBody, Outgoing},
     door::Door,
-    headers::{self, Ends, Origin},
+    headers::{self, Ends, GILLIAM_LOAD, Origin},
+    peer::{self, Forwarded},
+    place::Place,
     refuse::{Asker, Reason, refuse},
     request::{self, Host},
 };
@@ -31,6 +33,8 @@ enum Entrance {
     Hosts,
     /// The port of one instance.
     Door(Arc<Door>),
+    /// Where other nodes send what their clients asked for: instances here answer.
+    Peers,
 }
 
 /// The ingress behind one listening socket.
@@ -48,6 +52,15 @@ impl Ingress {
         Site {
             ingress: self.clone(),
             entrance: Entrance::Hosts,
+            ends: OnceLock::new(),
+        }
+    }
+
+    /// What answers to other nodes.
+    pub(crate) fn for_peers(&self) -> Site {
+        Site {
+            ingress: self.clone(),
+            entrance: Entrance::Peers,
             ends: OnceLock::new(),
         }
     }
@@ -101,7 +114,14 @@ impl Visit {
         let arrived = Instant::now();
         let (mut parts, body) = request.into_parts();
         let asker = Asker::of(&parts.headers, parts.version);
-        let request_id = self.ingress.ids.next();
+        let forwarded = match self.entrance {
+            Entrance::Peers => peer::admit(&mut parts),
+            Entrance::Hosts | Entrance::Door(_) => None,
+        };
+        let request_id = match &forwarded {
+            Some(forwarded) => forwarded.request_id.clone(),
+            None => self.ingress.ids.next(),
+        };
         let mut record = Record::new(
             arrived,
             parts.method.clone(),
@@ -128,15 +148,22 @@ impl Visit {
         };
         let Host { name, given } = host;
         record.for_host(name);
-        let place = match self.place(&mut record).await {
+        let place = match self.place(&mut record, forwarded.as_ref()).await {
             Ok(place) => place,
-            Err(code) => return refuse(Reason::of(code), asker, record),
+            Err(code) => return refuse(self.without_place(code), asker, record),
         };
-        forward_head(&mut parts, &ends, &given, &record);
+        // What comes from another node has the headers of an app already.
+        if forwarded.is_none() {
+            forward_head(&mut parts, &ends, &given, &record);
+        }
+        strip_target(&mut parts);
         let (body, broken_off) = ClientBody::new(body);
         let request = Request::from_parts(parts, body);
         match self.forward(request, place, &mut record).await {
-            Ok(response) => respond(response, asker, record),
+            Ok(response) => {
+                let load = forwarded.and_then(|_| record.group()?.least_load());
+                respond(response, asker, record, load)
+            }
             Err(failure) => {
                 // An app that fails for want of the client's body is not at fault.
                 let is_clients = broken_off.is_some_and(|broken_off| broken_off.is_so());
@@ -154,9 +181,28 @@ impl Visit {
         }
     }
 
-    async fn place(&self, record: &mut Record) -> Result<InFlight, Code> {
+    /// Why a request gets no place. A node in front is told that no instance got it, by a status that no app's
+    /// answer has together with a code.
+    fn without_place(&self, code: Code) -> Reason {
+        let reason = Reason::of(code);
+        match self.entrance {
+            Entrance::Peers => Reason {
+                status: StatusCode::MISDIRECTED_REQUEST,
+                ..reason
+            },
+            Entrance::Hosts | Entrance::Door(_) => reason,
+        }
+    }
+
+    async fn place(&self, record: &mut Record, forwarded: Option<&Forwarded>) -> Result<Place, Code> {
         match &self.entrance {
-            Entrance::Door(door) => door.acquire(),
+            Entrance::Door(door) => door.acquire().map(Place::Here),
+            Entrance::Peers => {
+                let Forwarded { app, process, .. } = forwarded.ok_or(Code::H31)?;
+                let group = self.ingress.table.existing_group(app, process).ok_or(Code::H14)?;
+                record.for_group(group.clone());
+                group.acquire_here().await.map(Place::Here)
+            }
             Entrance::Hosts => {
                 let group = self.ingress.table.lookup(record.host()).ok_or(Code::H81)?;
                 record.for_group(group.clone());
@@ -169,16 +215,14 @@ impl Visit {
     async fn forward(
         &self,
         request: Request<ClientBody>,
-        place: InFlight,
+        place: Place,
         record: &mut Record,
     ) -> Result<Response<AppBody>, Failure> {
-        let tried = place.backend().clone();
-        record.at(place);
-        let failure = match tried.call(request).await {
+        let failure = match record.at(place).call(request).await {
             Ok(response) => return Ok(response),
             Err(failure) => failure,
         };
-        let (Entrance::Hosts, Some(group)) = (&self.entrance, record.group().cloned()) else {
+        let (Some(group), Some(tried)) = (record.group().cloned(), record.leave()) else {
             return Err(failure);
         };
         let Failure {
@@ -186,11 +230,24 @@ impl Visit {
             ..
         } = failure
         else {
+            record.at(tried);
             return Err(failure);
         };
-        record.left();
-        let place = group.acquire_other(&tried).await.map_err(Failure::new)?;
-        record.at(place).backend().call(*request).await
+        let place = match (&self.entrance, &tried) {
+            (Entrance::Door(_), _) => None,
+            (Entrance::Hosts, _) => Some(group.acquire_other(&tried).await),
+            (Entrance::Peers, Place::Here(here)) => {
+                let other = group.acquire_other_here(here.backend()).await;
+                Some(other.map(Place::Here))
+            }
+            (Entrance::Peers, Place::There(_)) => None,
+        };
+        let Some(place) = place else {
+            record.at(tried);
+            return Err(Failure::new(failure.code));
+        };
+        drop(tried);
+        record.at(place.map_err(Failure::new)?).call(*request).await
     }
 }
 
@@ -201,18 +258,29 @@ fn forward_head(parts: &mut http::request::Parts, ends: &Ends, host: &str, recor
         request_id: record.request_id(),
     };
     headers::forward_request(&mut parts.headers, &origin);
+}
+
+fn strip_target(parts: &mut http::request::Parts) {
     // The host is in its header, for every protocol alike.
     let path = parts.uri.path_and_query().cloned();
     parts.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     parts.extensions.clear();
 }
 
-fn respond(mut response: Response<AppBody>, asker: Asker, mut record: Record) -> Response<Outgoing> {
+/// Passes an answer on, to another node with the `load` of instances here.
+fn respond(
+    mut response: Response<AppBody>,
+    asker: Asker,
+    mut record: Record,
+    load: Option<usize>,
+) -> Response<Outgoing> {
     let status = response.status();
     if status == StatusCode::SWITCHING_PROTOCOLS || status.is_informational() {
         return refuse(Reason::of(Code::H17), asker, record);
     }
-    if let Err(reason) = headers::forward_response(response.headers_mut(), record.request_id()) {
+    if let AppBody::Peer(_) = response.body() {
+        headers::pass_response(response.headers_mut());
+    } else if let Err(reason) = headers::forward_response(response.headers_mut(), record.request_id()) {
         return refuse(
             Reason {
                 detail: Some(reason),
@@ -221,6 +289,11 @@ fn respond(mut response: Response<AppBody>, asker: Asker, mut record: Record) ->
             asker,
             record,
         );
+    }
+    if let Some(load) = load {
+        response
+            .headers_mut()
+            .insert(GILLIAM_LOAD, HeaderValue::from(load));
     }
     record.answered(status, usage_of(&response));
     let (mut parts, body) = response.into_parts();

@@ -10,7 +10,7 @@ use gilliam_model::{
     route::RouteTable,
 };
 
-use super::group::Group;
+use super::{group::Group, share::Share};
 use crate::logs::Logs;
 
 /// Hosts to groups. A request sees the routes of one moment; a new table is swapped in whole.
@@ -49,6 +49,16 @@ impl Table {
         // A group that no route and no instance holds is gone.
         self.groups()
             .retain(|_, group| Arc::strong_count(group) > 1 || !group.is_empty());
+    }
+
+    /// Tells every group which instances of other nodes it has; one that is not named has none.
+    pub(super) fn set_shares(&self, mut shares: BTreeMap<(AppName, ProcessName), Vec<Arc<Share>>>) {
+        for (of, group) in self.groups().iter() {
+            let shares = shares.remove(of).unwrap_or_default();
+            if !(shares.is_empty() && group.shares().is_empty()) {
+                group.set_shares(shares);
+            }
+        }
     }
 
     pub(crate) fn group(&self, app: &AppName, process: &ProcessName) -> Arc<Group> {

@@ -5,16 +5,15 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use bytes::Bytes;
 use gilliam_model::{code::Code, limits::Limits};
 use http::{Request, Response, StatusCode, Uri, Version};
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body as _;
 use hyper_util::{
     client::legacy::{Client, Error, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -23,7 +22,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     backend::Failure,
-    body::{AppBody, BodyError, ClientBody},
+    body::{AppBody, ClientBody},
+    lent::Lent,
 };
 
 /// Idle connections are let go before most servers would do it, for a request on one that is just being
@@ -155,75 +155,5 @@ fn code_of(error: &Error) -> Code {
         Some(error) if error.is_parse() => Code::H17,
         Some(error) if error.is_user() => Code::H27,
         _ => Code::H13,
-    }
-}
-
-/// A body that can be taken back as long as nobody has read from it.
-struct Lent(Loan);
-
-#[derive(Clone)]
-struct Loan(Arc<Mutex<Lending>>);
-
-enum Lending {
-    Untouched(ClientBody),
-    Reading(ClientBody),
-    Taken,
-}
-
-impl Lent {
-    fn new(body: ClientBody) -> (Self, Loan) {
-        let loan = Loan(Arc::new(Mutex::new(Lending::Untouched(body))));
-        (Self(loan.clone()), loan)
-    }
-}
-
-impl Loan {
-    /// The body, unless something of it was read.
-    fn take(&self) -> Option<ClientBody> {
-        let mut lending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *lending, Lending::Taken) {
-            Lending::Untouched(body) => Some(body),
-            Lending::Reading(_) | Lending::Taken => None,
-        }
-    }
-
-    fn with<T>(&self, read: impl FnOnce(&mut Lending) -> T) -> T {
-        read(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Body for Lent {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.0.with(|lending| {
-            if matches!(lending, Lending::Untouched(_))
-                && let Lending::Untouched(body) = std::mem::replace(lending, Lending::Taken)
-            {
-                *lending = Lending::Reading(body);
-            }
-            match lending {
-                Lending::Reading(body) => std::pin::Pin::new(body).poll_frame(cx),
-                Lending::Untouched(_) | Lending::Taken => std::task::Poll::Ready(None),
-            }
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.with(|lending| match lending {
-            Lending::Untouched(body) | Lending::Reading(body) => body.is_end_stream(),
-            Lending::Taken => true,
-        })
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.with(|lending| match lending {
-            Lending::Untouched(body) | Lending::Reading(body) => body.size_hint(),
-            Lending::Taken => SizeHint::with_exact(0),
-        })
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 #![allow(unreachable_pub, reason = "a module of test binaries has no outside")]
 
+pub mod cluster;
 pub mod http;
 pub mod plane;
 
@@ -68,6 +69,7 @@ pub fn sample(name: &str) -> Vec<u8> {
 #[derive(Debug)]
 pub struct Node {
     pub http: SocketAddr,
+    pub peer: Option<SocketAddr>,
     trigger: DrainTrigger,
     task: JoinHandle<DrainOutcome>,
 }
@@ -79,6 +81,11 @@ impl Node {
     }
 
     pub fn try_start(data: &Path) -> Result<Node, NodeError> {
+        Self::start_as("n1", data, ControlAddress::File(control_file(data)))
+    }
+
+    /// Starts a node of this name; one with an identity takes requests of other nodes.
+    pub fn start_as(name: &str, data: &Path, control: ControlAddress) -> Result<Node, NodeError> {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
@@ -86,6 +93,7 @@ impl Node {
         let config = NodeConfig {
             host: "testhost".to_owned(),
             port_base: 0,
+            peer: Some("127.0.0.1:0".parse().expect("address")),
             engines: EnginesConfig {
                 http_p2_slots: 200,
                 p3_slots: 100,
@@ -93,10 +101,10 @@ impl Node {
                 ..EnginesConfig::default()
             },
             ..NodeConfig::new(
-                "n1".parse().expect("name"),
+                name.parse().expect("name"),
                 data.to_owned(),
                 "127.0.0.1:0".parse().expect("address"),
-                ControlAddress::File(control_file(data)),
+                control,
                 compile_command(),
             )
         };
@@ -104,6 +112,7 @@ impl Node {
         let (trigger, signal) = drain::channel();
         Ok(Node {
             http: addresses.http,
+            peer: addresses.peer,
             trigger,
             task: tokio::spawn(node.run(signal)),
         })

@@ -20,6 +20,7 @@ use gilliam_model::{
     instance::{Epoch, InstanceReport, InstanceState},
     limits::Limits,
     log::{LogLine, LogStream},
+    peer::{PeerNode, PeerShare, PeerTable},
     placement::SlotRange,
     report::{DetailsWanted, ProcessKey, ProcessReport},
     route::{Route, RouteTable},
@@ -139,6 +140,7 @@ struct State {
     lines: Vec<LogLine>,
     /// Asked for with the next answer.
     details: Vec<DetailsWanted>,
+    peers: PeerTable,
 }
 
 /// The control plane of a test; gone when it is dropped.
@@ -147,6 +149,9 @@ pub struct Plane {
     state: Arc<Mutex<State>>,
     changed: watch::Sender<u64>,
     id: String,
+    /// The node it speaks with.
+    node: &'static str,
+    tls: Option<Arc<rustls::ServerConfig>>,
     server: Option<(DrainTrigger, JoinHandle<()>)>,
 }
 
@@ -155,28 +160,49 @@ static LIVES: AtomicU64 = AtomicU64::new(0);
 impl Plane {
     /// Starts a control plane, and writes the control file of `data`.
     pub fn start(data: &Path) -> Self {
+        Self::make("n1", None).listening(data)
+    }
+
+    /// Starts the control plane of one node of a cluster, and says where.
+    pub fn start_for(node: &'static str, data: &Path, tls: Arc<rustls::ServerConfig>) -> (Self, String) {
+        let mut plane = Self::make(node, Some(tls));
+        let address = plane.listen(data);
+        (plane, format!("https://{address}"))
+    }
+
+    fn listening(mut self, data: &Path) -> Self {
+        self.listen(data);
+        self
+    }
+
+    fn make(node: &'static str, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let id = format!("life-{}", LIVES.fetch_add(1, Ordering::Relaxed));
         let (changed, _) = watch::channel(0);
-        let mut plane = Self {
+        Self {
             state: Arc::default(),
             changed,
             id,
+            node,
+            tls,
             server: None,
-        };
-        plane.listen(data);
-        plane
+        }
     }
 
     /// Starts listening, on another port than before, as another life.
     pub fn listen(&mut self, data: &Path) -> SocketAddr {
         self.id = format!("life-{}", LIVES.fetch_add(1, Ordering::Relaxed));
-        let config = ServeConfig::new("127.0.0.1:0".parse().expect("address"));
+        let config = ServeConfig {
+            tls: self.tls.clone(),
+            ..ServeConfig::new("127.0.0.1:0".parse().expect("address"))
+        };
         let (server, address) = gilliam_serve::bind(&config).expect("bind");
         let (trigger, signal) = drain::channel();
         let face = Face {
             state: self.state.clone(),
             changed: self.changed.subscribe(),
             id: self.id.clone(),
+            node: self.node,
+            has_tls: self.tls.is_some(),
         };
         let service = service_fn(move |request| face.clone().answer(request));
         let task = tokio::spawn(async move {
@@ -206,6 +232,25 @@ impl Plane {
         self.assign_as(generation, slots);
     }
 
+    /// Says which other nodes run a web process type of `app`.
+    pub fn set_peers(&self, app: &str, nodes: &[(&str, SocketAddr)]) {
+        let of_app = |(node, address): &(&str, SocketAddr)| PeerNode {
+            node: node.parse().expect("node"),
+            address: address.to_string(),
+            running: vec![PeerShare {
+                app: app.parse().expect("app"),
+                process: "web".parse().expect("web"),
+                count: 1,
+            }],
+        };
+        {
+            let peers = &mut self.state().peers;
+            peers.version += 1;
+            peers.nodes = nodes.iter().map(of_app).collect();
+        }
+        self.changed.send_modify(|version| *version += 1);
+    }
+
     pub fn assign_as(&self, generation: u64, slots: &[Slots]) {
         let hosts = slots.iter().map(|slots| {
             let route = Route {
@@ -217,7 +262,9 @@ impl Plane {
         let routes = RouteTable {
             hosts: hosts.collect(),
         };
-        let processes = slots.iter().map(Slots::assigned).collect();
+        // An app that is placed elsewhere has its routes here too.
+        let placed = slots.iter().filter(|slots| slots.count > 0);
+        let processes = placed.map(Slots::assigned).collect();
         {
             let mut state = self.state();
             for slots in slots {
@@ -358,20 +405,25 @@ struct Face {
     state: Arc<Mutex<State>>,
     changed: watch::Receiver<u64>,
     id: String,
+    node: &'static str,
+    has_tls: bool,
 }
 
 impl Face {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
         let path = request.uri().path().to_owned();
-        let token = request.headers().get("authorization").cloned();
-        assert_eq!(token.expect("a token"), format!("Bearer {TOKEN}"), "{path}");
+        if !self.has_tls {
+            let token = request.headers().get("authorization").cloned();
+            assert_eq!(token.expect("a token"), format!("Bearer {TOKEN}"), "{path}");
+        }
         let method = request.method().clone();
         let body = request.into_body().collect().await?.to_bytes();
-        Ok(match (&method, path.as_str()) {
-            (&Method::POST, "/v1/nodes/n1/sync") => {
-                self.sync(serde_json::from_slice(&body).expect("sync")).await
-            }
-            (&Method::POST, "/v1/nodes/n1/logs") => {
+        let of_node = path
+            .strip_prefix(&format!("/v1/nodes/{}", self.node))
+            .map(str::to_owned);
+        Ok(match (&method, of_node.as_deref().unwrap_or(&path)) {
+            (&Method::POST, "/sync") => self.sync(serde_json::from_slice(&body).expect("sync")).await,
+            (&Method::POST, "/logs") => {
                 let batch: LogBatch = serde_json::from_slice(&body).expect("batch");
                 self.state.lock().expect("state").lines.extend(batch.lines);
                 status(204)
@@ -413,16 +465,22 @@ impl Face {
                 let mut state = self.state.lock().expect("state");
                 (state.assignment.clone(), std::mem::take(&mut state.details))
             };
+            let peers = self.state.lock().expect("state").peers.clone();
+            let peers = request
+                .peers
+                .is_some_and(|follows| follows != peers.version)
+                .then_some(peers);
             let assignment = assignment.filter(|assignment| assignment.generation != request.generation);
             let is_new_to_node = request.control != self.id;
             let is_late = tokio::time::Instant::now() >= deadline;
-            if assignment.is_some() || !details.is_empty() || is_new_to_node || is_late {
+            if assignment.is_some() || peers.is_some() || !details.is_empty() || is_new_to_node || is_late {
                 let answer = SyncResponse {
                     control: self.id.clone(),
                     assignment,
                     resync: false,
                     details,
                     dead_after_ms: None,
+                    peers,
                 };
                 return Response::new(Full::new(serde_json::to_vec(&answer).expect("json").into()));
             }

@@ -26,6 +26,7 @@ pub mod name;
 pub mod node;
 pub mod outbound;
 pub mod overrides;
+pub mod peer;
 pub mod placement;
 pub mod quantity;
 pub mod release;

@@ -14,6 +14,7 @@ use crate::{
     label::Labels,
     log::LogLine,
     name::NodeName,
+    peer::PeerTable,
     report::{DetailsWanted, ProcessKey, ProcessReport},
 };
 
@@ -90,6 +91,10 @@ pub struct SyncRequest {
     pub gone: Vec<ProcessKey>,
     /// How long the answer may wait for a newer assignment, in milliseconds; at most [`WAIT_MS_MAX`].
     pub wait_ms: u32,
+    /// Version of the table of peers that it follows, of this life of the control plane; 0 for none, absent when it
+    /// wants none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<u64>,
 }
 
 /// The answer to a [`SyncRequest`].
@@ -112,6 +117,9 @@ pub struct SyncResponse {
     /// Silence, in milliseconds, after which the node is held lost and its instances start elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_after_ms: Option<u64>,
+    /// The table of nodes that take requests of other nodes, when it is not the one in the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<PeerTable>,
 }
 
 impl NodeFacts {

@@ -11,7 +11,7 @@
 //!
 //! The rules, each in the file of its step: `desired`, `stop`, `feasible`, `rank`, `place`, `rebalance`, `parts`.
 //! Beside `plan` stand the other decisions about an app's record: [`released`], [`scaled`], [`migration`],
-//! [`restart`], [`routes`]; and [`what_if`], which asks what a change would do.
+//! [`restart`], [`routes`], [`peers`]; and [`what_if`], which asks what a change would do.
 //!
 //! Invariant: nothing here does IO, reads a clock, draws a random number or logs; the same input in any order
 //! gives the same output.
@@ -27,6 +27,7 @@ mod instances;
 mod migrate;
 mod node;
 mod parts;
+mod peers;
 mod place;
 mod placements;
 mod rank;
@@ -46,6 +47,7 @@ mod world;
 pub use instances::InstanceSet;
 pub use migrate::{CRASHES_MAX, MigrationStep, MigrationView, STALL_MS_MAX, finished, given_up, migration};
 pub use parts::{PARTS_MAX, RANGES_MAX, STEPS_MAX};
+pub use peers::{RunningOn, peers};
 pub use placements::Placements;
 pub use released::released;
 pub use report::{Blocked, Change, Plan, Report};

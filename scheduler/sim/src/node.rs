@@ -237,6 +237,7 @@ impl Node {
                 .collect(),
             gone: Vec::new(),
             wait_ms: 0,
+            peers: None,
         }
     }
 }

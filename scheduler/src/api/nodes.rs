@@ -23,6 +23,7 @@ use crate::{
         openapi::Errors,
     },
     observed::{Now, Taken},
+    peers,
     refusal::Refusal,
     shared::Shared,
 };
@@ -52,6 +53,8 @@ pub(crate) async fn sync(
     let shared = &api.shared;
     let (name, generation) = (request.node.name.clone(), request.generation);
     let is_stranger = request.control != shared.life;
+    // Versions are those of one life.
+    let follows = request.peers.map(|version| if is_stranger { 0 } else { version });
     let wait = Duration::from_millis(request.wait_ms.min(WAIT_MS_MAX).into())
         .min(shared.config.lost_after / SYNCS_PER_LOST);
     let mut newest = shared.publisher.subscribe(&name);
@@ -67,6 +70,7 @@ pub(crate) async fn sync(
         resync: taken == Taken::Unfounded,
         details: Vec::new(),
         dead_after_ms: Some(lost_after_ms),
+        peers: None,
     };
     if answer.resync {
         return Ok(Json(answer));
@@ -76,16 +80,19 @@ pub(crate) async fn sync(
         catch_up(shared, &name, generation).await?;
     }
     let mut drain = api.drain.clone();
+    let mut peers = shared.peers.subscribe();
     let arrived = newest.wait_for(|newest| newest.as_deref().is_some_and(|a| is_stranger || is_news(a)));
     tokio::select! {
         biased;
         details = wanted(shared, &name) => answer.details = details,
         _ = arrived => {}
+        _ = peers.wait_for(|newest| peers::newer(newest, follows).is_some()) => {}
         () = tokio::time::sleep(wait) => {}
         _ = drain.requested() => {}
     }
     let found = newest.borrow().clone().filter(|assignment| is_news(assignment));
     answer.assignment = found.map(|assignment| Assignment::clone(&assignment));
+    answer.peers = peers::newer(&peers.borrow(), follows);
     Ok(Json(answer))
 }
 

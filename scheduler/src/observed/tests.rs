@@ -54,6 +54,7 @@ fn whole(number: u64, instances: Vec<InstanceReport>) -> SyncRequest {
         processes: fold(instances, &[]),
         gone: Vec::new(),
         wait_ms: 0,
+        peers: None,
     }
 }
 

@@ -114,6 +114,7 @@ impl Node {
             processes: self.processes(),
             gone: Vec::new(),
             wait_ms: u32::try_from(wait.as_millis()).expect("a short wait"),
+            peers: None,
         }
     }
 
