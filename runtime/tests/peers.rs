@@ -159,6 +159,28 @@ async fn requests_go_elsewhere_when_a_node_dies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_small_body_goes_elsewhere_when_a_node_has_no_instance_any_more() {
+    let authority = Authority::new();
+    let (n1, n2, n3) = (
+        authority.member("n1"),
+        authority.member("n2"),
+        authority.member("n3"),
+    );
+    assign(&n1, 0).await;
+    assign(&n2, 0).await;
+    assign(&n3, 1).await;
+    n1.plane
+        .set_peers("guestbook", &[("n2", n2.peer()), ("n3", n3.peer())]);
+    served_from(&n1, || Request::get("/env")).await;
+    for _ in 0..6 {
+        let post = Request::post("/sink").header("host", "guestbook.localhost");
+        let sent = send_with(n1.node.http, post, Bytes::from(vec![b'x'; 40_000])).await;
+        assert!(sent.status == 200 && sent.body.contains("40000"), "{sent:?}");
+    }
+    n2.plane.router_line("status=421").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_one_node_sent_to_another_is_not_sent_on() {
     let authority = Authority::new();
     let (n1, n2, n3) = (

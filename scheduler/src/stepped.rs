@@ -89,6 +89,7 @@ impl SteppedPlane {
             resync: false,
             details: Vec::new(),
             dead_after_ms: None,
+            peers: None,
         })
     }
 

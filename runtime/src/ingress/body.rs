@@ -1,6 +1,7 @@
 //! Bodies on their way through the ingress: streamed, never gathered, and never silent for ever.
 
 use std::{
+    collections::VecDeque,
     fmt,
     pin::Pin,
     sync::{
@@ -66,6 +67,8 @@ impl Silence {
 #[derive(Debug)]
 pub(crate) struct ClientBody {
     inner: Option<Incoming>,
+    /// What was read before, and is to be read again.
+    again: VecDeque<Bytes>,
     silence: Silence,
     broken_off: Option<BrokenOff>,
 }
@@ -86,6 +89,7 @@ impl ClientBody {
         let broken_off = (!inner.is_end_stream()).then(BrokenOff::default);
         let body = Self {
             inner: Some(inner),
+            again: VecDeque::new(),
             silence: Silence::default(),
             broken_off: broken_off.clone(),
         };
@@ -95,9 +99,16 @@ impl ClientBody {
     pub(super) fn empty() -> Self {
         Self {
             inner: None,
+            again: VecDeque::new(),
             silence: Silence::default(),
             broken_off: None,
         }
+    }
+
+    /// The same with what was read of it in front.
+    pub(super) fn again(mut self, frames: Vec<Bytes>) -> Self {
+        self.again = frames.into_iter().chain(self.again).collect();
+        self
     }
 
     fn broke_off(&mut self, why: &'static str) -> BodyError {
@@ -118,6 +129,9 @@ impl Body for ClientBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(data) = this.again.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
         let Some(inner) = &mut this.inner else {
             return Poll::Ready(None);
         };
@@ -133,13 +147,19 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.again.is_empty() && self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        let rest = self.inner.as_ref();
+        let rest = rest.map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let again: u64 = self.again.iter().map(|data| data.len() as u64).sum();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + again);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + again);
+        }
+        hint
     }
 }
 

@@ -115,26 +115,29 @@ impl PeerPlace {
         let (parts, body) = request.into_parts();
         let kept = parts.clone();
         let head = self.outgoing(parts)?;
-        let (body, loan) = Lent::new(body);
-        let unsent = |code| Failure {
-            unsent: loan.take().map(|body| Box::new(Request::from_parts(kept, body))),
+        let (body, loan) = Lent::kept(body);
+        let unsent = |code, body: Option<ClientBody>| Failure {
+            unsent: body.map(|body| Box::new(Request::from_parts(kept, body))),
             ..Failure::new(code)
         };
         let Ok(mut sender) = self.stream.sender().await else {
-            return Err(unsent(Code::H14));
+            return Err(unsent(Code::H14, loan.take()));
         };
         match sender.try_send_request(Request::from_parts(head, body)).await {
             Ok(mut response) => {
                 self.share.is_told(response.headers_mut().remove(GILLIAM_LOAD));
                 match declined(&response) {
-                    Some(code) => Err(unsent(code)),
-                    None => Ok(response.map(AppBody::Peer)),
+                    Some(code) => Err(unsent(code, loan.take_back())),
+                    None => {
+                        loan.settle();
+                        Ok(response.map(AppBody::Peer))
+                    }
                 }
             }
             Err(mut error) => {
                 tracing::debug!(error = %error.error(), node = %self.node(), "another node gave no response");
                 Err(match error.take_message() {
-                    Some(_) => unsent(Code::H14),
+                    Some(_) => unsent(Code::H14, loan.take()),
                     None => Failure::new(Code::H13),
                 })
             }

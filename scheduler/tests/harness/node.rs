@@ -7,6 +7,7 @@ use gilliam_model::{
     assignment::{AssignedProcess, Assignment},
     code::Code,
     instance::{Failure, InstanceId, InstanceReport, InstanceState},
+    peer::PeerTable,
     report::{DetailsWanted, ProcessKey, ProcessReport, fold},
     sync::{NodeFacts, PROTOCOL, SyncRequest, SyncResponse},
 };
@@ -29,6 +30,9 @@ pub struct Node {
     pub wanted: Vec<DetailsWanted>,
     pub control: String,
     pub assignment: Option<Assignment>,
+    /// The version of the table of peers that it follows, if it wants one.
+    pub follows: Option<u64>,
+    pub table: PeerTable,
     pub rule: Rule,
     /// How it reports when not one by one.
     pub crowd: Option<Crowd>,
@@ -89,6 +93,8 @@ impl Node {
             wanted: Vec::new(),
             control: String::new(),
             assignment: None,
+            follows: None,
+            table: PeerTable::default(),
             rule: all_running(),
             crowd: None,
             base: plane.base.clone(),
@@ -114,7 +120,7 @@ impl Node {
             processes: self.processes(),
             gone: Vec::new(),
             wait_ms: u32::try_from(wait.as_millis()).expect("a short wait"),
-            peers: None,
+            peers: self.follows,
         }
     }
 
@@ -138,6 +144,10 @@ impl Node {
             );
             self.generation = assignment.generation;
             self.assignment = Some(assignment.clone());
+        }
+        if let Some(table) = &answer.peers {
+            self.follows = Some(table.version);
+            self.table = table.clone();
         }
         Some(answer)
     }
