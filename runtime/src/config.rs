@@ -59,7 +59,8 @@ pub struct NodeConfig {
     pub http: SocketAddr,
     /// Where a node with an identity takes requests of other nodes; none when it takes none.
     pub peer: Option<SocketAddr>,
-    /// Where other nodes find that, when it is not the address itself: behind a translation, or on all interfaces.
+    /// Where other nodes find that, when it is not the address itself: behind a translation, or on all
+    /// interfaces.
     pub peer_advertised: Option<SocketAddr>,
     /// The control plane.
     pub control: ControlAddress,

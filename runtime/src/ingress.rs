@@ -1,8 +1,8 @@
 //! The ingress: from a request to an instance of the app its host names, and back.
 //!
-//! `table` finds the app's group of instances, `group` picks one (by `balance`), `backend` calls it when it is here,
-//! `share` over a `wire` when it is at another node (`ejection` says which nodes are left alone); `peers` reads the
-//! table of these, `peer` lets in what they send;
+//! `table` finds the app's group of instances, `group` picks one (by `balance`), `backend` calls it when it
+//! is here, `share` over a `wire` when it is at another node (`ejection` says which nodes are left alone);
+//! `peers` reads the table of these, `peer` lets in what they send;
 //! `request` and `headers` decide what passes, `refuse` makes the answers of the platform, `access` writes
 //! the log line.
 //!
@@ -52,8 +52,8 @@ pub(crate) fn listening(address: SocketAddr, places: Places) -> ServeConfig {
     }
 }
 
-/// The settings of the socket that requests of other nodes come in by. Its places are its own: however many clients
-/// come, nodes reach each other.
+/// The settings of the socket that requests of other nodes come in by. Its places are its own: however many
+/// clients come, nodes reach each other.
 pub(crate) fn listening_for_peers(address: SocketAddr, identity: &Identity) -> ServeConfig {
     ServeConfig {
         tls: Some(identity.peer_server()),

@@ -1,8 +1,8 @@
 //! The table of nodes that take requests of other nodes, on its way to them: the newest one, in memory.
 //!
 //! Invariant: the version grows exactly when the nodes listed change, so nobody is woken for nothing.
-//! Invariant: a life of the control plane publishes nothing before it has heard of every node that should run something
-//! routed, or the time to hear of them is over: what is missing from a table gets no requests.
+//! Invariant: a life of the control plane publishes nothing before it has heard of every node that should run
+//! something routed, or the time to hear of them is over: what is missing from a table gets no requests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -81,7 +81,8 @@ fn running_on(node: &NodeView) -> Option<RunningOn<'_>> {
     })
 }
 
-/// The newest table, for one who `follows` a version of it: none when that is the newest, or no table is wanted.
+/// The newest table, for one who `follows` a version of it: none when that is the newest, or no table is
+/// wanted.
 pub(crate) fn newer(newest: &Arc<PeerTable>, follows: Option<u64>) -> Option<PeerTable> {
     let is_news = follows.is_some_and(|version| version != newest.version);
     is_news.then(|| PeerTable::clone(newest))

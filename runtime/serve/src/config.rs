@@ -30,8 +30,8 @@ pub(crate) const BACKLOG_COUNT: i32 = 4_096;
 pub enum Clients {
     /// Whoever comes.
     Anyone,
-    /// Servers of ours, proved by certificates: what they send is what their many clients sent, on a connection that
-    /// none of these may end for the others.
+    /// Servers of ours, proved by certificates: what they send is what their many clients sent, on a
+    /// connection that none of these may end for the others.
     Ours,
 }
 

@@ -42,9 +42,10 @@ const H2_HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
 const H2_PENDING_RESETS_MAX: usize = 20;
 /// HTTP/2 streams that we had to reset for the client's errors; one more ends the connection.
 const H2_LOCAL_RESETS_MAX: usize = 100;
-/// The same for connections of our own servers: streams of many clients, with heads of HTTP/1 and what a proxy adds.
-/// What clients reset is reset here too, so any of them could have a connection ended by a lower limit;
-/// and all streams together cannot use the connection's window up, or those that stand still would stop the others.
+/// The same for connections of our own servers: streams of many clients, with heads of HTTP/1 and what a
+/// proxy adds. What clients reset is reset here too, so any of them could have a connection ended by a lower
+/// limit; and all streams together cannot use the connection's window up, or those that stand still would
+/// stop the others.
 const OURS_STREAMS_MAX: u32 = 250;
 const OURS_STREAM_WINDOW_BYTES: u32 = 64 << 10;
 const OURS_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;

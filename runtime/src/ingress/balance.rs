@@ -30,11 +30,11 @@ impl PeerLoad {
     }
 }
 
-/// The index of the node among `peers` that takes a request; none when an instance here is to take it, the least loaded
-/// of which has `here` requests in flight, if there is one.
+/// The index of the node among `peers` that takes a request; none when an instance here is to take it, the
+/// least loaded of which has `here` requests in flight, if there is one.
 ///
-/// Instances here come first when none elsewhere has less to do. Of nodes with equally little each gets requests in
-/// proportion to its instances.
+/// Instances here come first when none elsewhere has less to do. Of nodes with equally little each gets
+/// requests in proportion to its instances.
 pub(crate) fn pick_peer(
     here: Option<usize>,
     peers: impl Iterator<Item = PeerLoad> + Clone,

@@ -2,8 +2,8 @@
 //!
 //! In: what came of attempts to connect. Out: whether requests may go there now.
 //!
-//! Invariant: of a node that failed before, one attempt at a time says whether it is back: what else comes meanwhile
-//! goes elsewhere.
+//! Invariant: of a node that failed before, one attempt at a time says whether it is back: what else comes
+//! meanwhile goes elsewhere.
 
 use std::time::{Duration, Instant};
 

@@ -71,8 +71,8 @@ impl Group {
         }
     }
 
-    /// A place at the least loaded instance, here or at another node; waits a little for one that starts. Fails
-    /// with H10, H11, H14 or H20.
+    /// A place at the least loaded instance, here or at another node; waits a little for one that starts.
+    /// Fails with H10, H11, H14 or H20.
     pub(crate) async fn acquire(&self) -> Result<Place, Code> {
         match self.try_any() {
             Some(place) => Ok(place),
@@ -173,8 +173,8 @@ impl Group {
             .or_else(|| self.try_elsewhere(None, None).map(Place::There))
     }
 
-    /// A place at another node, if one has less to do than instances here, the least loaded of which has `here`
-    /// requests in flight. Those that cannot be reached are tried when there is nothing else at all.
+    /// A place at another node, if one has less to do than instances here, the least loaded of which has
+    /// `here` requests in flight. Those that cannot be reached are tried when there is nothing else at all.
     fn try_elsewhere(&self, here: Option<usize>, except: Option<&Arc<Share>>) -> Option<PeerPlace> {
         let shares = self.shares();
         let listed = shares

@@ -1,5 +1,5 @@
-//! A request's body on its way out of this process, which comes back when nothing was sent, or when the other side says
-//! that nothing came of what was.
+//! A request's body on its way out of this process, which comes back when nothing was sent, or when the other
+//! side says that nothing came of what was.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

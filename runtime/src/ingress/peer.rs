@@ -1,7 +1,7 @@
 //! Requests that come from other nodes: who may send them, and what they carry of the client's request.
 //!
-//! In: a request on a connection with a certificate of the cluster. Out: the app, process type and id that the node in
-//! front decided on, with the headers as an app gets them.
+//! In: a request on a connection with a certificate of the cluster. Out: the app, process type and id that
+//! the node in front decided on, with the headers as an app gets them.
 //!
 //! Invariant: a request from another node is answered by instances of this node alone; it is never sent on.
 //! Invariant: only nodes are listened to: other parts of the cluster have certificates too.

@@ -1,7 +1,7 @@
 //! The other nodes of the cluster, from the newest table of them.
 //!
-//! In: tables, whole. Out: for each process type the shares of other nodes, set into its group; connections to nodes
-//! that stay listed are kept.
+//! In: tables, whole. Out: for each process type the shares of other nodes, set into its group; connections
+//! to nodes that stay listed are kept.
 //!
 //! Invariant: a node is no peer of itself, whatever the table says.
 

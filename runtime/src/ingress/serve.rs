@@ -181,8 +181,8 @@ impl Visit {
         }
     }
 
-    /// Why a request gets no place. A node in front is told that no instance got it, by a status that no app's
-    /// answer has together with a code.
+    /// Why a request gets no place. A node in front is told that no instance got it, by a status that no
+    /// app's answer has together with a code.
     fn without_place(&self, code: Code) -> Reason {
         let reason = Reason::of(code);
         match self.entrance {

@@ -1,5 +1,5 @@
-//! The instances of one process type on another node, as this ingress sees them: a weight, what it has sent there, and
-//! what that node last said of its load.
+//! The instances of one process type on another node, as this ingress sees them: a weight, what it has sent
+//! there, and what that node last said of its load.
 
 use std::sync::{
     Arc,
@@ -35,8 +35,8 @@ pub(crate) struct Share {
     count: AtomicU32,
     /// Requests that this ingress has in flight there.
     in_flight: AtomicUsize,
-    /// The second in which the node last told its load in the upper half, requests in flight at its least loaded
-    /// instance in the lower.
+    /// The second in which the node last told its load in the upper half, requests in flight at its least
+    /// loaded instance in the lower.
     told: AtomicU64,
 }
 
@@ -109,8 +109,8 @@ impl PeerPlace {
         &self.stream.wire().node
     }
 
-    /// Sends a request, and waits for the head of its response. The node that runs the guest keeps to its deadline;
-    /// one that is gone is noticed by its connections.
+    /// Sends a request, and waits for the head of its response. The node that runs the guest keeps to its
+    /// deadline; one that is gone is noticed by its connections.
     pub(super) async fn call(&self, request: Request<ClientBody>) -> Result<Response<AppBody>, Failure> {
         let (parts, body) = request.into_parts();
         let kept = parts.clone();

@@ -1,6 +1,8 @@
-//! Connections to one other node: HTTP/2 over TLS with certificates of both, kept and made again when they end.
+//! Connections to one other node: HTTP/2 over TLS with certificates of both, kept and made again when they
+//! end.
 //!
-//! In: requests for a connection to send on. Out: one that is alive, or at once that the node cannot be reached.
+//! In: requests for a connection to send on. Out: one that is alive, or at once that the node cannot be
+//! reached.
 //!
 //! Invariant: those who wait for a connection share one attempt and its outcome; an attempt takes at most
 //! [`CONNECT_MAX`].
@@ -34,11 +36,11 @@ const CONNECT_MAX: Duration = Duration::from_secs(1);
 const CONNECTIONS_MAX: usize = 4;
 /// Requests at once on one of them: what the other side takes.
 const STREAMS_MAX: usize = 200;
-/// A connection that is silent is asked so often whether it is alive, and given as long to answer: a node that was
-/// paused or cut off is noticed by requests in progress within the two together.
+/// A connection that is silent is asked so often whether it is alive, and given as long to answer: a node
+/// that was paused or cut off is noticed by requests in progress within the two together.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// Flow control: what the other side may send ahead of a client that reads slowly, and ahead of all of them. All
-/// streams together stay below the latter: clients that read nothing must not stop the others.
+/// Flow control: what the other side may send ahead of a client that reads slowly, and ahead of all of them.
+/// All streams together stay below the latter: clients that read nothing must not stop the others.
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Decoded heads of responses.
@@ -170,7 +172,8 @@ impl Stream {
                 Ok(sender)
             }
             Err(error) => {
-                tracing::warn!(%error, node = %wire.node, address = %wire.address, "cannot reach another node");
+                let (node, address) = (&wire.node, wire.address);
+                tracing::warn!(%error, %node, %address, "cannot reach another node");
                 wire.ejection().failed(Instant::now());
                 wire.fails.store(true, Relaxed);
                 wire.failures.fetch_add(1, Release);

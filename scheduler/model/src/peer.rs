@@ -1,9 +1,11 @@
 //! Which node runs instances that take HTTP: what the ingress of every other node needs to know.
 //!
-//! It travels beside the assignment and not in it: it follows what nodes report, which no store has seen, so its
-//! versions are those of one life of one control plane, and a change of it makes no node look at what it runs.
+//! It travels beside the assignment and not in it: it follows what nodes report, which no store has seen, so
+//! its versions are those of one life of one control plane, and a change of it makes no node look at what it
+//! runs.
 //!
-//! Invariant: the table is one for all nodes, so that it is made, compared and kept once; a node leaves itself out.
+//! Invariant: the table is one for all nodes, so that it is made, compared and kept once; a node leaves
+//! itself out.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,8 +45,8 @@ pub struct PeerShare {
     pub count: u32,
 }
 
-/// `count` rounded down to a power of two: a share is a weight, and the start of one instance of 10,000 must not wake
-/// every node.
+/// `count` rounded down to a power of two: a share is a weight, and the start of one instance of 10,000 must
+/// not wake every node.
 pub fn coarse(count: u32) -> u32 {
     count.checked_ilog2().map_or(0, |log| 1 << log)
 }

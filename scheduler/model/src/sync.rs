@@ -91,8 +91,8 @@ pub struct SyncRequest {
     pub gone: Vec<ProcessKey>,
     /// How long the answer may wait for a newer assignment, in milliseconds; at most [`WAIT_MS_MAX`].
     pub wait_ms: u32,
-    /// Version of the table of peers that it follows, of this life of the control plane; 0 for none, absent when it
-    /// wants none.
+    /// Version of the table of peers that it follows, of this life of the control plane; 0 for none, absent
+    /// when it wants none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<u64>,
 }
