@@ -50,7 +50,7 @@ fn main() {
     }
     println!("milliseconds of a whole plan; records: rows of the store; built: the planner's form of them");
     println!(
-        "{:<48} {:>9} {:>7} {:>7} {:>7} {:>7} {:>9} {:>7} {:>8}",
+        "{:<58} {:>9} {:>7} {:>7} {:>7} {:>7} {:>9} {:>7} {:>8}",
         "", "empty", "rest", "scale", "lost", "drain", "records", "built", "memory"
     );
     let own = std::env::current_exe().expect("this program");
@@ -127,7 +127,7 @@ fn measure(fleet: &Fleet) {
     let instances = fleet.apps * fleet.instances_per_app as usize;
     let name = format!("{} nodes, {instances} in {}", fleet.nodes, fleet.name);
     println!(
-        "{name:<48} {:>9} {:>7} {:>7} {:>7} {:>7} {:>9} {:>7} {:>4} MiB  ({} slots on the lost node)",
+        "{name:<58} {:>9} {:>7} {:>7} {:>7} {:>7} {:>9} {:>7} {:>4} MiB  ({} slots on the lost node)",
         ms(empty),
         ms(rest),
         ms(scale),

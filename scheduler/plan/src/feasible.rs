@@ -54,7 +54,8 @@ fn times(left: u64, each: u64, most: u32) -> u32 {
         .min(most)
 }
 
-/// The places of nodes that a group keeps away from: those of process types of its app that either side names.
+/// The places of nodes that a group keeps away from: those of process types of its app that either side
+/// names.
 pub(crate) fn apart(world: &World<'_>, group: usize) -> BTreeMap<u32, usize> {
     let mut places = BTreeMap::new();
     let Some(needs) = world.groups[group].needs else {

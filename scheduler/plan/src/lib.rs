@@ -5,11 +5,12 @@
 //! by the snapshot's epoch, and plans again when anything changed.
 //!
 //! ```text
-//! Snapshot → desired (how many of each) → stop (what is too much) → place (what is missing) → rebalance → Plan
-//!                     migrate: at a rate            views, feasible → rank
+//! Snapshot → desired (how many) → stop (what is too much) → place (what is missing) → rebalance → Plan
+//!              migrate: at a rate                    views, feasible → rank
 //! ```
 //!
-//! The rules, each in the file of its step: `desired`, `stop`, `feasible`, `rank`, `place`, `rebalance`, `parts`.
+//! The rules, each in the file of its step: `desired`, `stop`, `feasible`, `rank`, `place`, `rebalance`,
+//! `parts`.
 //! Beside `plan` stand the other decisions about an app's record: [`released`], [`scaled`], [`migration`],
 //! [`restart`], [`routes`], [`peers`]; and [`what_if`], which asks what a change would do.
 //!

@@ -70,8 +70,8 @@ fn numbers(world: &World<'_>, group: usize, lost: &LostSlots, missing: u32) -> S
 
 /// The nodes that can take some of a group, by the domains it is spread over.
 ///
-/// Only nodes that may take something are looked at, and of those without a slot, which come last and are alike
-/// but for their names, no more than can be chosen.
+/// Only nodes that may take something are looked at, and of those without a slot, which come last and are
+/// alike but for their names, no more than can be chosen.
 pub(crate) fn domains(
     world: &mut World<'_>,
     group: usize,

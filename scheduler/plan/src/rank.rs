@@ -9,7 +9,8 @@
 //!    room later finds it;
 //! 5. of those, to the one whose name is first.
 //!
-//! Domains with equally few slots are ordered by their best nodes. With `spread = "none"` the rule begins at 3.
+//! Domains with equally few slots are ordered by their best nodes. With `spread = "none"` the rule begins
+//! at 3.
 //!
 //! What it knowingly leaves out: load as it is measured; memory counts as promised, not as used.
 
@@ -90,7 +91,8 @@ impl Ord for Ranked {
 impl Domain {
     /// Takes a candidate in, if it is one of the `most` best.
     ///
-    /// Of `n` slots none goes to a node that is not among the `n` best: each of those takes at least one before.
+    /// Of `n` slots none goes to a node that is not among the `n` best: each of those takes at least one
+    /// before.
     pub(crate) fn offer(&mut self, key: Key, most: u32, candidate: impl FnOnce() -> Candidate) {
         if self.best.len() < most as usize {
             self.best.push(Ranked(key, candidate()));
