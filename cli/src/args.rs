@@ -70,6 +70,14 @@ impl Waiting {
     }
 }
 
+/// A span of time on the command line: `10s`, `500ms`, `1h`.
+pub(crate) fn span(text: &str) -> Result<std::time::Duration, String> {
+    let unit = gilliam_model::quantity::Unit::Millis;
+    let millis = unit.parse(text).filter(|millis| *millis > 0);
+    let millis = millis.ok_or_else(|| format!("not {}, more than none", unit.expected()))?;
+    Ok(std::time::Duration::from_millis(millis))
+}
+
 /// Colon forms and the words they stand for.
 const COLON_FORMS: &[(&str, &[&str])] = &[
     ("apps:create", &["create"]),
@@ -82,6 +90,13 @@ const COLON_FORMS: &[(&str, &[&str])] = &[
     ("config:get", &["config", "get"]),
     ("config:list", &["config", "list"]),
     ("config:set", &["config", "set"]),
+    ("drain", &["nodes", "drain"]),
+    ("nodes:drain", &["nodes", "drain"]),
+    ("nodes:forget", &["nodes", "forget"]),
+    ("nodes:join-token", &["nodes", "join-token"]),
+    ("nodes:show", &["nodes", "show"]),
+    ("nodes:undrain", &["nodes", "undrain"]),
+    ("undrain", &["nodes", "undrain"]),
     ("config:unset", &["config", "unset"]),
     ("ps:restart", &["restart"]),
     ("ps:scale", &["scale"]),

@@ -13,6 +13,7 @@ pub(crate) mod internal;
 mod limits;
 mod logs;
 mod node;
+mod nodes;
 mod open;
 mod plan;
 mod ps;
@@ -20,6 +21,7 @@ mod releases;
 mod restart;
 mod rollback;
 mod scale;
+mod server;
 mod sim;
 mod status;
 mod store;
@@ -57,7 +59,9 @@ pub(crate) enum Command {
     Status(status::Args),
     Plan(plan::Args),
     Clusters(clusters::Args),
+    Server(server::Args),
     Node(node::Args),
+    Nodes(nodes::Args),
     Store(store::Args),
     Bench(bench::Args),
     Sim(sim::Args),
@@ -69,7 +73,7 @@ pub(crate) enum Command {
 /// The runtime a command needs: servers use all cores, a child with limits or a single call one thread.
 pub(crate) fn runtime_for(command: &Command) -> io::Result<Runtime> {
     match command {
-        Command::Up(_) | Command::Node(_) => Builder::new_multi_thread()
+        Command::Up(_) | Command::Node(_) | Command::Server(_) => Builder::new_multi_thread()
             .enable_all()
             .on_thread_park(heap::parked)
             .build(),
@@ -86,7 +90,9 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
     };
     match cli.command {
         Command::Up(args) => up::run(&context, args).await,
+        Command::Server(args) => server::run(&context, args).await,
         Command::Node(args) => node::run(&context, args).await,
+        Command::Nodes(args) => nodes::run(&context, args).await,
         Command::Internal(_) => Ok(()), // main runs it without an async runtime
         Command::Create(args) => create::run(&context, args).await,
         Command::Deploy(args) => deploy::run(&context, args).await,

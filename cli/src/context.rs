@@ -4,13 +4,13 @@
 
 use std::path::Path;
 
-use gilliam_client::Client;
-use gilliam_model::name::AppName;
+use gilliam_client::{Client, Trust};
+use gilliam_model::{digest::Digest, name::AppName};
 
 use crate::{
     args::Globals,
     failure::{CommandError, CommandResult},
-    home::{Clusters, Environment, Home},
+    home::{Cluster, Clusters, Environment, Home},
     project,
     ui::Ui,
 };
@@ -23,6 +23,13 @@ pub(crate) struct Context<'a> {
     pub(crate) environment: Environment,
 }
 
+/// Which API to call, as whom, and how its server is known.
+struct Target {
+    api: String,
+    token: String,
+    ca: Option<Digest>,
+}
+
 impl Context<'_> {
     /// The user's folder.
     pub(crate) fn home(&self) -> CommandResult<Home> {
@@ -31,8 +38,9 @@ impl Context<'_> {
 
     /// A client of the cluster that is meant.
     pub(crate) fn client(&self) -> CommandResult<Client> {
-        let (api, token) = self.target()?;
-        Ok(Client::new(&api, &token)?)
+        let Target { api, token, ca } = self.target()?;
+        let trust = ca.map_or(Trust::Public, Trust::Cluster);
+        Ok(Client::trusting(&api, &token, trust)?)
     }
 
     /// The app that is meant, looked for from the working directory.
@@ -45,7 +53,7 @@ impl Context<'_> {
         project::find_app(self.globals.app.as_deref(), self.environment.app.as_deref(), dir)
     }
 
-    fn target(&self) -> CommandResult<(String, String)> {
+    fn target(&self) -> CommandResult<Target> {
         // A flag is nearer than the environment.
         match (&self.globals.cluster, &self.environment.api) {
             (None, Some(api)) => self.target_by_url(api),
@@ -53,9 +61,20 @@ impl Context<'_> {
         }
     }
 
-    fn target_by_url(&self, api: &str) -> CommandResult<(String, String)> {
+    fn target_by_url(&self, api: &str) -> CommandResult<Target> {
+        let named = self
+            .environment
+            .ca
+            .as_deref()
+            .map(str::parse::<Digest>)
+            .transpose();
+        let named = named.map_err(|e| CommandError::failed(format!("GILLIAM_CA: {e}")))?;
         if let Some(token) = &self.environment.token {
-            return Ok((api.to_string(), token.clone()));
+            return Ok(Target {
+                api: api.to_string(),
+                token: token.clone(),
+                ca: named,
+            });
         }
         let home = self.home()?;
         let same = |known: &str| known.trim_end_matches('/') == api.trim_end_matches('/');
@@ -64,18 +83,20 @@ impl Context<'_> {
             .clusters
             .into_iter()
             .find(|(_, cluster)| same(&cluster.api));
+        let ca = named.or_else(|| known.as_ref()?.1.ca);
         let token = known.map(|(name, _)| home.token(&name)).transpose()?.flatten();
         let token = token.ok_or_else(|| {
             CommandError::failed(format!("there is no token for {api}"))
                 .hinted("set GILLIAM_TOKEN, or gilliam clusters add NAME URL with the token on its input")
         })?;
-        Ok((api.to_string(), token))
+        let api = api.to_string();
+        Ok(Target { api, token, ca })
     }
 
-    fn target_by_name(&self) -> CommandResult<(String, String)> {
+    fn target_by_name(&self) -> CommandResult<Target> {
         let home = self.home()?;
         let clusters = home.clusters()?;
-        let (name, api) = pick(
+        let (name, Cluster { api, ca }) = pick(
             &clusters,
             self.globals
                 .cluster
@@ -91,7 +112,7 @@ impl Context<'_> {
                 "set GILLIAM_TOKEN, or gilliam clusters add {name} {api} with the token on its input"
             ))
         })?;
-        Ok((api, token))
+        Ok(Target { api, token, ca })
     }
 }
 
@@ -100,7 +121,7 @@ pub(crate) fn working_directory() -> CommandResult<std::path::PathBuf> {
     std::env::current_dir().map_err(|e| CommandError::file("cannot find the working directory", &e))
 }
 
-fn pick(clusters: &Clusters, wanted: Option<&str>) -> CommandResult<(String, String)> {
+fn pick(clusters: &Clusters, wanted: Option<&str>) -> CommandResult<(String, Cluster)> {
     let only = || match clusters.clusters.len() {
         1 => clusters.clusters.keys().next().map(String::as_str),
         _ => None,
@@ -110,7 +131,7 @@ fn pick(clusters: &Clusters, wanted: Option<&str>) -> CommandResult<(String, Str
         clusters.clusters.is_empty(),
     ) {
         (Some(name), _) if clusters.clusters.contains_key(name) => {
-            Ok((name.to_string(), clusters.clusters[name].api.clone()))
+            Ok((name.to_string(), clusters.clusters[name].clone()))
         }
         (_, true) => {
             Err(CommandError::failed("no cluster is known").hinted("gilliam up starts one on this machine"))

@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gilliam_model::digest::Digest;
 use gilliam_store::Password;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -37,6 +38,10 @@ pub(crate) struct Environment {
     pub(crate) token: Option<String>,
     /// `GILLIAM_API`.
     pub(crate) api: Option<String>,
+    /// `GILLIAM_CA`: the digest of the CA of the cluster at `GILLIAM_API`.
+    pub(crate) ca: Option<String>,
+    /// `GILLIAM_JOIN`: a token for a node to join with.
+    pub(crate) join: Option<String>,
     /// `GILLIAM_APP`.
     pub(crate) app: Option<String>,
     /// `GILLIAM_LOG`: what a server logs, as `tracing` filters (`info`, `gilliam_runtime=debug`).
@@ -73,6 +78,9 @@ pub(crate) struct Clusters {
 pub(crate) struct Cluster {
     /// The base URL of its API.
     pub(crate) api: String,
+    /// The digest of its CA's certificate; none for plain HTTP, and for a server that a public CA vouches for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<Digest>,
 }
 
 /// A file of the user's folder that cannot be used.
@@ -111,6 +119,8 @@ impl Environment {
             cluster: text("GILLIAM_CLUSTER"),
             token: text("GILLIAM_TOKEN"),
             api: text("GILLIAM_API"),
+            ca: text("GILLIAM_CA"),
+            join: text("GILLIAM_JOIN"),
             app: text("GILLIAM_APP"),
             log: text("GILLIAM_LOG"),
             store: text("GILLIAM_STORE"),
@@ -305,7 +315,10 @@ mod tests {
     }
 
     fn cluster(api: &str) -> Cluster {
-        Cluster { api: api.to_string() }
+        Cluster {
+            api: api.to_string(),
+            ca: None,
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use gilliam_runtime::NodeError;
+use gilliam_runtime::{NodeError, identity::IdentityError, join::JoinError};
 use gilliam_scheduler::{StartError, TokenError};
 use gilliam_store::StoreError;
 
@@ -52,6 +52,28 @@ impl From<NodeError> for CommandError {
             Some(hint) => failed.hinted(hint),
             None => failed,
         }
+    }
+}
+
+impl From<JoinError> for CommandError {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::Control(error) => match error.api() {
+                // The server's own hint says how to get another token.
+                Some(refused) => Self::refused(refused),
+                None => Self::from(error),
+            },
+            JoinError::Name(error) => Self::failed(error.to_string()).hinted("--name NAME chooses another"),
+            JoinError::NoServer => Self::usage("no server is named").hinted("--server https://HOST:7788"),
+            error => Self::failed(chain(&error)),
+        }
+    }
+}
+
+impl From<IdentityError> for CommandError {
+    fn from(error: IdentityError) -> Self {
+        Self::failed(chain(&error))
+            .hinted("restore the file, or remove it and join the node anew under another name")
     }
 }
 

@@ -47,6 +47,8 @@ const FIGURES_INTERVAL: Duration = Duration::from_secs(2);
 /// Waits after failed calls: doubling from the first to the last.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_millis(800);
+/// Longest wait for what is to stop to be told so: orders to a hundred thousand instances take less.
+const OBEY_MAX: Duration = Duration::from_secs(1);
 /// Wait after an answer that was of no use, so that a control plane that gives such answers is not flooded.
 const USELESS_WAIT: Duration = Duration::from_secs(1);
 
@@ -65,6 +67,8 @@ pub(crate) struct Agent {
     pub(crate) dismissed: watch::Sender<Option<String>>,
     /// Held while an assignment is taken over: two control planes may send theirs at once.
     pub(crate) taking: tokio::sync::Mutex<()>,
+    /// The generation of the last assignment of which nothing that it does not want runs on.
+    pub(crate) obeyed: watch::Receiver<u64>,
 }
 
 impl Agent {
@@ -88,7 +92,7 @@ impl Agent {
         loop {
             states.borrow_and_update();
             figures.borrow_and_update();
-            let sent = Instant::now();
+            let (sent, moment) = (Instant::now(), self.ingress.vigil().moment());
             let is_overdue = sent - answered >= SILENCE_MAX;
             let wait_ms = if is_overdue { 0 } else { WAIT_MS };
             // One of them is followed: two may have heard of different nodes.
@@ -101,6 +105,7 @@ impl Agent {
             let answer = tokio::select! {
                 answer = self.sync(way, &request) => answer,
                 () = news(&mut states, &mut figures, sent), if !is_overdue => continue,
+                () = self.ingress.vigil().doubted_since(moment) => continue,
             };
             match answer {
                 Ok(answer) => {
@@ -116,8 +121,11 @@ impl Agent {
                     }
                     reporter.answered(&answer, is_other, &self.board);
                     // One that meets this node for the first time, or asks for more, answers at once as well.
+                    let dead_after = answer.dead_after_ms;
                     let is_useless =
                         !self.take(answer).await && !has_peers && !reporter.is_asked() && !is_overdue;
+                    self.obey().await;
+                    self.ingress.vigil().obeyed(moment, dead_after);
                     if is_useless && sent.elapsed() < GATHER {
                         sleep(USELESS_WAIT).await;
                     }
@@ -233,6 +241,21 @@ impl Agent {
         true
     }
 
+    /// Waits, where requests are held back for it, until nothing takes requests that the assignment does not want.
+    async fn obey(&self) {
+        if self.ingress.vigil().is_clear() {
+            return;
+        }
+        let generation = self
+            .assignment
+            .borrow()
+            .as_ref()
+            .map_or(0, |assignment| assignment.generation);
+        let mut obeyed = self.obeyed.clone();
+        let followed = obeyed.wait_for(|followed| *followed >= generation);
+        let _ = tokio::time::timeout(OBEY_MAX, followed).await;
+    }
+
     /// Makes an assignment the present one.
     pub(crate) fn follow(&self, assignment: Arc<Assignment>) {
         self.ingress.set_routes(&assignment.routes);
@@ -314,6 +337,7 @@ mod tests {
             assignment: watch::Sender::new(None),
             dismissed: watch::Sender::new(None),
             taking: tokio::sync::Mutex::default(),
+            obeyed: watch::channel(0).1,
         }
     }
 

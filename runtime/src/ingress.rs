@@ -36,7 +36,7 @@ use gilliam_model::{
 };
 use gilliam_serve::{Clients, Places, ServeConfig};
 
-use crate::{entropy::RequestIds, identity::Identity, logs::Logs};
+use crate::{entropy::RequestIds, identity::Identity, logs::Logs, vigil::Vigil};
 pub(crate) use backend::Backend;
 pub(crate) use door::Door;
 pub(crate) use group::{Group, Phase};
@@ -66,6 +66,7 @@ pub(crate) fn listening_for_peers(address: SocketAddr, identity: &Identity) -> S
 #[derive(Debug, Clone)]
 pub(crate) struct Ingress {
     table: Arc<Table>,
+    vigil: Arc<Vigil>,
     ids: Arc<RequestIds>,
     /// Of a node of a cluster.
     peers: Option<Arc<Peers>>,
@@ -75,6 +76,7 @@ impl Ingress {
     pub(crate) fn new(logs: Arc<Logs>, identity: Option<Identity>) -> Self {
         Self {
             table: Arc::new(Table::new(logs)),
+            vigil: Arc::new(Vigil::new()),
             ids: Arc::default(),
             peers: identity.map(|identity| Arc::new(Peers::new(identity))),
         }
@@ -90,6 +92,11 @@ impl Ingress {
         if let Some(peers) = &self.peers {
             peers.set(newest, &self.table);
         }
+    }
+
+    /// What says whether requests may pass.
+    pub(crate) fn vigil(&self) -> &Arc<Vigil> {
+        &self.vigil
     }
 
     /// Serves these routes from now on.

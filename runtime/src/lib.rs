@@ -43,6 +43,7 @@ pub mod probe_child;
 mod reporter;
 pub mod slots;
 mod supervisor;
+mod vigil;
 
 pub use config::{ControlAddress, NodeConfig};
 pub use lock::{NodeRecord, is_running, read_record};

@@ -213,6 +213,7 @@ fn assemble(
 ) -> (Agent, Supervisor) {
     let board = Board::new();
     let (assignment, follow) = watch::channel(None);
+    let (followed, obeyed) = watch::channel(0);
     let surroundings = Surroundings {
         node: facts.name.clone(),
         artefacts: artefacts.clone(),
@@ -235,12 +236,13 @@ fn assemble(
         assignment,
         dismissed: watch::Sender::new(None),
         taking: tokio::sync::Mutex::default(),
+        obeyed,
     };
     if let Some(last) = last {
         tracing::info!(generation = last.generation, "took up the last assignment");
         agent.follow(Arc::new(last));
     }
-    (agent, Supervisor::new(Arc::new(surroundings), follow))
+    (agent, Supervisor::new(Arc::new(surroundings), follow, followed))
 }
 
 impl Node {
@@ -261,6 +263,8 @@ impl Node {
             _lock,
         } = self;
         let serving_all = serve_all(server, peers, agent.ingress.clone(), drain.clone());
+        let vigil = agent.ingress.vigil().clone();
+        vigil.begin();
         let (board, logs) = (agent.board.clone(), agent.logs.clone());
         let shipping = logs::ship(logs.clone(), agent.control.clone(), agent.facts.name.clone());
         // What runs beside ends with this future, however it ends.
@@ -271,6 +275,7 @@ impl Node {
         beside.spawn(agent.run());
         beside.spawn(shipping);
         beside.spawn(sample(board));
+        beside.spawn(async move { vigil.keep().await });
         let mut serving = JoinSet::new();
         serving.spawn(serving_all);
         let mut asked = None;

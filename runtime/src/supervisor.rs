@@ -77,6 +77,8 @@ pub(crate) struct Supervisor {
     changed: BTreeSet<ProcessKey>,
     /// The assignment that was last looked at.
     known: Option<Arc<Assignment>>,
+    /// The generation of the last one of which all stops were ordered.
+    followed: watch::Sender<u64>,
 }
 
 /// Whose task it is.
@@ -100,6 +102,7 @@ impl Supervisor {
     pub(crate) fn new(
         surroundings: Arc<Surroundings>,
         assignment: watch::Receiver<Option<Arc<Assignment>>>,
+        followed: watch::Sender<u64>,
     ) -> Self {
         Self {
             surroundings,
@@ -109,6 +112,7 @@ impl Supervisor {
             processes: BTreeMap::new(),
             changed: BTreeSet::new(),
             known: None,
+            followed,
         }
     }
 
@@ -127,6 +131,11 @@ impl Supervisor {
                 self.turn(&key).await;
                 // Last: a turn that is cut short is begun anew.
                 self.changed.remove(&key);
+            }
+            if let Some(known) = &self.known {
+                let generation = known.generation;
+                self.followed
+                    .send_if_modified(|before| std::mem::replace(before, generation) != generation);
             }
             tokio::time::sleep(GATHER).await;
             // Each of these only wakes the loop: a wake-up that is lost with this future finds its change in
@@ -262,6 +271,12 @@ impl Supervisor {
             let Some(supervised) = self.processes.get(key) else {
                 return;
             };
+            if supervised.spec.takes_http() {
+                // At once, and not when its task hears of it: no request comes to it after the order.
+                for place in places(part) {
+                    self.surroundings.ingress.forget(&fleet.id(place));
+                }
+            }
             for stop in places(part).filter_map(|place| supervised.stops.get(&place)) {
                 stop.cancel();
             }

@@ -25,6 +25,7 @@ use gilliam_model::{
     instance::InstanceState,
     label::Labels,
     name::{AppName, NodeName},
+    node::Node,
     placement::Placement,
     release::ReleaseId,
     report::ProcessKey,
@@ -184,7 +185,8 @@ impl Control {
     /// One turn, which takes it to be `now`.
     pub(crate) async fn turn(&mut self, now: Now) -> Result<Turn, TurnError> {
         let shared = self.shared.clone();
-        let state = State::read(&shared.store, &mut self.library).await?;
+        let state = Arc::new(State::read(&shared.store, &mut self.library).await?);
+        *shared.known.lock().expect("no holder panics") = Some(state.clone());
         let nodes = shared.observed.view(now);
         self.forget_logs(&state);
         let in_grace = shared.observed.in_grace(now);
@@ -309,7 +311,10 @@ pub(crate) fn snapshot(
         images: images(state, &app.value.name),
     };
     let placements: Placements = state.placements.iter().map(|p| &p.value).collect();
-    let mut known: Vec<NodeState> = nodes.values().map(node_state).collect();
+    let mut known: Vec<NodeState> = nodes
+        .values()
+        .map(|node| node_state(node, state.nodes.get(&node.facts.name)))
+        .collect();
     if !in_grace {
         let silent = placements.holders().filter(|node| !nodes.contains_key(*node));
         known.extend(silent.map(|name| NodeState {
@@ -342,13 +347,15 @@ pub(crate) fn snapshot(
     }
 }
 
-fn node_state(node: &NodeView) -> NodeState {
+fn node_state(node: &NodeView, decided: Option<&Node>) -> NodeState {
+    let is_draining = decided.is_some_and(|node| node.draining_since.is_some());
+    let is_forgotten = decided.is_some_and(|node| node.forgotten_at.is_some());
     NodeState {
         name: node.facts.name.clone(),
-        state: if node.is_ready() {
-            Availability::Ready
-        } else {
-            Availability::Lost
+        state: match node.is_ready() && !is_forgotten {
+            true if is_draining => Availability::Draining,
+            true => Availability::Ready,
+            false => Availability::Lost,
         },
         memory_bytes: node.facts.memory_bytes,
         cpu_millis: node.facts.cpu_millis_promisable(),

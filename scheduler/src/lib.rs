@@ -23,6 +23,7 @@
 
 mod api;
 mod archive;
+mod authority;
 mod build;
 mod change;
 mod control;
@@ -47,7 +48,9 @@ use std::{ffi::OsString, fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use gilliam_model::{
     Timestamp,
-    api::NodeInfo,
+    api::{ApiError, NodeInfo},
+    digest::Digest,
+    join::MadeJoinToken,
     token::{Role, Token},
 };
 use gilliam_plan::Policy;
@@ -56,11 +59,12 @@ use gilliam_store::{Check, CommitError, RangeError, Store, StoreError, keys, rec
 use rustix::process::{Resource, getrlimit};
 
 pub use crate::{
+    authority::AuthorityError,
     observed::Now,
     stepped::{SteppedLoop, SteppedPlane, SteppedTurn},
 };
 
-use crate::shared::Shared;
+use crate::{authority::Authority, shared::Shared};
 
 /// Builds at once: a build uses a core and up to a gigabyte for a while, and nodes share the machine.
 const BUILDS_MAX: usize = 2;
@@ -95,7 +99,33 @@ pub struct Config {
 #[derive(Debug)]
 pub struct ControlPlane {
     server: Server,
+    keeper: Option<Keeper>,
     shared: Arc<Shared>,
+}
+
+/// What a control plane of a cluster is told beside its [`Config`].
+#[derive(Debug, Clone)]
+pub struct Secure {
+    /// `HOST:PORT` at which nodes and users reach it.
+    pub advertise: Vec<String>,
+    /// How long the certificates of nodes and control planes are good for.
+    pub certificate_life: Duration,
+}
+
+/// The cluster that a control plane is of.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// The digest of its CA's certificate, by which clients know it.
+    pub ca: Digest,
+    /// Whether this is its first control plane.
+    pub is_new: bool,
+}
+
+/// The certificate that a control plane shows, and what it is renewed with.
+#[derive(Debug)]
+struct Keeper {
+    shown: Arc<authority::Shown>,
+    hosts: Vec<String>,
 }
 
 /// What the process that holds a control plane may ask of it; clones share it.
@@ -125,6 +155,9 @@ pub enum StartError {
     /// The system gives no randomness.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
+    /// The cluster's CA cannot be had.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
 }
 
 impl StartError {
@@ -136,6 +169,7 @@ impl StartError {
             StartError::Folder { .. } => {
                 Some("check that it is writable and that the disk is not full".to_string())
             }
+            StartError::Authority(_) => Some("is the store there, and that of this cluster?".to_string()),
             StartError::Random(_) => None,
         }
     }
@@ -164,17 +198,66 @@ pub fn bind(config: Config) -> Result<(ControlPlane, SocketAddr), StartError> {
 /// The same on a store that is open already.
 pub fn bind_on(config: Config, store: Store) -> Result<(ControlPlane, SocketAddr), StartError> {
     let life = shared::life(Timestamp::now()).map_err(StartError::Random)?;
-    let shared = Arc::new(Shared::new(config, store, life));
+    let shared = Shared::new(config, store, life);
+    serve(shared, None)
+}
+
+/// Binds a control plane of a cluster: over TLS, for nodes that join with a token. The first one on a store makes the
+/// cluster's CA.
+pub async fn bind_secure(
+    config: Config,
+    store: Store,
+    secure: Secure,
+) -> Result<(ControlPlane, SocketAddr, Cluster), StartError> {
+    let life = shared::life(Timestamp::now()).map_err(StartError::Random)?;
+    let (authority, is_new) = Authority::of(&store, secure.certificate_life).await?;
+    let mut hosts: Vec<String> = secure.advertise.iter().map(|at| host_of(at).to_owned()).collect();
+    hosts.push("localhost".to_owned());
+    hosts.push("127.0.0.1".to_owned());
+    let shown = authority::Shown::new(&authority, &hosts)?;
+    let cluster = Cluster {
+        ca: authority.digest,
+        is_new,
+    };
+    let mut shared = Shared::new(config, store, life);
+    shared.servers = secure
+        .advertise
+        .iter()
+        .map(|at| format!("https://{at}"))
+        .collect();
+    shared.authority = Some(Arc::new(authority));
+    let (plane, address) = serve(shared, Some(Keeper { shown, hosts }))?;
+    Ok((plane, address, cluster))
+}
+
+/// The host of `HOST:PORT`, without the brackets of an IPv6 address.
+fn host_of(at: &str) -> &str {
+    let host = at.rsplit_once(':').map_or(at, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+fn serve(shared: Shared, keeper: Option<Keeper>) -> Result<(ControlPlane, SocketAddr), StartError> {
+    let shared = Arc::new(shared);
+    let tls = match (&shared.authority, &keeper) {
+        (Some(authority), Some(keeper)) => Some(authority::settings(authority, keeper.shown.clone())?),
+        _ => None,
+    };
     let folder = |path: PathBuf| move |source| StartError::Folder { path, source };
     let (tmp, images) = (shared.tmp(), shared.images());
     archive::empty(&tmp).map_err(folder(tmp))?;
     fs::create_dir_all(&images).map_err(folder(images))?;
     let (server, address) = gilliam_serve::bind(&ServeConfig {
         refusal: Some(refusal::unreadable),
+        tls,
         places: Some(Places::new(connections_max())),
         ..ServeConfig::new(shared.config.api)
     })?;
-    Ok((ControlPlane { server, shared }, address))
+    let plane = ControlPlane {
+        server,
+        keeper,
+        shared,
+    };
+    Ok((plane, address))
 }
 
 /// Connections at once: half of the files that may be open, so that the store and builds find some.
@@ -221,12 +304,29 @@ impl ControlPlane {
             shared: self.shared.clone(),
             drain: drain.clone(),
         };
+        let renewing = keep_certified(self.shared.clone(), self.keeper);
         let control = tokio::spawn(control::run(self.shared, drain.clone()));
-        let outcome = self.server.run_tower(api::router(api), drain).await;
+        let outcome = tokio::select! {
+            outcome = self.server.run_tower(api::router(api), drain) => outcome,
+            () = renewing => unreachable!("certificates are renewed for ever"),
+        };
         if let Err(error) = control.await {
             tracing::error!(%error, "the control loop had ended");
         }
         outcome
+    }
+}
+
+/// Replaces the certificate that a control plane shows, each time half of its life is over.
+async fn keep_certified(shared: Arc<Shared>, keeper: Option<Keeper>) {
+    let (Some(authority), Some(Keeper { shown, hosts })) = (&shared.authority, keeper) else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(authority.life / 2).await;
+        if let Err(error) = shown.renew(authority, &hosts) {
+            tracing::error!(%error, "the certificate of this control plane is not renewed");
+        }
     }
 }
 
@@ -244,6 +344,12 @@ impl Handle {
             .await
             .map_err(TokenError::Store)?;
         Ok(text)
+    }
+
+    /// Makes a token with which one node may join within `ttl`.
+    pub async fn invite(&self, author: &str, ttl: Duration) -> Result<MadeJoinToken, ApiError> {
+        let made = api::invite(&self.shared, author, ttl.as_secs()).await;
+        made.map_err(refusal::Refusal::into_error)
     }
 
     /// The token that `text` proves to hold, if it is good.

@@ -58,6 +58,8 @@ struct Seen {
     at: Now,
     /// The report that was taken last.
     number: u64,
+    /// An older life of the node that reports as well, and since when.
+    rival: Option<(Timestamp, Instant)>,
     reports: Reports,
 }
 
@@ -81,9 +83,19 @@ pub(crate) struct NodeView {
     pub(crate) reports: Reports,
 }
 
-/// Too many nodes sync.
+/// A report that is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TooManyNodes;
+pub(crate) enum NotTaken {
+    /// Too many nodes sync.
+    TooManyNodes,
+    /// A life of the node that began later was heard of a moment ago.
+    Older {
+        /// When that one began, by its own clock.
+        than: Timestamp,
+        /// Whether it was heard of since this one was told so: both are there, and this one is to end.
+        is_replaced: bool,
+    },
+}
 
 impl Now {
     pub(crate) fn read() -> Self {
@@ -105,9 +117,12 @@ impl Observed {
     }
 
     /// Takes a report of a node, and with it that the node is alive.
-    pub(crate) fn report(&self, request: SyncRequest, now: Now) -> Result<Taken, TooManyNodes> {
+    pub(crate) fn report(&self, request: SyncRequest, now: Now) -> Result<Taken, NotTaken> {
         let news = {
             let mut nodes = self.nodes.lock().expect("no holder panics");
+            if let Some(seen) = nodes.get_mut(&request.node.name) {
+                seen.check_rival(&request, self.lost_after, now)?;
+            }
             let known = nodes.get_mut(&request.node.name);
             // Another life of the node numbers its reports anew.
             let known = known.filter(|seen| seen.facts.started_at == request.node.started_at);
@@ -117,9 +132,13 @@ impl Observed {
                 (_, Some(_)) => return Ok(Taken::Unfounded),
                 (_, None) => {
                     if nodes.len() >= NODES_MAX && !nodes.contains_key(&request.node.name) {
-                        return Err(TooManyNodes);
+                        return Err(NotTaken::TooManyNodes);
                     }
-                    let seen = Seen::of(request, now);
+                    let mut seen = Seen::of(request, now);
+                    let same_life = nodes
+                        .get(&seen.facts.name)
+                        .filter(|known| known.facts.started_at == seen.facts.started_at);
+                    seen.rival = same_life.and_then(|known| known.rival);
                     let before = nodes.insert(seen.facts.name.clone(), seen.clone());
                     before.is_none_or(|before| seen.is_news(&before, self.lost_after))
                 }
@@ -129,6 +148,19 @@ impl Observed {
             self.changes.send_modify(|n| *n += 1);
         }
         Ok(Taken::Applied)
+    }
+
+    /// Forgets a node.
+    pub(crate) fn forget(&self, node: &NodeName) {
+        if self
+            .nodes
+            .lock()
+            .expect("no holder panics")
+            .remove(node)
+            .is_some()
+        {
+            self.changes.send_modify(|n| *n += 1);
+        }
     }
 
     /// Hears of every change that a decision can hang on.
@@ -159,8 +191,27 @@ impl Seen {
             facts: request.node,
             at: now,
             number: request.number,
+            rival: None,
             reports: Arc::new(processes.map(|report| (report.key(), Arc::new(report))).collect()),
         }
+    }
+
+    /// Refuses the report of a life that began before this one, while this one is there.
+    ///
+    /// One of a clock that was set back is refused as well, until the life it follows is held lost.
+    fn check_rival(&mut self, request: &SyncRequest, lost_after: Duration, now: Now) -> Result<(), NotTaken> {
+        let (its, than) = (request.node.started_at, self.facts.started_at);
+        if its >= than || self.is_lost(lost_after, now) {
+            return Ok(());
+        }
+        let is_replaced = match self.rival {
+            Some((rival, since)) if rival == its => self.at.clock > since,
+            _ => {
+                self.rival = Some((its, now.clock));
+                false
+            }
+        };
+        Err(NotTaken::Older { than, is_replaced })
     }
 
     /// Whether a decision can hang on what changed since `before`.

@@ -47,6 +47,22 @@ impl Publisher {
             .subscribe()
     }
 
+    /// Waits until `node` is to run something that satisfies `is_sought`, or `limit` has passed; says which.
+    pub(crate) async fn finds(
+        &self,
+        node: &NodeName,
+        limit: std::time::Duration,
+        is_sought: impl Fn(&AssignedProcess) -> bool,
+    ) -> bool {
+        let mut newest = self.subscribe(node);
+        let found = newest.wait_for(|newest| {
+            newest
+                .as_deref()
+                .is_some_and(|assignment| assignment.processes.iter().any(&is_sought))
+        });
+        matches!(tokio::time::timeout(limit, found).await, Ok(Ok(_)))
+    }
+
     /// Publishes what each node should run as of `revision`; a node without processes is to run none.
     ///
     /// Nodes that are neither listed nor waiting are forgotten.

@@ -103,6 +103,50 @@ impl Refusal {
         ))
     }
 
+    /// A certificate of this cluster whose node is not in the store, which was set back perhaps: it goes on.
+    pub(crate) fn unknown_node(node: &NodeName) -> Self {
+        Self::new(Code::A401, format!("no node {node} is known here"))
+            .hint("if the store was set back to a backup: gilliam nodes join-token, and join it anew")
+    }
+
+    /// A node that was forgotten, or whose name another has now: it is to end.
+    pub(crate) fn dismissed_node(node: &NodeName) -> Self {
+        Self::new(
+            Code::A409,
+            format!("node {node} was forgotten, or another has its name now: this one is not of the cluster"),
+        )
+        .hint("to use the machine again: gilliam nodes join-token, and start it with an empty data folder")
+        .with_status(StatusCode::GONE)
+    }
+
+    /// A process that runs as a node which another process, that began later, runs as too.
+    pub(crate) fn older_life(node: &NodeName, than: gilliam_model::Timestamp, is_replaced: bool) -> Self {
+        let refusal = Self::new(
+            Code::A409,
+            format!("another process runs as node {node}; it began at {than}, after this one"),
+        )
+        .hint("two machines must not share a node's data folder: join each under a name of its own");
+        if is_replaced {
+            refusal.with_status(StatusCode::GONE)
+        } else {
+            refusal
+        }
+    }
+
+    pub(crate) fn name_taken(node: &NodeName) -> Self {
+        Self::new(
+            Code::A409,
+            format!("a node named {node} is of this cluster already"),
+        )
+        .hint(format!(
+            "choose another with --name; if that node is gone for good: gilliam nodes forget {node}"
+        ))
+    }
+
+    pub(crate) fn no_node(node: &str) -> Self {
+        Self::new(Code::A404, format!("no node {:?}", excerpt(node))).hint("gilliam nodes lists them")
+    }
+
     pub(crate) fn too_large(what: &str, bytes_max: u64) -> Self {
         Self::new(Code::A413, format!("{what} is larger than {bytes_max} bytes"))
     }

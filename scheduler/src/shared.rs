@@ -18,12 +18,14 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     Config,
+    authority::Authority,
     details::Details,
     logs::Logs,
     observed::{NodeView, Now, Observed},
     peers::Peers,
     publish::Publisher,
     refusal::Refusal,
+    state::State,
 };
 
 /// Requests in progress at once that are not held open on purpose: each may hold a body of
@@ -56,6 +58,12 @@ pub(crate) struct Shared {
     pub(crate) rebalance: AtomicBool,
     /// Asks the control loop for a turn that nothing in the store or of the nodes calls for.
     pub(crate) nudges: watch::Sender<u64>,
+    /// The state as the last turn read it; none before the first.
+    pub(crate) known: Mutex<Option<Arc<State>>>,
+    /// The cluster's CA; none for a platform of one machine.
+    pub(crate) authority: Option<Arc<Authority>>,
+    /// Where nodes reach this control plane.
+    pub(crate) servers: Vec<String>,
     /// Names this life ([`gilliam_model::sync::SyncResponse::control`]).
     pub(crate) life: String,
     pub(crate) requests: Arc<Semaphore>,
@@ -93,6 +101,9 @@ impl Shared {
             peers: Peers::default(),
             planned: Mutex::default(),
             rebalance: AtomicBool::new(false),
+            known: Mutex::default(),
+            authority: None,
+            servers: Vec::new(),
             nudges: watch::Sender::new(0),
             life,
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
@@ -116,6 +127,11 @@ impl Shared {
 
     pub(crate) fn planned(&self) -> Arc<Planned> {
         self.planned.lock().expect("no holder panics").clone()
+    }
+
+    /// The state as the last turn read it.
+    pub(crate) fn known(&self) -> Option<Arc<State>> {
+        self.known.lock().expect("no holder panics").clone()
     }
 
     /// Asks the control loop for a turn.

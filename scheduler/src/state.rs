@@ -16,13 +16,14 @@ use gilliam_model::{
     image::Image,
     instance::Epoch,
     name::{AppName, NodeName},
+    node::Node,
     placement::Placement,
     release::{Release, ReleaseId},
 };
 use gilliam_store::{RangeError, Revision, Store, keys, records, records::Stored};
 
 /// What is read, besides releases and images, which never change.
-pub(crate) const PREFIXES: [&str; 3] = [keys::APPS, keys::PLACEMENTS, keys::PLAN_EPOCH];
+pub(crate) const PREFIXES: [&str; 4] = [keys::APPS, keys::PLACEMENTS, keys::PLAN_EPOCH, keys::NODES];
 
 /// What users asked for and what was decided, whole.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct State {
     pub(crate) placements: Vec<Stored<Placement>>,
     /// The epoch of the last plan; none before the first.
     pub(crate) epoch: Option<Stored<Epoch>>,
+    /// What operators decided of nodes.
+    pub(crate) nodes: BTreeMap<NodeName, Node>,
     /// The releases that apps run, or are moving from or to.
     pub(crate) releases: BTreeMap<(AppName, ReleaseId), Arc<Release>>,
     /// Their images as they run: with the limits of the release over those that were sealed.
@@ -56,16 +59,21 @@ impl State {
     /// Reads the whole state.
     pub(crate) async fn read(store: &Store, library: &mut Library) -> Result<Self, RangeError> {
         let (revision, lists) = store.ranges(&PREFIXES).await?;
-        let [apps, placements, epoch] = <[_; 3]>::try_from(lists).unwrap_or_default();
+        let [apps, placements, epoch, nodes] = <[_; 4]>::try_from(lists).unwrap_or_default();
         let apps: Vec<Stored<App>> = records::decode_all(apps)?;
         let placements: Vec<Stored<Placement>> = records::decode_all(placements)?;
         let epoch = records::decode_all(epoch)?.into_iter().next();
+        let nodes: Vec<Stored<Node>> = records::decode_all(nodes)?;
+        let nodes = nodes
+            .into_iter()
+            .map(|node| (node.value.name.clone(), node.value));
         let releases = library.update(store, &apps, &placements).await?;
         Ok(Self {
             revision,
             apps,
             placements,
             epoch,
+            nodes: nodes.collect(),
             images: library.as_run(),
             releases,
         })

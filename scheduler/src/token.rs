@@ -45,21 +45,28 @@ pub(crate) fn parse(text: &str) -> Option<Presented<'_>> {
     well_formed.then_some(Presented { id, secret })
 }
 
-/// Makes a token: the text for its holder, and the record to store.
-pub(crate) fn make(name: &str, role: Role, now: Timestamp) -> Result<(String, Token), getrandom::Error> {
+/// Draws what a token is made of: a public part, and a secret with its hash.
+pub(crate) fn draw() -> Result<(String, String, String), getrandom::Error> {
     let mut random = [0u8; ID_CHARS + 32];
     getrandom::fill(&mut random)?;
     let (id, secret) = random.split_at(ID_CHARS);
-    let id: String = id
+    let id = id
         .iter()
         .map(|b| char::from(ID_ALPHABET[usize::from(b % 32)]))
         .collect();
     let secret = base64url(secret);
+    let hashed = hash(&secret);
+    Ok((id, secret, hashed))
+}
+
+/// Makes a token: the text for its holder, and the record to store.
+pub(crate) fn make(name: &str, role: Role, now: Timestamp) -> Result<(String, Token), getrandom::Error> {
+    let (id, secret, secret_sha256) = draw()?;
     let token = Token {
         id: id.clone(),
         name: name.to_string(),
         role,
-        secret_sha256: hash(&secret),
+        secret_sha256,
         created_at: now,
         expires_at: now.checked_add(TOKEN_LIFE).unwrap_or(Timestamp::MAX),
     };
@@ -72,8 +79,12 @@ pub(crate) fn make(name: &str, role: Role, now: Timestamp) -> Result<(String, To
 pub(crate) fn matches(token: Option<&Token>, presented: Presented<'_>, now: Timestamp) -> bool {
     const NOBODY: &str = "0000000000000000000000000000000000000000000000000000000000000000";
     let stored = token.map_or(NOBODY, |t| t.secret_sha256.as_str());
-    let same: bool = hash(presented.secret).as_bytes().ct_eq(stored.as_bytes()).into();
-    same & token.is_some_and(|t| now < t.expires_at)
+    is_secret(presented.secret, stored) & token.is_some_and(|t| now < t.expires_at)
+}
+
+/// Whether a secret is the one whose hash is stored; compared in constant time.
+pub(crate) fn is_secret(secret: &str, secret_sha256: &str) -> bool {
+    hash(secret).as_bytes().ct_eq(secret_sha256.as_bytes()).into()
 }
 
 fn hash(secret: &str) -> String {

@@ -172,7 +172,10 @@ async fn bad_reports_are_refused_and_change_nothing() {
         body
     };
     for (body, want) in [
-        (with(&["protocol"], json!(1)), "speaks protocol 1"),
+        (
+            with(&["protocol"], json!(1)),
+            "with protocol 1; this control plane is",
+        ),
         (with(&["node", "name"], json!("b")), "names node \"a\""),
         (with(&["node", "name"], json!("../a")), "\"../a\""),
         (with(&["node", "http"], json!("somewhere")), "somewhere"),

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Read};
 
 use clap::Subcommand;
 use gilliam_client::Client;
+use gilliam_model::digest::Digest;
 use serde::Serialize;
 
 use crate::{
@@ -28,7 +29,13 @@ enum Action {
     /// Lists them; a star marks the current one.
     List,
     /// Adds one, or replaces its address; the token is read from the input, never from an argument.
-    Add { name: String, url: String },
+    Add {
+        name: String,
+        url: String,
+        /// The digest of the cluster's CA, as its control plane prints it: sha256:…
+        #[arg(long, value_name = "DIGEST")]
+        ca: Option<Digest>,
+    },
     /// Makes one the current one.
     Use { name: String },
     /// Forgets one and its token.
@@ -46,7 +53,7 @@ struct Listed<'a> {
 pub(crate) fn run(context: &Context<'_>, args: Args) -> CommandResult {
     match args.action.unwrap_or(Action::List) {
         Action::List => list(context),
-        Action::Add { name, url } => add(context, &name, &url),
+        Action::Add { name, url, ca } => add(context, &name, &url, ca),
         Action::Use { name } => {
             let is_known = context.home()?.use_cluster(&name)?;
             changed(context, is_known, &name, "is the current cluster")
@@ -58,13 +65,14 @@ pub(crate) fn run(context: &Context<'_>, args: Args) -> CommandResult {
     }
 }
 
-fn add(context: &Context<'_>, name: &str, url: &str) -> CommandResult {
+fn add(context: &Context<'_>, name: &str, url: &str, ca: Option<Digest>) -> CommandResult {
     check_name(name)?;
     let token = read_token(context)?;
     // Refuses an address or a token that no call could use.
     let client = Client::new(url, &token)?;
     let cluster = Cluster {
         api: client.base_url().to_string(),
+        ca,
     };
     context.home()?.save_cluster(name, &cluster, &token)?;
     changed(context, true, name, "is added")

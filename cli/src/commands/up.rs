@@ -155,7 +155,7 @@ async fn end(
 }
 
 /// The data folder, made readable by its owner only: it holds configuration, which may be secret.
-fn data_folder(data: Option<PathBuf>) -> CommandResult<PathBuf> {
+pub(super) fn data_folder(data: Option<PathBuf>) -> CommandResult<PathBuf> {
     let data = data.ok_or_else(|| {
         CommandError::failed("there is no home folder to keep data in")
             .hinted("name a folder with --data DIR")
@@ -183,7 +183,11 @@ async fn write_control_file(handle: &Handle, data: &Path, api: &str) -> CommandR
 /// Keeps the user's credential when the store still knows it, else makes one.
 async fn write_credential(handle: &Handle, home: &Home, api: &str) -> CommandResult {
     let token = token(handle, home.token(CLUSTER)?, USER, Role::Admin).await?;
-    home.save_cluster(CLUSTER, &Cluster { api: api.to_string() }, &token)?;
+    let cluster = Cluster {
+        api: api.to_string(),
+        ca: None,
+    };
+    home.save_cluster(CLUSTER, &cluster, &token)?;
     Ok(())
 }
 

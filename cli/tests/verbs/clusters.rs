@@ -73,9 +73,9 @@ fn clusters_are_added_listed_used_and_removed() {
 #[test]
 fn an_address_or_a_token_that_cannot_be_used_is_refused_before_it_is_kept() {
     let env = Env::new();
-    let refused = env.run_with_input(&["clusters", "add", "x", "https://far"], "gil_b\n");
+    let refused = env.run_with_input(&["clusters", "add", "x", "ftp://far"], "gil_b\n");
     assert!(
-        refused.stderr.contains("this build speaks http only"),
+        refused.stderr.contains("the scheme is ftp, not http or https"),
         "{}",
         refused.stderr
     );

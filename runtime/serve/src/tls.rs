@@ -28,6 +28,11 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 pub struct ClientCertificate(Arc<CertificateDer<'static>>);
 
 impl ClientCertificate {
+    /// A certificate that came otherwise than by a connection.
+    pub fn new(certificate: CertificateDer<'static>) -> Self {
+        Self(Arc::new(certificate))
+    }
+
     /// The DNS names it is for.
     pub fn dns_names(&self) -> Vec<String> {
         let parsed = webpki::EndEntityCert::try_from(&*self.0);
@@ -69,7 +74,7 @@ pub(crate) async fn accept(
         Err(_) => return None,
     };
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let certificate = shown.map(|shown| ClientCertificate(Arc::new(shown.clone().into_owned())));
+    let certificate = shown.map(|shown| ClientCertificate::new(shown.clone().into_owned()));
     Some((Stream::Tls(Box::new(stream)), certificate))
 }
 

@@ -86,7 +86,12 @@ impl Service<Request<Incoming>> for Site {
             ingress: self.ingress.clone(),
             entrance: self.entrance.clone(),
         };
-        Box::pin(async move { Ok(visit.answer(request, ends).await) })
+        Box::pin(async move {
+            if !visit.ingress.vigil.is_clear() {
+                visit.ingress.vigil.pass().await;
+            }
+            Ok(visit.answer(request, ends).await)
+        })
     }
 }
 

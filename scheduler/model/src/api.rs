@@ -19,8 +19,14 @@
 //! | `POST /v1/plan/what-if` | [`Question`](crate::what_if::Question) | [`Difference`](crate::what_if::Difference) |
 //! | `POST /v1/plan/rebalance` | | 202 |
 //! | `GET /v1/apps/{app}/logs?lines=&follow=&source=` | | NDJSON of [`LogLine`](crate::log::LogLine) |
-//! | `POST /v1/nodes/{node}/sync` · `/logs` | [`sync`](crate::sync) | node tokens only |
-//! | `GET /v1/blobs/{digest}` | | the blob; node tokens only |
+//! | `GET /v1/nodes` · `GET /v1/nodes/{node}` | | `Vec<`[`NodeSummary`](crate::node::NodeSummary)`>` · [`NodeDetails`](crate::node::NodeDetails) |
+//! | `POST /v1/nodes/{node}/drain` · `/undrain` | | [`NodeDetails`](crate::node::NodeDetails) |
+//! | `DELETE /v1/nodes/{node}` | | 204: it is forgotten |
+//! | `POST /v1/join-tokens` | [`MakeJoinToken`](crate::join) | [`MadeJoinToken`](crate::join) |
+//! | `POST /v1/join` | [`Join`](crate::join::Join) | [`Joined`](crate::join::Joined); with a join token |
+//! | `POST /v1/nodes/{node}/renew` | [`Renew`](crate::join::Renew) | [`Joined`](crate::join::Joined); that node only |
+//! | `POST /v1/nodes/{node}/sync` · `/logs` | [`sync`](crate::sync) | that node only |
+//! | `GET /v1/blobs/{digest}` | | the blob; nodes only |
 //! | `GET /v1/openapi.json` | | this table, for machines |
 
 use std::collections::BTreeMap;

@@ -1,4 +1,7 @@
-//! Who calls: one check in front of every route but the health check.
+//! Who calls: one check in front of every route but the health check and the door for new nodes.
+//!
+//! Users show a token. So does the node of a platform of one machine; the nodes of a cluster show a certificate, and
+//! each may speak for itself alone.
 //!
 //! Invariant: every token that does not open the route gets the same answer: missing, malformed, unknown,
 //! ended, of another role. Which of them it was is nobody's business.
@@ -10,18 +13,49 @@ use axum::{
 };
 use gilliam_model::{
     Timestamp,
+    digest::Digest,
+    identity::node_of_dns,
+    name::NodeName,
+    node::Node,
     token::{Role, Token},
 };
-use gilliam_store::{RangeError, Store, records};
+use gilliam_serve::ClientCertificate;
+use gilliam_store::{RangeError, Store, keys, records};
 use http::{HeaderMap, header};
 
-use crate::{api::Api, archive, refusal::Refusal, token};
+use crate::{api::Api, archive, authority, refusal::Refusal, token};
 
 /// The holder of the token that a request came with.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     /// The token's name: the author of what it changes.
     pub(crate) name: String,
+}
+
+/// The node that a request comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum CallingNode {
+    /// It showed a token: the one node of a platform of one machine.
+    Trusted,
+    /// It showed a certificate of the cluster.
+    Certified {
+        /// Its name in it.
+        name: NodeName,
+        /// What the cluster knows it by.
+        key: Digest,
+    },
+}
+
+impl CallingNode {
+    /// Refuses a call in the name of another node.
+    pub(crate) fn speaks_for(&self, node: &str) -> Result<(), Refusal> {
+        match self {
+            CallingNode::Certified { name, .. } if name.as_str() != node => {
+                Err(Refusal::another_node(node, name))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Lets users pass.
@@ -31,7 +65,38 @@ pub(crate) async fn users(State(api): State<Api>, request: Request, next: Next) 
 
 /// Lets nodes pass.
 pub(crate) async fn nodes(State(api): State<Api>, request: Request, next: Next) -> Response {
-    check(&api, Role::Node, request, next).await
+    if api.shared.authority.is_none() {
+        return check(&api, Role::Node, request, next).await;
+    }
+    let shown = request.extensions().get::<ClientCertificate>().cloned();
+    match certified(&api, shown).await {
+        Ok(node) => {
+            let mut request = request;
+            request.extensions_mut().insert(node);
+            next.run(request).await
+        }
+        Err(refusal) => {
+            archive::discard(request.into_body().into_data_stream()).await;
+            refusal.into_response()
+        }
+    }
+}
+
+/// The node whose certificate a request came with, if it is of the cluster still.
+async fn certified(api: &Api, shown: Option<ClientCertificate>) -> Result<CallingNode, Refusal> {
+    let shown = shown.and_then(|shown| {
+        let name = shown.dns_names().iter().find_map(|dns| node_of_dns(dns))?;
+        Some((name, authority::key_digest(&shown.public_key()?)))
+    });
+    let (name, key) = shown.ok_or_else(Refusal::unauthenticated)?;
+    let known = records::load::<Node>(&api.shared.store, &keys::node(&name)).await?;
+    let known = known.ok_or_else(|| Refusal::unknown_node(&name))?.value;
+    match known.identity {
+        Some(identity) if identity.key == key && known.forgotten_at.is_none() => {
+            Ok(CallingNode::Certified { name, key })
+        }
+        _ => Err(Refusal::dismissed_node(&name)),
+    }
 }
 
 /// The stored token that `text` proves to hold.
@@ -51,6 +116,9 @@ async fn check(api: &Api, role: Role, mut request: Request, next: Next) -> Respo
     };
     match found {
         Ok(Some(token)) if token.role == role => {
+            if role == Role::Node {
+                request.extensions_mut().insert(CallingNode::Trusted);
+            }
             request.extensions_mut().insert(Caller { name: token.name });
             next.run(request).await
         }
@@ -64,7 +132,7 @@ async fn check(api: &Api, role: Role, mut request: Request, next: Next) -> Respo
 
 /// The token of the one `Authorization: Bearer …` header; the scheme is case-insensitive (RFC 9110 section
 /// 11.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
     if values.next().is_some() {

@@ -1,20 +1,25 @@
 //! Blobs, for nodes.
 
+use std::time::Duration;
+
 use axum::{
+    Extension,
     body::Body,
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use gilliam_model::{code::Code, digest::Digest, text::excerpt};
+use gilliam_model::{assignment::AssignedProcess, code::Code, digest::Digest, text::excerpt};
 use http::{HeaderValue, header};
 use tokio_util::io::ReaderStream;
 
 use crate::{
-    api::{Api, extract::LastName, openapi::Errors},
+    api::{Api, auth::CallingNode, extract::LastName, openapi::Errors},
     refusal::Refusal,
     shared::Shared,
 };
 
+/// A node that another control plane has just told to run something may be ahead of this one by a turn.
+const PLACED_WAIT: Duration = Duration::from_secs(2);
 /// Bytes read from the file at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -23,10 +28,21 @@ const CHUNK_BYTES: usize = 64 << 10;
     security(("bearer" = [])),
     params(("digest" = String, Path, description = "sha256: and 64 hex digits")),
     responses((status = 200, description = "The blob", content_type = "application/octet-stream"), Errors))]
-pub(crate) async fn read(State(api): State<Api>, LastName(name): LastName) -> Result<Response, Refusal> {
+pub(crate) async fn read(
+    State(api): State<Api>,
+    Extension(caller): Extension<CallingNode>,
+    LastName(name): LastName,
+) -> Result<Response, Refusal> {
     let gone = || Refusal::new(Code::A404, format!("no blob {}", excerpt(&name)));
     // Only the hex digits of a digest become a path.
     let digest: Digest = name.parse().map_err(|_| gone())?;
+    if let CallingNode::Certified { name, .. } = &caller {
+        let is_its = |assigned: &AssignedProcess| assigned.process.component == digest;
+        let publisher = &api.shared.publisher;
+        if !publisher.finds(name, PLACED_WAIT, is_its).await {
+            return Err(gone());
+        }
+    }
     answer(&api.shared, &digest).await
 }
 

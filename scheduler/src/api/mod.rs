@@ -16,14 +16,17 @@ mod deploy;
 pub(crate) mod extract;
 mod image;
 mod instances;
+mod join;
 mod limits;
 mod logs;
+mod members;
 mod nodes;
 mod openapi;
 mod plan;
 mod releases;
 mod restart;
 mod scale;
+mod skew;
 mod status;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
@@ -39,6 +42,8 @@ use gilliam_model::{code::Code, text::excerpt};
 use gilliam_serve::DrainSignal;
 use http::StatusCode;
 use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub(crate) use join::invite;
 
 use crate::{refusal::Refusal, shared::Shared};
 
@@ -77,6 +82,11 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(plan::ask))
         .routes(routes!(plan::rebalance))
         .routes(routes!(status::status))
+        .routes(routes!(members::list))
+        .routes(routes!(members::show, members::forget))
+        .routes(routes!(members::drain))
+        .routes(routes!(members::undrain))
+        .routes(routes!(join::make_token))
         .route_layer(middleware::from_fn_with_state(api.clone(), limit));
     let held_open = OpenApiRouter::new()
         .routes(routes!(deploy::deploy))
@@ -88,9 +98,15 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(nodes::sync))
         .routes(routes!(nodes::take_logs))
         .routes(routes!(blobs::read))
+        .routes(routes!(join::renew))
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::nodes));
+    // Nobody is known at the door: the handler itself looks at what is shown.
+    let door = OpenApiRouter::new()
+        .routes(routes!(join::join))
+        .route_layer(middleware::from_fn_with_state(api.clone(), limit));
     OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(status::health))
+        .merge(door)
         .merge(users)
         .merge(nodes)
 }

@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use gilliam_model::{
     assignment::Assignment,
     name::{AppName, NODE_NAME_BYTES_MAX, NodeName},
     report::DetailsWanted,
     sync::{
-        LOG_BATCH_LINES_MAX, LogBatch, NodeFacts, PROCESSES_COUNT_MAX, PROTOCOL, SyncRequest, SyncResponse,
-        WAIT_MS_MAX,
+        LOG_BATCH_LINES_MAX, LogBatch, NodeFacts, PROCESSES_COUNT_MAX, SyncRequest, SyncResponse, WAIT_MS_MAX,
     },
     text::excerpt,
 };
@@ -19,10 +18,12 @@ use http::StatusCode;
 use crate::{
     api::{
         Api,
+        auth::CallingNode,
         extract::{self, LastName},
         openapi::Errors,
+        skew,
     },
-    observed::{Now, Taken},
+    observed::{NotTaken, Now, Taken},
     peers,
     refusal::Refusal,
     shared::Shared,
@@ -46,9 +47,11 @@ const SYNCS_PER_LOST: u32 = 3;
     responses((status = 200, description = "The assignment, if it is newer", body = SyncResponse), Errors))]
 pub(crate) async fn sync(
     State(api): State<Api>,
+    Extension(caller): Extension<CallingNode>,
     LastName(path): LastName,
     extract::Json(request): extract::Json<SyncRequest, SYNC_BYTES_MAX>,
 ) -> Result<Json<SyncResponse>, Refusal> {
+    caller.speaks_for(&path)?;
     check(&path, &request)?;
     let shared = &api.shared;
     let (name, generation) = (request.node.name.clone(), request.generation);
@@ -59,9 +62,8 @@ pub(crate) async fn sync(
         .min(shared.config.lost_after / SYNCS_PER_LOST);
     let mut newest = shared.publisher.subscribe(&name);
     shared.details.take(&name, &request.processes);
-    let taken = shared.observed.report(request, Now::read()).map_err(|_| {
-        Refusal::busy("nodes").hint("forget nodes that are gone by restarting the control plane")
-    })?;
+    let taken = shared.observed.report(request, Now::read());
+    let taken = taken.map_err(|error| not_taken(&name, error))?;
     let is_news = |assignment: &Assignment| assignment.generation > generation;
     let lost_after_ms = u64::try_from(shared.config.lost_after.as_millis()).unwrap_or(u64::MAX);
     let mut answer = SyncResponse {
@@ -96,6 +98,15 @@ pub(crate) async fn sync(
     Ok(Json(answer))
 }
 
+fn not_taken(node: &NodeName, error: NotTaken) -> Refusal {
+    match error {
+        NotTaken::TooManyNodes => {
+            Refusal::busy("nodes").hint("gilliam nodes forget takes out those that are gone")
+        }
+        NotTaken::Older { than, is_replaced } => Refusal::older_life(node, than, is_replaced),
+    }
+}
+
 /// Waits until there is something to ask the node for.
 async fn wanted(shared: &Shared, node: &NodeName) -> Vec<DetailsWanted> {
     let mut asked = shared.details.subscribe(node);
@@ -116,8 +127,11 @@ async fn wanted(shared: &Shared, node: &NodeName) -> Vec<DetailsWanted> {
     responses((status = 204, description = "They are kept"), Errors))]
 pub(crate) async fn take_logs(
     State(api): State<Api>,
+    Extension(caller): Extension<CallingNode>,
+    LastName(path): LastName,
     extract::Json(batch): extract::Json<LogBatch, LOGS_BYTES_MAX>,
 ) -> Result<StatusCode, Refusal> {
+    caller.speaks_for(&path)?;
     let lines = batch.lines;
     if lines.len() > LOG_BATCH_LINES_MAX {
         let message = format!(
@@ -159,13 +173,7 @@ async fn catch_up(shared: &Shared, node: &NodeName, generation: u64) -> Result<(
 }
 
 fn check(path: &str, request: &SyncRequest) -> Result<(), Refusal> {
-    if request.protocol != PROTOCOL {
-        let message = format!(
-            "node {} speaks protocol {}; this control plane speaks {PROTOCOL}",
-            request.node.name, request.protocol
-        );
-        return Err(Refusal::invalid(message).hint("run the same version of gilliam on both"));
-    }
+    skew::check(&request.node.name, request.protocol, &request.node.version)?;
     if request.node.name.as_str() != path {
         return Err(Refusal::another_node(path, &request.node.name));
     }
@@ -197,6 +205,13 @@ fn check_facts(facts: &NodeFacts) -> Result<(), Refusal> {
     }
     if !printable(&facts.version, VERSION_BYTES_MAX) {
         return bad("version", &excerpt(&facts.version));
+    }
+    if facts
+        .peer
+        .as_ref()
+        .is_some_and(|peer| peer.parse::<SocketAddr>().is_err())
+    {
+        return bad("peer address", &facts.peer.as_deref().map(excerpt));
     }
     if facts.http.parse::<SocketAddr>().is_err() {
         return bad("http address", &excerpt(&facts.http));

@@ -290,3 +290,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_two_lives_of_a_node_the_later_is_taken_and_the_other_told_once_both_are_there() {
+    let now = Now::read();
+    let observed = Observed::new(LOST_AFTER, now);
+    let began = |seconds: i64, mut request: SyncRequest| {
+        request.node.started_at = Timestamp::from_second(seconds).expect("instant");
+        request
+    };
+    let at = |ms: u64| later(now, Duration::from_millis(ms));
+    let told = |is_replaced| {
+        Err(NotTaken::Older {
+            than: Timestamp::from_second(9).expect("instant"),
+            is_replaced,
+        })
+    };
+    assert_eq!(
+        observed.report(began(5, whole(1, vec![])), at(0)),
+        Ok(Taken::Applied)
+    );
+    assert_eq!(
+        observed.report(began(9, whole(1, vec![])), at(10)),
+        Ok(Taken::Applied)
+    );
+    assert_eq!(observed.report(began(5, whole(2, vec![])), at(20)), told(false));
+    assert_eq!(observed.report(began(5, whole(2, vec![])), at(30)), told(false));
+    assert_eq!(
+        observed.report(began(9, whole(2, vec![])), at(40)),
+        Ok(Taken::Applied)
+    );
+    assert_eq!(observed.report(began(5, whole(3, vec![])), at(50)), told(true));
+    // A node whose clock was set back: what it follows is gone, and held lost after a while.
+    let silence = u64::try_from(LOST_AFTER.as_millis()).expect("small") + 60;
+    assert_eq!(
+        observed.report(began(5, whole(3, vec![])), at(silence)),
+        Ok(Taken::Applied)
+    );
+}

@@ -15,6 +15,12 @@ pub const IMPORTING: &str = "/importing";
 pub const PLAN_EPOCH: &str = "/plan/epoch";
 /// Which control plane plans. Apart from all that plans are made from, for it changes all the time.
 pub const LEASE: &str = "/lease/planner";
+/// The cluster's certificate authority.
+pub const AUTHORITY: &str = "/cluster/authority";
+/// Where invitations to join are.
+pub const INVITATIONS: &str = "/invitations/";
+/// Where nodes are.
+pub const NODES: &str = "/nodes/";
 /// Where apps are.
 pub const APPS: &str = "/apps/";
 /// Where images are.
@@ -64,6 +70,16 @@ pub fn of_placement(placement: &Placement) -> String {
 /// Where the placements of one app are.
 pub fn placements_of(app: &AppName) -> String {
     format!("{PLACEMENTS}{app}/")
+}
+
+/// An invitation to join, by the public part of its token.
+pub fn invitation(id: &str) -> String {
+    format!("{INVITATIONS}{id}")
+}
+
+/// A node.
+pub fn node(node: &NodeName) -> String {
+    format!("{NODES}{node}")
 }
 
 /// A token, by its public part.
