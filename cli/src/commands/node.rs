@@ -42,6 +42,12 @@ pub(crate) struct Args {
     /// Where the ingress listens.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     http: SocketAddr,
+    /// Where it takes requests from other nodes of the cluster [default: the IP address of --http, any free port]
+    #[arg(long, value_name = "ADDR", conflicts_with = "control")]
+    peer: Option<SocketAddr>,
+    /// The address that other nodes reach --peer at, where it is not that itself.
+    #[arg(long, value_name = "ADDR", requires = "peer")]
+    peer_advertise: Option<SocketAddr>,
     /// First port given to web instances; 0 lets the system choose.
     #[arg(long, value_name = "PORT", default_value_t = 10_000)]
     port_base: u16,
@@ -74,12 +80,18 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     };
     let compile = vec![program::path().into(), "internal".into(), "compile".into()];
     let is_joined = matches!(control, ControlAddress::Servers { .. });
+    let peer = match is_joined {
+        true => peer_address(args.peer, args.peer_advertise, args.http)?,
+        false => None,
+    };
     let config = NodeConfig {
         host,
         version: crate::VERSION.to_string(),
         port_base: args.port_base,
         labels,
         capacity,
+        peer,
+        peer_advertised: args.peer_advertise,
         ..NodeConfig::new(name.clone(), args.data, args.http, control, compile)
     };
     let (node, addresses) = gilliam_runtime::bind(config)?;
@@ -89,6 +101,26 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         context.ui.data(&format!("http  http://{}", addresses.http))?;
     }
     serve(node).await
+}
+
+/// Where requests from other nodes come in; none where they could not be told how to reach it.
+fn peer_address(
+    peer: Option<SocketAddr>,
+    advertised: Option<SocketAddr>,
+    http: SocketAddr,
+) -> CommandResult<Option<SocketAddr>> {
+    match peer {
+        Some(peer) if peer.ip().is_unspecified() && advertised.is_none() => Err(CommandError::usage(
+            format!("--peer {peer} says where to listen, and not where other nodes reach it"),
+        )
+        .hinted("name this machine's address: --peer-advertise IP:PORT")),
+        Some(peer) => Ok(Some(peer)),
+        None if http.ip().is_unspecified() => {
+            tracing::warn!(%http, "other nodes cannot send requests here: pass --peer IP:PORT");
+            Ok(None)
+        }
+        None => Ok(Some(SocketAddr::new(http.ip(), 0))),
+    }
 }
 
 /// Runs the node until it is told to end: by a signal, or by the cluster, which wants nothing of it any more.

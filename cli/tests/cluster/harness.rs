@@ -302,6 +302,12 @@ impl Cluster {
         });
     }
 
+    /// Waits until the ingress of a node answers for the app.
+    #[track_caller]
+    pub(crate) fn wait_answer(&self, name: &str) {
+        wait(name, || (get(&self.http(name)) == Ok(200)).then_some(()));
+    }
+
     /// Waits until `nodes` satisfies `check`.
     #[track_caller]
     pub(crate) fn wait_nodes(&self, what: &str, check: impl Fn(&[Value]) -> bool) {

@@ -26,6 +26,8 @@ fn nodes_come_are_emptied_and_die_and_no_request_elsewhere_fails() {
     drained.ok();
     let rows = cluster.ps();
     assert_eq!((on(&rows, "n3"), rows.len()), (0, 6), "{rows:#?}");
+    // It has no instance any more: another node's answers.
+    cluster.wait_answer("n3");
     let shown = cluster.run(&["nodes"]).ok();
     assert!(
         shown.contains("ready, drained") && shown.contains("zone=c"),
