@@ -110,7 +110,9 @@ POST /v1/nodes/{node}/drain
 POST /v1/nodes/{node}/logs
 POST /v1/nodes/{node}/renew
 POST /v1/nodes/{node}/sync
-POST /v1/nodes/{node}/undrain";
+POST /v1/nodes/{node}/undrain
+POST /v1/plan/rebalance
+POST /v1/plan/what-if";
     assert_eq!(listed.join("\n"), table);
     assert_eq!(
         document["components"]["securitySchemes"]["bearer"]["scheme"],

@@ -19,7 +19,7 @@
 //! | `POST /v1/plan/what-if` | [`Question`](crate::what_if::Question) | [`Difference`](crate::what_if::Difference) |
 //! | `POST /v1/plan/rebalance` | | 202 |
 //! | `GET /v1/apps/{app}/logs?lines=&follow=&source=` | | NDJSON of [`LogLine`](crate::log::LogLine) |
-//! | `GET /v1/nodes` · `GET /v1/nodes/{node}` | | `Vec<`[`NodeSummary`](crate::node::NodeSummary)`>` · [`NodeDetails`](crate::node::NodeDetails) |
+//! | `GET /v1/nodes` · `GET /v1/nodes/{node}` | | `Vec<NodeSummary>` · `NodeDetails` of [`node`](crate::node) |
 //! | `POST /v1/nodes/{node}/drain` · `/undrain` | | [`NodeDetails`](crate::node::NodeDetails) |
 //! | `DELETE /v1/nodes/{node}` | | 204: it is forgotten |
 //! | `POST /v1/join-tokens` | [`MakeJoinToken`](crate::join) | [`MadeJoinToken`](crate::join) |
