@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Store")]
 pub(crate) struct StoreFlags {
-    /// Keeps the state in etcd, as etcd://H1:2379,H2:2379,H3:2379[/CLUSTER][?ca=FILE&cert=FILE&key=FILE].
+    /// Keeps the state in etcd, as `etcd://H1:2379,H2:2379,H3:2379[/CLUSTER][?ca=FILE&cert=FILE&key=FILE]`.
     ///
     /// Without it: in a file in the data folder. GILLIAM_STORE is taken when the flag is not given.
     #[arg(long = "store", value_name = "URL")]

@@ -14,7 +14,7 @@ const HEADER: &[&str] = &["APP", "RELEASE", "PROCESS", "SLOTS", "MOVED", "NODES"
 
 /// Shows what a change would place, move, stop and block; or spreads instances anew.
 ///
-/// A change is 'scale [vN] web=400 …', 'kill NODE', 'drain NODE', 'undrain NODE' or 'rebalance'. Asking changes
+/// A change is `scale [vN] web=400 …`, 'kill NODE', 'drain NODE', 'undrain NODE' or 'rebalance'. Asking changes
 /// nothing.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
