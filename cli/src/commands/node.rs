@@ -125,29 +125,25 @@ fn peer_address(
 
 /// Runs the node until it is told to end: by a signal, or by the cluster, which wants nothing of it any more.
 async fn serve(node: gilliam_runtime::Node) -> CommandResult {
-    let mut dismissed = node.dismissed();
+    let dismissal = node.dismissed();
+    let mut dismissed = dismissal.clone();
     let (trigger, drain) = drain::channel();
     let ending = tokio::spawn(async move {
-        let reason = tokio::select! {
-            () = shutdown::requested() => None,
-            Ok(reason) = dismissed.wait_for(Option::is_some) => reason.clone(),
-        };
+        tokio::select! {
+            () = shutdown::requested() => {}
+            Ok(_) = dismissed.wait_for(Option::is_some) => {}
+        }
         trigger.drain(shutdown::GRACE);
-        tokio::spawn(shutdown::second_ends_the_process());
-        reason
+        shutdown::second_ends_the_process().await;
     });
     let outcome = node.run(drain).await;
     tracing::info!(?outcome, "ended");
-    if !ending.is_finished() {
-        // The node ended by itself, which it has logged.
-        ending.abort();
-        return Ok(());
-    }
-    match ending.await {
-        Ok(Some(reason)) => Err(CommandError::failed(reason)
-            .hinted("gilliam nodes on a user's machine shows who is of the cluster")),
-        _ => Ok(()),
-    }
+    ending.abort();
+    let reason = dismissal.borrow().clone();
+    reason.map_or(Ok(()), |reason| {
+        Err(CommandError::failed(reason)
+            .hinted("gilliam nodes on a user's machine shows who is of the cluster"))
+    })
 }
 
 /// Who this node is: as it joined, or joining now.

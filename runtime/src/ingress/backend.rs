@@ -106,9 +106,14 @@ impl Backend {
         }
     }
 
+    /// Gives no more places: neither in its group nor at its door.
+    pub(crate) fn close(&self) {
+        self.places.fetch_or(DRAINING, AcqRel);
+    }
+
     /// Gives no more places, and waits until those given are free. Cancel-safe.
     pub(crate) async fn drain(&self) {
-        self.places.fetch_or(DRAINING, AcqRel);
+        self.close();
         loop {
             let idle = self.idle.notified();
             if self.places.load(Acquire) == DRAINING {

@@ -247,7 +247,16 @@ impl Group {
     /// Takes an instance out: it gets no further request.
     pub(crate) fn leave(&self, id: &InstanceId) {
         self.phases().remove(id);
-        self.edit(|backends| backends.retain(|backend| backend.id != *id));
+        self.edit(|backends| {
+            backends.retain(|backend| {
+                let stays = backend.id != *id;
+                if !stays {
+                    // Whoever holds it still, as its door does, finds no place either.
+                    backend.close();
+                }
+                stays
+            });
+        });
         self.changed.send_modify(|version| *version += 1);
     }
 
