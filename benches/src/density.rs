@@ -235,7 +235,7 @@ fn warm_web(
 
 /// The ports of an app's web instances.
 fn ports(platform: &Platform<'_>, project: &std::path::Path) -> anyhow::Result<Vec<u16>> {
-    let printed = platform.run(project, &["ps", "--json"])?;
+    let printed = platform.run(project, &["ps", "--all", "--json"])?;
     let ps: serde_json::Value = serde_json::from_str(&printed)?;
     let instances = ps["instances"]
         .as_array()

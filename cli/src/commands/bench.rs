@@ -1,6 +1,9 @@
 //! `gilliam bench`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use gilliam_benches::{GuestFile, Options, Report, Scenario, Stop};
 
@@ -100,6 +103,11 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         search_path: context.environment.path.clone(),
         guests: args.guests,
     };
+    let given = options.guests.iter().map(|guest| &guest.file);
+    given
+        .chain(&options.wasmtime)
+        .chain(&options.nginx)
+        .try_for_each(|file| is_file(file))?;
     let report = measured(ui, options).await?;
     show(ui, &report)?;
     if let Some(folder) = args.out {
@@ -112,6 +120,17 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         [] => Ok(()),
         failures => Err(CommandError::failed(failures.join("\n"))),
     }
+}
+
+/// What is not there is refused now, not after minutes of measuring.
+fn is_file(file: &Path) -> CommandResult {
+    let found = std::fs::metadata(file).and_then(|meta| {
+        let kind = std::io::ErrorKind::InvalidInput;
+        meta.is_file()
+            .then_some(())
+            .ok_or_else(|| std::io::Error::new(kind, "not a file"))
+    });
+    found.map_err(|e| CommandError::file(format!("cannot read {}", file.display()), &e))
 }
 
 /// Seconds of load, also parts of one.

@@ -114,7 +114,7 @@ fn http_is_measured_beside_a_native_server() {
         positive(&figures, "http", &format!("{server}: requests"));
         positive(&figures, "http", &format!("{server}: p99"));
     }
-    let share = positive(&figures, "http", "gilliam 0.2 fresh / native hyper");
+    let share = positive(&figures, "http", "gilliam 0.2 fresh / native hyper: requests per core");
     assert!(share < 10.0, "{share} times native");
 }
 
@@ -151,4 +151,26 @@ fn a_killed_run_takes_what_it_started_with_it() {
     child.kill().expect("signal");
     child.wait().expect("status");
     nothing_is_left(folder.path());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_refused_before_anything_is_measured() {
+    let folder = tempfile::tempdir().expect("folder");
+    for given in [
+        ["--nginx", "missing"],
+        ["--wasmtime", "missing"],
+        ["--guest", "rust=missing"],
+    ] {
+        let output = bench(folder.path(), &given)
+            .arg("--quick")
+            .output()
+            .expect("gilliam");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success());
+        assert!(
+            stderr.contains("cannot read") && stderr.contains("missing"),
+            "{stderr}"
+        );
+        assert!(!stderr.contains("density:"), "{stderr}");
+    }
 }
