@@ -9,7 +9,7 @@ export SAMPLES_TARGET_DIR ?= $(CACHE)/samples-target
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup samples build demo up test test-samples lint bench bench-plan soak
+.PHONY: help setup samples build demo cluster-demo up test test-samples lint bench bench-plan soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ build: setup ## build everything, without the tests
 
 demo: samples build ## the main job from beginning to end, on free ports, in a temporary folder
 	scripts/demo $(CARGO_TARGET_DIR)/debug/gilliam
+
+cluster-demo: samples build ## three etcd, two servers, three nodes on this machine: one of each is killed, all heals
+	scripts/cluster-demo $(CARGO_TARGET_DIR)/debug/gilliam
 
 up: samples build ## build, then run a platform on this machine
 	$(CARGO_TARGET_DIR)/debug/gilliam up $(ARGS)

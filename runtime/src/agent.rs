@@ -30,18 +30,14 @@ use crate::{
     entropy,
     ingress::Ingress,
     logs::Logs,
+    patience::Patience,
     reporter::{Report, Reporter},
 };
 
 /// The status that says: you are not of this cluster any more.
 const GONE: u16 = 410;
-/// How long an answer may wait for news: short enough that a node that cannot be reached any more is noticed.
-const WAIT_MS: u32 = 5_000;
 /// Changes of state gather this long before the next report.
 const GATHER: Duration = Duration::from_millis(30);
-/// This long after the last answer a report is not cut off any more, and asks for its answer at once: under
-/// constant change the control plane would hear of nothing, and hold the node lost after 10 s.
-const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// Changes of figures alone are reported this often.
 const FIGURES_INTERVAL: Duration = Duration::from_secs(2);
 /// Waits after failed calls: doubling from the first to the last.
@@ -87,29 +83,35 @@ impl Agent {
         let mut retry = RETRY_MIN;
         let mut answered = Instant::now();
         let mut reporter = Reporter::default();
+        let mut patience = Patience::new();
         // The version of the table of peers that was taken from this life of this control plane.
         let mut peers = 0;
         loop {
             states.borrow_and_update();
             figures.borrow_and_update();
             let (sent, moment) = (Instant::now(), self.ingress.vigil().moment());
-            let is_overdue = sent - answered >= SILENCE_MAX;
-            let wait_ms = if is_overdue { 0 } else { WAIT_MS };
+            let is_overdue = sent - answered >= patience.overdue_after();
+            let wait = if is_overdue {
+                Duration::ZERO
+            } else {
+                patience.wait()
+            };
             // One of them is followed: two may have heard of different nodes.
             let wants_peers = self.ingress.has_peers() && self.control.is_chosen(way);
             peers = if wants_peers { peers } else { 0 };
             let request = SyncRequest {
                 peers: wants_peers.then_some(peers),
-                ..self.request(&control, reporter.next(&self.board), wait_ms)
+                ..self.request(&control, reporter.next(&self.board), wait)
             };
             let answer = tokio::select! {
-                answer = self.sync(way, &request) => answer,
+                answer = self.sync(way, &request, patience.limit(wait)) => answer,
                 () = news(&mut states, &mut figures, sent), if !is_overdue => continue,
                 () = self.ingress.vigil().doubted_since(moment) => continue,
             };
             match answer {
                 Ok(answer) => {
                     (retry, answered) = (RETRY_MIN, Instant::now());
+                    patience.answered(answer.dead_after_ms);
                     let is_other = control != answer.control;
                     self.ship_logs(way, is_other && !control.is_empty());
                     control.clone_from(&answer.control);
@@ -131,6 +133,9 @@ impl Agent {
                     }
                 }
                 Err(error) => {
+                    if matches!(&error, ControlError::Client(ClientError::Timeout { .. })) {
+                        patience.gave_up();
+                    }
                     self.control.unanswered(way);
                     if self.control.is_chosen(way) {
                         self.logs.hold();
@@ -143,9 +148,14 @@ impl Agent {
         }
     }
 
-    async fn sync(&self, way: usize, request: &SyncRequest) -> Result<SyncResponse, ControlError> {
+    async fn sync(
+        &self,
+        way: usize,
+        request: &SyncRequest,
+        limit: Duration,
+    ) -> Result<SyncResponse, ControlError> {
         let client = self.control.client_of(way)?;
-        Ok(client.sync(&self.facts.name, request).await?)
+        Ok(client.sync(&self.facts.name, request, limit).await?)
     }
 
     /// Has log lines go to the control plane that is chosen, from the first that it may lack.
@@ -181,7 +191,7 @@ impl Agent {
         }
     }
 
-    fn request(&self, control: &str, report: Report, wait_ms: u32) -> SyncRequest {
+    fn request(&self, control: &str, report: Report, wait: Duration) -> SyncRequest {
         let generation = self
             .assignment
             .borrow()
@@ -202,7 +212,7 @@ impl Agent {
             base,
             processes,
             gone,
-            wait_ms,
+            wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
             peers: None,
         }
     }

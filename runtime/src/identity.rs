@@ -179,7 +179,7 @@ impl Identity {
     }
 
     /// What the next certificate is asked for with.
-    pub(crate) fn request(&self) -> Result<String, IdentityError> {
+    pub fn request(&self) -> Result<String, IdentityError> {
         let key = KeyPair::from_pem(&self.kept().key).map_err(unusable)?;
         request(&key)
     }

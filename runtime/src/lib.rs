@@ -38,6 +38,7 @@ mod lock;
 mod logs;
 mod machine;
 mod node;
+mod patience;
 mod ports;
 pub mod probe_child;
 mod reporter;

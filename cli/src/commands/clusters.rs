@@ -29,6 +29,8 @@ enum Action {
     /// Lists them; a star marks the current one.
     List,
     /// Adds one, or replaces its address; the token is read from the input, never from an argument.
+    ///
+    /// Of a cluster with several servers name them all, with commas between them: any that answers is called.
     Add {
         name: String,
         url: String,
@@ -71,7 +73,7 @@ fn add(context: &Context<'_>, name: &str, url: &str, ca: Option<Digest>) -> Comm
     // Refuses an address or a token that no call could use.
     let client = Client::new(url, &token)?;
     let cluster = Cluster {
-        api: client.base_url().to_string(),
+        api: client.addresses(),
         ca,
     };
     context.home()?.save_cluster(name, &cluster, &token)?;

@@ -258,7 +258,7 @@ async fn join_token(context: &Context<'_>, client: &Client, ttl: Duration) -> Co
     }
     ui.data(&made.token)?;
     let servers = match made.servers.is_empty() {
-        true => client.base_url().to_string(),
+        true => client.addresses(),
         false => made.servers.join(","),
     };
     ui.note(&format!(

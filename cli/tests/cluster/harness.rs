@@ -1,41 +1,47 @@
-//! A whole cluster for one test: the built binary, folders of its own, ports that the system chose.
+//! A whole cluster for one test: the built binary, folders of its own, addresses of the loopback that are its alone.
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader},
     net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Mutex,
+        atomic::{AtomicU32, Ordering},
     },
-    thread::JoinHandle,
-    time::Duration,
 };
 
+use crate::{
+    etcd_process::Etcd,
+    network::{Network, Parted},
+    platform::{Ran, wait},
+    turn::Turn,
+};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
-
-use crate::platform::{Ran, wait};
 
 /// The name of the cluster in the test's own home.
 const NAME: &str = "test";
-/// Longest wait for one answer.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// A server and its nodes; all end with the test.
+/// Servers and nodes; all end with the test.
 pub(crate) struct Cluster {
     folder: tempfile::TempDir,
-    port: u16,
     dead_after: &'static str,
-    server: Mutex<Option<Child>>,
-    nodes: Mutex<BTreeMap<String, Node>>,
+    /// Given to every server.
+    arguments: Vec<String>,
+    servers: BTreeMap<String, Server>,
+    nodes: Mutex<BTreeMap<String, Child>>,
+    /// Where the ingress of each node is, or was.
+    ingresses: Mutex<BTreeMap<String, String>>,
+    network: Network,
+    etcd: Option<Etcd>,
+    _turn: Option<Turn>,
 }
 
-struct Node {
-    child: Child,
-    http: String,
+struct Server {
+    /// Of its API.
+    address: String,
+    child: Mutex<Option<Child>>,
 }
 
 /// What a server prints as it starts.
@@ -51,45 +57,147 @@ impl Greeting {
 }
 
 impl Cluster {
-    /// Starts a server, and adds its cluster to the test's home.
+    /// Starts one server on its own folder, and adds its cluster to the test's home.
     pub(crate) fn start(dead_after: &'static str) -> Self {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("address").port();
-        drop(free);
-        let cluster = Self {
-            folder,
-            port,
-            dead_after,
-            server: Mutex::new(None),
-            nodes: Mutex::default(),
+        Self::start_with(dead_after, &[])
+    }
+
+    /// The same with more arguments for the server.
+    pub(crate) fn start_with(dead_after: &'static str, arguments: &[&str]) -> Self {
+        Self::of(1, dead_after, None, arguments, loopback(), Some(Turn::take()))
+    }
+
+    /// One server more than may run at once, for a test that has a cluster already.
+    pub(crate) fn start_beside(_other: &Self) -> Self {
+        Self::of(1, "10s", None, &[], loopback(), None)
+    }
+
+    /// Starts servers, named `s1` and so on, on an etcd of so many members.
+    pub(crate) fn start_on_etcd(members: usize, servers: usize, dead_after: &'static str) -> Self {
+        Self::start_on(loopback(), members, servers, dead_after)
+    }
+
+    /// The same where each node is on a network of its own.
+    pub(crate) fn start_parted(parted: Parted, servers: usize, dead_after: &'static str) -> Self {
+        Self::start_on(Network::Parted(parted), 1, servers, dead_after)
+    }
+
+    fn start_on(network: Network, members: usize, servers: usize, dead_after: &'static str) -> Self {
+        let turn = Turn::take();
+        let etcd = Etcd::start(members, &[]);
+        let store = ["--store", &(etcd.url("test") + "?timeout=2")];
+        Self::of(servers, dead_after, Some(etcd), &store, network, Some(turn))
+    }
+
+    fn of(
+        servers: usize,
+        dead_after: &'static str,
+        etcd: Option<Etcd>,
+        arguments: &[&str],
+        network: Network,
+        turn: Option<Turn>,
+    ) -> Self {
+        // All are held until all are found, so that none is found twice.
+        let held = (1..=servers).map(|number| {
+            let ip = network.server(number);
+            let free = TcpListener::bind(format!("{ip}:0")).expect("a free port");
+            (format!("s{number}"), free)
+        });
+        let held: Vec<(String, TcpListener)> = held.collect();
+        let server = |(name, free): &(String, TcpListener)| {
+            let (address, child) = (free.local_addr().expect("address").to_string(), Mutex::new(None));
+            (name.clone(), Server { address, child })
         };
-        let greeting = cluster.start_server();
+        let servers = held.iter().map(server).collect();
+        drop(held);
+        let cluster = Self {
+            folder: tempfile::tempdir().expect("temporary folder"),
+            dead_after,
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            servers,
+            nodes: Mutex::default(),
+            ingresses: Mutex::default(),
+            network,
+            etcd,
+            _turn: turn,
+        };
+        cluster.begin();
+        cluster
+    }
+
+    /// Starts all servers for the first time.
+    fn begin(&self) {
+        let images = self.path("images");
+        std::fs::create_dir_all(&images).expect("images");
+        let greetings: Vec<Greeting> = self
+            .servers
+            .keys()
+            .map(|name| {
+                std::fs::create_dir_all(self.path(name)).expect("folder");
+                std::os::unix::fs::symlink(&images, self.path(name).join("images")).expect("images");
+                self.start_server_named(name)
+            })
+            .collect();
+        let greeting = greetings.iter().find(|greeting| greeting.get("token").is_some());
+        let greeting = greeting.expect("a new cluster");
         let (ca, token) = (
             greeting.get("ca").expect("CA"),
             greeting.get("token").expect("token"),
         );
-        let api = cluster.api();
-        cluster
-            .run_with_input(
-                &["clusters", "add", NAME, &api, "--ca", ca],
-                &format!("{token}\n"),
-            )
-            .ok();
-        cluster
+        let each = self
+            .servers
+            .iter()
+            .map(|(name, server)| (name.as_str(), server.api()));
+        for (name, api) in each.chain([(NAME, self.api())]) {
+            let add = ["clusters", "add", name, &api, "--ca", ca];
+            self.run_with_input(&add, &format!("{token}\n")).ok();
+        }
+        self.run(&["clusters", "use", NAME]).ok();
     }
 
+    /// How many servers it has.
+    pub(crate) fn servers(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// The networks of its nodes, to be cut.
+    pub(crate) fn parted(&self) -> &Parted {
+        self.network.parted()
+    }
+
+    /// The addresses of all servers, with commas between them.
     pub(crate) fn api(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
+        let apis: Vec<String> = self.servers.values().map(Server::api).collect();
+        apis.join(",")
     }
 
-    /// Starts the server on the same folder and port, and waits until it says where it is.
+    /// The etcd that the servers are on.
+    pub(crate) fn etcd(&self) -> &Etcd {
+        self.etcd.as_ref().expect("servers on etcd")
+    }
+
+    /// Starts the only server again.
     pub(crate) fn start_server(&self) -> Greeting {
-        let api = format!("127.0.0.1:{}", self.port);
-        let data = self.path("server");
-        let mut command = self.command(&["server", "--api", &api, "--dead-after", self.dead_after]);
-        command.arg("--data").arg(data);
-        let mut child = self.spawn(command, "server");
+        self.start_server_named("s1")
+    }
+
+    /// Kills the only server, as a crash would.
+    pub(crate) fn kill_server(&self) {
+        self.kill_server_named("s1");
+    }
+
+    /// Starts a server on its folder and port, and waits until it says where it is.
+    pub(crate) fn start_server_named(&self, name: &str) -> Greeting {
+        let server = &self.servers[name];
+        let mut command = self.command(&[
+            "server",
+            "--api",
+            &server.address,
+            "--dead-after",
+            self.dead_after,
+        ]);
+        command.arg("--data").arg(self.path(name)).args(&self.arguments);
+        let mut child = self.spawn(command, name);
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut greeting = Greeting::default();
         for line in lines.map_while(Result::ok) {
@@ -102,17 +210,41 @@ impl Cluster {
         assert!(
             greeting.get("nodes").is_some(),
             "{greeting:?}\n{}",
-            self.log("server")
+            self.log(name)
         );
-        *self.server.lock().expect("lock") = Some(child);
+        *server.child.lock().expect("lock") = Some(child);
         greeting
     }
 
-    /// Kills the server, as a crash would.
-    pub(crate) fn kill_server(&self) {
-        let mut server = self.server.lock().expect("lock").take().expect("a server runs");
-        server.kill().expect("kill");
-        server.wait().expect("wait");
+    /// Kills a server, as a crash would.
+    pub(crate) fn kill_server_named(&self, name: &str) {
+        let mut child = self.servers[name]
+            .child
+            .lock()
+            .expect("lock")
+            .take()
+            .expect("it runs");
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+    }
+
+    /// Ends a server as an operator does, and waits until it has ended.
+    #[track_caller]
+    pub(crate) fn stop_server_named(&self, name: &str) {
+        self.signal_server(name, Signal::TERM);
+        let mut child = self.servers[name]
+            .child
+            .lock()
+            .expect("lock")
+            .take()
+            .expect("it runs");
+        let status = wait(&format!("{name} to end"), || child.try_wait().expect("wait"));
+        assert!(status.success(), "{name}: {status}\n{}", self.log(name));
+    }
+
+    pub(crate) fn signal_server(&self, name: &str, signal: Signal) {
+        let child = self.servers[name].child.lock().expect("lock");
+        kill_process(Pid::from_child(child.as_ref().expect("it runs")), signal).expect("a process");
     }
 
     /// A token for one node.
@@ -134,11 +266,18 @@ impl Cluster {
         });
     }
 
-    /// The command that runs a node on a folder, on a loopback address that hangs on its name.
+    /// The command that runs a node on a folder, on a loopback address that hangs on its name; the port is that of
+    /// its last life.
     fn node_command(&self, folder: &str, name: &str, more: &[&str]) -> Command {
-        let last: u32 = name.bytes().map(u32::from).sum::<u32>() % 250 + 2;
-        let (api, http) = (self.api(), format!("127.0.1.{last}:0"));
-        let mut command = self.command(&["node", "--server", &api, "--name", name]);
+        let known = self.ingresses.lock().expect("lock").get(name).cloned();
+        let http = match known {
+            Some(http) if folder == name => http.trim_start_matches("http://").to_string(),
+            _ => format!("{}:0", self.network.node(name)),
+        };
+        let api = self.api();
+        let program = self.network.program(name, env!("CARGO_BIN_EXE_gilliam"));
+        let mut command = self.as_user(program);
+        command.args(["node", "--server", &api, "--name", name]);
         command.args(["--http", &http, "--port-base", "0", "--capacity", "memory=4GiB"]);
         command.arg("--data").arg(self.path(folder)).args(more);
         command
@@ -152,8 +291,11 @@ impl Cluster {
         let mut lines = lines.map_while(Result::ok);
         let http = lines.find_map(|line| Some(line.strip_prefix("http")?.trim().to_string()));
         let http = http.unwrap_or_else(|| panic!("{name} does not start:\n{}", self.log(name)));
-        let node = Node { child, http };
-        self.nodes.lock().expect("lock").insert(name.to_string(), node);
+        self.ingresses
+            .lock()
+            .expect("lock")
+            .insert(name.to_string(), http);
+        self.nodes.lock().expect("lock").insert(name.to_string(), child);
     }
 
     /// Starts a node that is expected to end by itself, and gives how.
@@ -179,7 +321,7 @@ impl Cluster {
     }
 
     pub(crate) fn pid(&self, name: &str) -> Pid {
-        Pid::from_child(&self.nodes.lock().expect("lock")[name].child)
+        Pid::from_child(&self.nodes.lock().expect("lock")[name])
     }
 
     pub(crate) fn signal(&self, name: &str, signal: Signal) {
@@ -190,14 +332,15 @@ impl Cluster {
     #[track_caller]
     pub(crate) fn ended(&self, name: &str) -> Option<i32> {
         let mut nodes = self.nodes.lock().expect("lock");
-        let mut node = nodes.remove(name).expect("a node");
-        let status = wait(&format!("{name} to end"), || node.child.try_wait().expect("wait"));
+        let mut child = nodes.remove(name).expect("a node");
+        drop(nodes);
+        let status = wait(&format!("{name} to end"), || child.try_wait().expect("wait"));
         status.code()
     }
 
-    /// `http://127.0.1.N:PORT` of a node's ingress.
+    /// `http://IP:PORT` of a node's ingress.
     pub(crate) fn http(&self, name: &str) -> String {
-        self.nodes.lock().expect("lock")[name].http.clone()
+        self.ingresses.lock().expect("lock")[name].clone()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -222,9 +365,15 @@ impl Cluster {
             .expect("gilliam")
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gilliam"));
-        command.current_dir(self.folder.path()).args(args).env_clear();
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.as_user(Command::new(env!("CARGO_BIN_EXE_gilliam")));
+        command.args(args);
+        command
+    }
+
+    /// A command in a home and an environment of the test's own.
+    fn as_user(&self, mut command: Command) -> Command {
+        command.current_dir(self.folder.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command
             .env("HOME", self.folder.path())
@@ -232,181 +381,35 @@ impl Cluster {
         command.env("GILLIAM_LOG", "info").stdin(Stdio::null());
         command
     }
+}
 
-    /// Runs a verb.
-    #[track_caller]
-    pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        self.run_with_input(args, "")
-    }
+/// A part of the loopback: of this cluster, and of no other that runs beside it.
+fn loopback() -> Network {
+    static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+    let number = CLUSTERS.fetch_add(1, Ordering::Relaxed) % 250 + 1;
+    Network::Loopback(format!("127.{}.{number}", std::process::id() % 250 + 1))
+}
 
-    #[track_caller]
-    fn run_with_input(&self, args: &[&str], input: &str) -> Ran {
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("gilliam");
-        let mut stdin = child.stdin.take().expect("piped");
-        stdin.write_all(input.as_bytes()).expect("input");
-        drop(stdin);
-        let output = child.wait_with_output().expect("gilliam");
-        Ran {
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            status: output.status,
-        }
-    }
-
-    /// Runs a verb and takes its data as JSON.
-    #[track_caller]
-    pub(crate) fn json(&self, args: &[&str]) -> Value {
-        let stdout = self.run(&[args, &["--json"]].concat()).ok();
-        serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{e}: {stdout}"))
-    }
-
-    /// Deploys the sample `hello-p3` as app `hello` and runs so many of it.
-    #[track_caller]
-    pub(crate) fn deploy(&self, count: u32) {
-        let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../samples/hello-p3");
-        let project = self.path("project");
-        std::fs::create_dir_all(&project).expect("project");
-        for file in ["Procfile", "web.wasm"] {
-            let built = from.join(file);
-            assert!(built.exists(), "{} is missing; run make samples", built.display());
-            std::fs::copy(built, project.join(file)).expect("copy");
-        }
-        let project = project.display().to_string();
-        self.run(&["apps:create", "hello"]).ok();
-        self.run(&["deploy", "--app", "hello", "-m", "first", &project])
-            .ok();
-        self.run(&["scale", "--app", "hello", "v1", &format!("web={count}")])
-            .ok();
-    }
-
-    /// The rows of `ps` of `hello`.
-    #[track_caller]
-    pub(crate) fn ps(&self) -> Vec<Value> {
-        let rows = self.json(&["ps", "--app", "hello"]);
-        rows["instances"].as_array().cloned().unwrap_or_default()
-    }
-
-    /// Waits until `ps` satisfies `check`.
-    #[track_caller]
-    pub(crate) fn wait_ps(&self, what: &str, check: impl Fn(&[Value]) -> bool) {
-        wait(what, || {
-            let ran = self.run(&["ps", "--app", "hello", "--json"]);
-            let value: Value = serde_json::from_str(&ran.stdout).ok()?;
-            check(value["instances"].as_array()?).then_some(())
-        });
-    }
-
-    /// Waits until the ingress of a node answers for the app.
-    #[track_caller]
-    pub(crate) fn wait_answer(&self, name: &str) {
-        wait(name, || (get(&self.http(name)) == Ok(200)).then_some(()));
-    }
-
-    /// Waits until `nodes` satisfies `check`.
-    #[track_caller]
-    pub(crate) fn wait_nodes(&self, what: &str, check: impl Fn(&[Value]) -> bool) {
-        wait(what, || {
-            let ran = self.run(&["nodes", "--json"]);
-            let value: Value = serde_json::from_str(&ran.stdout).ok()?;
-            check(value.as_array()?).then_some(())
-        });
+impl Server {
+    fn api(&self) -> String {
+        format!("https://{}", self.address)
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
         let nodes = std::mem::take(&mut *self.nodes.lock().expect("lock"));
-        let server = self.server.lock().expect("lock").take();
-        let names: Vec<String> = nodes.keys().cloned().collect();
-        for mut child in nodes.into_values().map(|node| node.child).chain(server) {
+        let servers = self.servers.values();
+        let servers = servers.filter_map(|server| server.child.lock().expect("lock").take());
+        for mut child in nodes.into_values().chain(servers) {
             let _ = child.kill();
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            for name in names.into_iter().chain(["server".to_string()]) {
-                eprintln!("log of {name}:\n{}", self.log(&name));
+            let nodes = self.ingresses.lock().expect("lock").clone();
+            for name in nodes.keys().chain(self.servers.keys()) {
+                eprintln!("log of {name}:\n{}", self.log(name));
             }
         }
-    }
-}
-
-/// How many instances of `ps` run on a node.
-pub(crate) fn on(rows: &[Value], node: &str) -> usize {
-    let is_here = |row: &&Value| row["node"] == node && row["state"] == "running";
-    rows.iter().filter(is_here).count()
-}
-
-/// `GET` of a URL for the app `hello`: the status, or why there was no answer.
-pub(crate) fn get(url: &str) -> Result<u16, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("runtime");
-    runtime.block_on(async {
-        let client = crate::platform::client_builder()
-            .no_proxy()
-            .timeout(ANSWER_MAX)
-            .build();
-        let request = client.expect("client").get(url).header("host", "hello.localhost");
-        request
-            .send()
-            .await
-            .map(|a| a.status().as_u16())
-            .map_err(|e| format!("{e:?}"))
-    })
-}
-
-/// Constant requests to the ingresses of some nodes, each on a connection of its own.
-pub(crate) struct Load {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    clients: Vec<JoinHandle<Vec<String>>>,
-}
-
-impl Load {
-    pub(crate) fn start(urls: Vec<String>) -> Self {
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let client = |url: String| {
-            let (stop, sent) = (stop.clone(), sent.clone());
-            std::thread::spawn(move || {
-                let mut failures = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    match get(&url) {
-                        Ok(200) => {}
-                        other => failures.push(format!("{url}: {other:?}")),
-                    }
-                    sent.fetch_add(1, Ordering::Relaxed);
-                }
-                failures
-            })
-        };
-        let clients = urls.into_iter().map(client).collect();
-        Self { stop, sent, clients }
-    }
-
-    /// Waits until so many more requests have been answered.
-    #[track_caller]
-    pub(crate) fn wait_more(&self, count: u64) {
-        let goal = self.sent.load(Ordering::Relaxed) + count;
-        wait("requests to be answered", || {
-            (self.sent.load(Ordering::Relaxed) >= goal).then_some(())
-        });
-    }
-
-    /// Ends it, and gives how many requests there were and which failed.
-    pub(crate) fn finish(self) -> (u64, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        let failures = self
-            .clients
-            .into_iter()
-            .flat_map(|c| c.join().expect("a client"))
-            .collect();
-        (self.sent.load(Ordering::Relaxed), failures)
     }
 }

@@ -3,8 +3,9 @@
 use rustix::process::Signal;
 
 use crate::{
-    harness::{Cluster, get, on},
+    harness::Cluster,
     platform::wait,
+    views::{get, on},
 };
 
 /// A node that is stopped for longer than a node may be silent loses its instances to others. When it goes on, requests
@@ -15,20 +16,8 @@ fn a_node_that_stood_still_serves_nothing_that_is_not_its_own_any_more() {
     cluster.join("n1", "a");
     cluster.join("n2", "b");
     cluster.deploy(4);
-    let rows = cluster.ps();
-    let host = cluster.http("n1");
-    let host = host
-        .trim_start_matches("http://")
-        .split(':')
-        .next()
-        .expect("host")
-        .to_string();
-    let doors: Vec<String> = rows
-        .iter()
-        .filter(|row| row["node"] == "n1")
-        .map(|row| format!("http://{host}:{}/", row["report"]["port"]))
-        .collect();
-    assert!(!doors.is_empty(), "{rows:#?}");
+    let doors = cluster.doors("n1");
+    assert!(!doors.is_empty());
     for door in &doors {
         assert_eq!(get(door), Ok(200));
     }

@@ -1,10 +1,21 @@
-//! A cluster from the outside: a server and nodes as processes of their own, each node on a loopback address
-//! of its own.
+//! A cluster from the outside: servers, nodes and members of etcd as processes of their own, each node on a loopback
+//! address of its own.
 
+mod etcd;
+#[path = "../../../scheduler/store/tests/etcd_process/mod.rs"]
+mod etcd_process;
 mod harness;
+mod identity;
 mod joining;
 mod liveness;
+mod load;
+mod network;
+mod partition;
 #[path = "../e2e/platform.rs"]
 #[allow(dead_code, reason = "the tests of one machine use the rest")]
 mod platform;
+mod rolling;
+mod servers;
 mod story;
+mod turn;
+mod views;

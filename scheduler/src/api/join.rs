@@ -22,7 +22,7 @@ use crate::{
     api::{
         Api,
         auth::{self, Caller, CallingNode},
-        extract,
+        extract::{self, LastName},
         openapi::Errors,
         skew,
     },
@@ -127,8 +127,10 @@ pub(crate) async fn join(
 pub(crate) async fn renew(
     State(api): State<Api>,
     Extension(node): Extension<CallingNode>,
+    LastName(path): LastName,
     extract::Json(renew): extract::Json<Renew, REQUEST_BYTES_MAX>,
 ) -> Result<Json<Joined>, Refusal> {
+    node.speaks_for(&path)?;
     let authority = authority(&api.shared)?;
     let CallingNode::Certified { name, key } = node else {
         return Err(Refusal::unauthenticated());

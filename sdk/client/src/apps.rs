@@ -124,6 +124,7 @@ impl Client {
         archive: impl AsyncRead + Send + Unpin + 'static,
         archive_bytes: u64,
     ) -> Result<DeployStream, ClientError> {
+        self.choose().await;
         let mut query = vec![("migrate", request.migrate.to_string())];
         query.extend(request.message.clone().map(|message| ("message", message)));
         let call = self

@@ -1,19 +1,24 @@
 //! One HTTP call: address, token, timeouts, bounded answers, errors.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use gilliam_model::api::ApiError;
 use reqwest::{
-    Method, RequestBuilder, Response, Url,
+    Method, RequestBuilder, Response,
     header::{AUTHORIZATION, HeaderMap, HeaderValue},
     redirect,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{ClientError, Trust};
+use crate::{
+    ClientError, Trust,
+    servers::{self, Servers},
+};
 
 /// Longest wait for a connection: a control plane is on this machine or a network's round trip away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same where another server can be asked instead.
+const CONNECT_TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(2);
 /// Longest wait for an ordinary answer; the slowest is a commit to the store.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A dead peer of a long stream is noticed after a few of these.
@@ -29,20 +34,22 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
-    /// Without a trailing slash.
-    base: String,
+    servers: Arc<Servers>,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("base", &self.base)
+            .field("base", &self.servers.chosen())
             .finish_non_exhaustive()
     }
 }
 
 impl Client {
     /// A client of the API at `base_url` (`http://127.0.0.1:7788`) that shows `token`; nothing is sent yet.
+    ///
+    /// Of several addresses with commas between them (`https://H1:7788,https://H2:7788`), those of the servers of one
+    /// cluster, the first is called that can be reached.
     ///
     /// Errors: [`ClientError::Url`], [`ClientError::Token`].
     pub fn new(base_url: &str, token: &str) -> Result<Self, ClientError> {
@@ -51,7 +58,7 @@ impl Client {
 
     /// The same, for an `https` address whose server is known otherwise than by a public CA.
     pub fn trusting(base_url: &str, token: &str, trust: Trust) -> Result<Self, ClientError> {
-        let base = check_base(base_url)?;
+        let servers = Arc::new(Servers::parse(base_url)?);
         let mut headers = HeaderMap::new();
         if !token.is_empty() {
             let mut bearer =
@@ -59,10 +66,14 @@ impl Client {
             bearer.set_sensitive(true);
             headers.insert(AUTHORIZATION, bearer);
         }
+        let connect_timeout = match servers.count() {
+            1 => CONNECT_TIMEOUT,
+            _ => CONNECT_TIMEOUT_OF_SEVERAL,
+        };
         let http = reqwest::Client::builder()
             .user_agent(concat!("gilliam/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(connect_timeout)
             .tcp_keepalive(KEEPALIVE)
             .pool_idle_timeout(POOL_IDLE)
             .redirect(redirect::Policy::none())
@@ -70,19 +81,32 @@ impl Client {
             .tls_backend_preconfigured(trust.settings())
             .build()
             .map_err(|source| ClientError::Unreachable {
-                url: base.clone(),
+                url: servers.text(),
                 source,
             })?;
-        Ok(Self { http, base })
+        Ok(Self { http, servers })
     }
 
-    /// The base URL, without a trailing slash.
+    /// The base URL that is called now, without a trailing slash.
     pub fn base_url(&self) -> &str {
-        &self.base
+        self.servers.chosen()
+    }
+
+    /// Every address of the cluster, with commas between them.
+    pub fn addresses(&self) -> String {
+        self.servers.text()
+    }
+
+    /// Chooses a server that answers before a call that cannot be repeated at another one.
+    pub(crate) async fn choose(&self) {
+        if self.servers.count() > 1 {
+            // If none answers, the call itself says so.
+            let _ = self.health().await;
+        }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        self.http.request(method, format!("{}{path}", self.base_url()))
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -114,7 +138,7 @@ impl Client {
 
     /// Makes a call up to the head of a successful answer; an error answer becomes an error.
     pub(crate) async fn answer(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let response = request.send().await.map_err(|source| self.unsent(source))?;
+        let response = self.reach(request).await?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -129,6 +153,29 @@ impl Client {
         }
     }
 
+    /// Sends a request to the server that is chosen; to the next, as long as nobody is reached.
+    async fn reach(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let mut request = request.build().map_err(|source| self.unsent(source))?;
+        for _ in 1..self.servers.count() {
+            // What is a stream can be sent once.
+            let Some(copy) = request.try_clone() else { break };
+            let base = self.base_url();
+            match self.http.execute(copy).await {
+                Err(error) if error.is_connect() => {
+                    self.servers.leave(base);
+                    match servers::moved(request.url(), base, self.base_url()) {
+                        Some(url) => *request.url_mut() = url,
+                        None => return Err(self.unsent(error)),
+                    }
+                }
+                Err(error) => return Err(self.unsent(error)),
+                Ok(response) => return Ok(response),
+            }
+        }
+        let sent = self.http.execute(request).await;
+        sent.map_err(|source| self.unsent(source))
+    }
+
     async fn body(&self, mut response: Response, bytes_max: usize) -> Result<Vec<u8>, ClientError> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|source| self.broken(source))? {
@@ -141,12 +188,10 @@ impl Client {
     }
 
     fn unsent(&self, source: reqwest::Error) -> ClientError {
+        let url = self.left();
         if source.is_timeout() && !source.is_connect() {
-            return ClientError::Timeout {
-                url: self.base.clone(),
-            };
+            return ClientError::Timeout { url };
         }
-        let url = self.base.clone();
         match tls_error(&source) {
             Some(reason) => ClientError::Untrusted { url, reason },
             None => ClientError::Unreachable { url, source },
@@ -154,20 +199,26 @@ impl Client {
     }
 
     pub(crate) fn broken(&self, source: reqwest::Error) -> ClientError {
+        let url = self.left();
         if source.is_timeout() {
-            return ClientError::Timeout {
-                url: self.base.clone(),
-            };
+            return ClientError::Timeout { url };
         }
         ClientError::Interrupted {
-            url: self.base.clone(),
+            url,
             source: Some(source),
         }
     }
 
+    /// The server that is chosen, after another one is chosen for the next call.
+    fn left(&self) -> String {
+        let base = self.base_url().to_string();
+        self.servers.leave(&base);
+        base
+    }
+
     pub(crate) fn protocol(&self, reason: String) -> ClientError {
         ClientError::Protocol {
-            url: self.base.clone(),
+            url: self.base_url().to_string(),
             reason,
         }
     }
@@ -188,46 +239,9 @@ fn tls_error(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
 }
 
-fn check_base(given: &str) -> Result<String, ClientError> {
-    let refused = |reason: String| ClientError::Url {
-        url: given.chars().take(200).collect(),
-        reason,
-    };
-    let url = Url::parse(given).map_err(|e| refused(e.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(refused(format!(
-            "the scheme is {}, not http or https",
-            url.scheme()
-        )));
-    }
-    if !url.has_host() || url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
-        return Err(refused("expected the form https://HOST:PORT".to_string()));
-    }
-    Ok(given.trim_end_matches('/').to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_base_urls_of_http_are_taken() {
-        let client = Client::new("http://127.0.0.1:7788/", "gil_x_y").expect("client");
-        assert_eq!(client.base_url(), "http://127.0.0.1:7788");
-        for bad in [
-            "",
-            "127.0.0.1:7788",
-            "ftp://x",
-            "http://x?y",
-            "http://u@x",
-            "http://",
-        ] {
-            assert!(
-                matches!(Client::new(bad, ""), Err(ClientError::Url { .. })),
-                "{bad}"
-            );
-        }
-    }
 
     #[test]
     fn the_token_is_never_printed_and_must_fit_a_header() {

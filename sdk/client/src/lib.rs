@@ -5,13 +5,14 @@
 //!
 //! Invariant: no environment variable, file or clock of the host is read here; proxies of the environment are
 //! ignored.
-//! Invariant: every answer is bounded, in bytes or by the caller, and the token is sent to the base URL
+//! Invariant: every answer is bounded, in bytes or by the caller, and the token is sent to the base URLs
 //! alone: no redirect is followed, and it is never printed.
 
 mod apps;
 mod call;
 mod error;
 mod nodes;
+mod servers;
 mod stream;
 mod trust;
 

@@ -15,17 +15,19 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::{Client, ClientError};
 
-/// How much longer than its own wait a sync may take: the network and the control plane's work.
-const SYNC_SLACK: Duration = Duration::from_secs(10);
 /// Longest wait for the head of a blob's answer.
 const BLOB_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest silence in the middle of a blob.
 const BLOB_IDLE_MAX: Duration = Duration::from_secs(30);
 
 impl Client {
-    /// Reports a node's state, and waits up to `request.wait_ms` for a newer assignment.
-    pub async fn sync(&self, node: &NodeName, request: &SyncRequest) -> Result<SyncResponse, ClientError> {
-        let limit = Duration::from_millis(request.wait_ms.into()) + SYNC_SLACK;
+    /// Reports a node's state, and waits up to `request.wait_ms` for a newer assignment; all in all up to `limit`.
+    pub async fn sync(
+        &self,
+        node: &NodeName,
+        request: &SyncRequest,
+        limit: Duration,
+    ) -> Result<SyncResponse, ClientError> {
         let call = self
             .request(Method::POST, &format!("/v1/nodes/{node}/sync"))
             .json(request)

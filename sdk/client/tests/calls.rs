@@ -34,8 +34,13 @@ impl Drop for Canned {
 
 impl Canned {
     async fn new(answers: Vec<String>) -> Self {
+        Self::behind("", answers).await
+    }
+
+    /// The same, known as the last of several servers.
+    async fn behind(others: &str, answers: Vec<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        let url = format!("http://{}", listener.local_addr().expect("address"));
+        let url = format!("{others}http://{}", listener.local_addr().expect("address"));
         let asked = Arc::new(Mutex::new(Vec::new()));
         let kept = asked.clone();
         let task = tokio::spawn(async move {
@@ -158,6 +163,52 @@ async fn nobody_on_the_port_is_unreachable_and_transient() {
         "{error:?}"
     );
     assert_eq!(error.to_string(), format!("no gilliam answers at {url}"));
+}
+
+/// An address that nobody listens at.
+async fn deserted() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    format!("http://{}", listener.local_addr().expect("address"))
+}
+
+#[tokio::test]
+async fn of_several_servers_the_first_that_can_be_reached_gets_the_whole_call() {
+    let others = format!("{},{},", deserted().await, deserted().await);
+    let scale = answer("200 OK", r#"{"scale":{"v2":{"web":2}},"release":"v2"}"#);
+    let health = answer("200 OK", "{}");
+    let failed = r#"{"type":"failed","error":{"code":"B12","message":"web.wasm is cut"}}"#;
+    let deployed = answer("200 OK", failed);
+    let server = Canned::behind(&others, vec![scale, health, deployed]).await;
+    server.client.scale(&app()).await.expect("scale");
+    assert!(others.split(',').all(|other| other != server.client.base_url()));
+    // An archive can be sent once: by then it is known where to.
+    let client = Client::new(&server.client.addresses(), "gil_id_secret").expect("client");
+    let request = DeployRequest {
+        message: None,
+        migrate: true,
+    };
+    let archive = &b"tar bytes"[..];
+    client.deploy(&app(), &request, archive, 9).await.expect("head");
+    let asked = server.asked();
+    let asked: Vec<&str> = asked.split("\n---\n").collect();
+    assert!(
+        asked[0].starts_with("GET /v1/apps/hello/scale HTTP/1.1\r\n"),
+        "{asked:?}"
+    );
+    assert!(asked[1].starts_with("GET /v1/health HTTP/1.1\r\n"), "{asked:?}");
+    assert!(
+        asked[2].contains("/deploy?migrate=true HTTP/1.1\r\n"),
+        "{asked:?}"
+    );
+    assert!(asked[2].ends_with("tar bytes"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn when_none_of_several_servers_can_be_reached_the_last_one_is_named() {
+    let (first, last) = (deserted().await, deserted().await);
+    let client = Client::new(&format!("{first},{last}"), "").expect("client");
+    let error = client.health().await.expect_err("nobody");
+    assert_eq!(error.to_string(), format!("no gilliam answers at {last}"));
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ fn row(instance: &InstanceInfo, now: Timestamp) -> Vec<String> {
         instance.release.to_string(),
         instance.state.to_string(),
         of(&|r| format!("({})", amounts::ago(r.since, now))),
-        format!("on host {}", instance.host),
+        place(instance),
         of(&|r| r.port.map(|port| format!("port {port}")).unwrap_or_default()),
         of(&|r| {
             format!(
@@ -138,6 +138,14 @@ fn row(instance: &InstanceInfo, now: Timestamp) -> Vec<String> {
         of(&|r| amounts::fuel_per_s(r.fuel_per_s)),
         of(&|r| note(r, now)),
     ]
+}
+
+/// Where it runs: by the node's name where that is not the machine's own.
+fn place(instance: &InstanceInfo) -> String {
+    match instance.node.as_str().eq_ignore_ascii_case(&instance.host) {
+        true => format!("on host {}", instance.host),
+        false => format!("on node {}", instance.node),
+    }
 }
 
 /// Restarts and the last failure, when there are any.
@@ -182,7 +190,7 @@ mod tests {
     fn a_row_reads_as_the_guide_prints_it() {
         let now: Timestamp = "2026-11-21T09:00:05Z".parse().expect("instant");
         let mut instance: InstanceInfo = serde_json::from_str(
-            r#"{"name":"web.1","process":"web","release":"v1","node":"n","host":"mybox","state":"running",
+            r#"{"name":"web.1","process":"web","release":"v1","node":"mybox","host":"MyBox","state":"running",
             "report":{"id":"a/v1/web.1@1","state":"running","since":"2026-11-21T09:00:00Z","port":10000,
             "memory_bytes":4300000,"memory_bytes_max":134217728,"fuel_per_s":200000,"restarts":0}}"#,
         )
@@ -192,10 +200,12 @@ mod tests {
             "v1",
             "running",
             "(just now)",
-            "on host mybox",
+            "on host MyBox",
             "port 10000",
         ];
         assert_eq!(row(&instance, now)[..6], want);
+        instance.node = "n1".parse().expect("name");
+        assert_eq!(row(&instance, now)[4], "on node n1");
         assert_eq!(
             row(&instance, now)[6..],
             ["4.1 MiB / 128 MiB", "0.2 M fuel/s", ""]
