@@ -114,7 +114,11 @@ fn http_is_measured_beside_a_native_server() {
         positive(&figures, "http", &format!("{server}: requests"));
         positive(&figures, "http", &format!("{server}: p99"));
     }
-    let share = positive(&figures, "http", "gilliam 0.2 fresh / native hyper: requests per core");
+    let share = positive(
+        &figures,
+        "http",
+        "gilliam 0.2 fresh / native hyper: requests per core",
+    );
     assert!(share < 10.0, "{share} times native");
 }
 
