@@ -15,6 +15,7 @@ use std::{
 };
 
 use gilliam_model::digest::Digest;
+use gilliam_scheduler::AwsVariables;
 use gilliam_store::Password;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -50,6 +51,10 @@ pub(crate) struct Environment {
     pub(crate) store: Option<String>,
     /// `GILLIAM_STORE_PASSWORD`: the password of the user in etcd.
     pub(crate) store_password: Option<Password>,
+    /// `GILLIAM_BLOBS`: where a platform keeps images, when not in its data folder.
+    pub(crate) blobs: Option<String>,
+    /// What programs that use AWS read: `AWS_*`.
+    pub(crate) aws: AwsVariables,
     /// `PATH`, where other programs are found.
     pub(crate) path: Option<std::ffi::OsString>,
     /// `NO_COLOR` is set, or the terminal is a dumb one.
@@ -125,6 +130,11 @@ impl Environment {
             log: text("GILLIAM_LOG"),
             store: text("GILLIAM_STORE"),
             store_password: text(STORE_PASSWORD).map(Password::new),
+            blobs: text("GILLIAM_BLOBS"),
+            aws: AwsVariables::of(
+                env::vars_os()
+                    .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+            ),
             path: env::var_os("PATH"),
             no_color: text("NO_COLOR").is_some() || text("TERM").is_some_and(|term| term == "dumb"),
         }

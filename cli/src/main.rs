@@ -6,6 +6,7 @@
 mod amounts;
 mod archive;
 mod args;
+mod blobs_flag;
 mod commands;
 mod context;
 mod control_file;

@@ -19,6 +19,7 @@ use std::{
 };
 
 use gilliam_runtime::NodeRecord;
+use gilliam_scheduler::CREDENTIAL_VARIABLES;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -182,11 +183,13 @@ impl NodeProcess {
         child
             .arg0("gilliam")
             .args(arguments(command))
-            // A node runs guests, and needs nothing of the store.
-            .env_remove(STORE_PASSWORD)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
+        // A node runs guests, and needs nothing of the store and of the place of images.
+        for secret in CREDENTIAL_VARIABLES.iter().chain([&STORE_PASSWORD]) {
+            child.env_remove(secret);
+        }
         // Its own process group: Ctrl-C reaches `up` alone, which then ends the node in order.
         child.process_group(0).kill_on_drop(false);
         let mut child = child.spawn().map_err(NodeProcessError::Start)?;

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use gilliam_runtime::{NodeError, identity::IdentityError, join::JoinError};
-use gilliam_scheduler::{StartError, TokenError};
+use gilliam_scheduler::{BlobsError, StartError, TokenError};
 use gilliam_store::StoreError;
 
 use crate::{failure::CommandError, node_process::NodeProcessError};
@@ -25,6 +25,16 @@ fn chain(error: &dyn Error) -> String {
 
 impl From<StartError> for CommandError {
     fn from(error: StartError) -> Self {
+        let failed = Self::failed(chain(&error));
+        match error.hint() {
+            Some(hint) => failed.hinted(hint),
+            None => failed,
+        }
+    }
+}
+
+impl From<BlobsError> for CommandError {
+    fn from(error: BlobsError) -> Self {
         let failed = Self::failed(chain(&error));
         match error.hint() {
             Some(hint) => failed.hinted(hint),

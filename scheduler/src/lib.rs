@@ -15,7 +15,7 @@
 //! |---|---|---|---|
 //! | the server (`api`) | requests | store, observed, logs, publisher | store, observed, logs |
 //! | the loop (`control`) | store, observed; tick; nudge | store, observed | store, publisher, planned |
-//! | one per deploy (`api/deploy`) | its build child | the child's output | store (image, release, app) |
+//! | one per deploy (`api/deploy`) | its build child | the child's output | blobs, store (image, release, app) |
 //!
 //! Invariant: every decision is a pure function of what was read, and every commit checks the revisions it
 //! hangs on, so several control planes may run on one store.
@@ -24,6 +24,7 @@
 mod api;
 mod archive;
 mod authority;
+mod blobs;
 mod build;
 mod change;
 mod control;
@@ -44,7 +45,7 @@ mod stepped;
 mod sweep;
 mod token;
 
-use std::{ffi::OsString, fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsString, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use gilliam_model::{
     Timestamp,
@@ -60,6 +61,7 @@ use rustix::process::{Resource, getrlimit};
 
 pub use crate::{
     authority::AuthorityError,
+    blobs::{AwsVariables, Blobs, BlobsError, BlobsPlace, BlobsPlaceError, CREDENTIAL_VARIABLES, S3Place},
     observed::Now,
     stepped::{SteppedLoop, SteppedPlane, SteppedTurn},
 };
@@ -93,6 +95,8 @@ pub struct Config {
     pub shares_store: bool,
     /// How far nodes are promised, and whether slots move for the spread.
     pub policy: Policy,
+    /// The blobs of images; those in `images` of the data folder when none are named.
+    pub blobs: Option<Blobs>,
 }
 
 /// A control plane that is bound and does not run yet.
@@ -152,6 +156,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// Images cannot be kept.
+    #[error(transparent)]
+    Blobs(#[from] BlobsError),
     /// The system gives no randomness.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
@@ -170,6 +177,7 @@ impl StartError {
                 Some("check that it is writable and that the disk is not full".to_string())
             }
             StartError::Authority(_) => Some("is the store there, and that of this cluster?".to_string()),
+            StartError::Blobs(error) => error.hint().map(str::to_string),
             StartError::Random(_) => None,
         }
     }
@@ -198,7 +206,7 @@ pub fn bind(config: Config) -> Result<(ControlPlane, SocketAddr), StartError> {
 /// The same on a store that is open already.
 pub fn bind_on(config: Config, store: Store) -> Result<(ControlPlane, SocketAddr), StartError> {
     let life = shared::life(Timestamp::now()).map_err(StartError::Random)?;
-    let shared = Shared::new(config, store, life);
+    let shared = Shared::new(with_blobs(config)?, store, life);
     serve(shared, None)
 }
 
@@ -219,7 +227,7 @@ pub async fn bind_secure(
         ca: authority.digest,
         is_new,
     };
-    let mut shared = Shared::new(config, store, life);
+    let mut shared = Shared::new(with_blobs(config)?, store, life);
     shared.servers = secure
         .advertise
         .iter()
@@ -228,6 +236,13 @@ pub async fn bind_secure(
     shared.authority = Some(Arc::new(authority));
     let (plane, address) = serve(shared, Some(Keeper { shown, hosts }))?;
     Ok((plane, address, cluster))
+}
+
+fn with_blobs(mut config: Config) -> Result<Config, StartError> {
+    if config.blobs.is_none() {
+        config.blobs = Some(Blobs::own(&config.data)?);
+    }
+    Ok(config)
 }
 
 /// The host of `HOST:PORT`, without the brackets of an IPv6 address.
@@ -243,9 +258,8 @@ fn serve(shared: Shared, keeper: Option<Keeper>) -> Result<(ControlPlane, Socket
         _ => None,
     };
     let folder = |path: PathBuf| move |source| StartError::Folder { path, source };
-    let (tmp, images) = (shared.tmp(), shared.images());
+    let tmp = shared.tmp();
     archive::empty(&tmp).map_err(folder(tmp))?;
-    fs::create_dir_all(&images).map_err(folder(images))?;
     let (server, address) = gilliam_serve::bind(&ServeConfig {
         refusal: Some(refusal::unreadable),
         tls,
@@ -281,6 +295,7 @@ impl Config {
             lost_after: LOST_AFTER,
             shares_store: false,
             policy: Policy::default(),
+            blobs: None,
         }
     }
 }

@@ -19,7 +19,6 @@ use std::{
 use gilliam_model::{
     api::{ProbeOutcome, ProbeRequest},
     config::Config,
-    digest::Digest,
     image::{Image, Process, Shape},
     name::{AppName, ProcessName},
     release::ReleaseId,
@@ -29,7 +28,7 @@ use tokio::{
     process::Command,
 };
 
-use crate::{build::Group, refusal::Refusal, shared::Shared};
+use crate::{blobs::BlobsError, build::Group, refusal::Refusal, shared::Shared};
 
 /// Longest probe: the largest components compile in a minute, and eight requests may take ten seconds each.
 const PROBE_MAX: Duration = Duration::from_secs(150);
@@ -67,7 +66,9 @@ pub(crate) async fn check(
             env: environment(&candidate, name),
             host: format!("{}.localhost", candidate.app),
         };
-        let outcome = run(shared, &request).await;
+        let component = shared.blobs.file(&process.component).await;
+        let component = component.map_err(BlobsError::into_refusal)?;
+        let outcome = run(shared, &component.path(), &request).await;
         let refused = |reason: &str| {
             let message = format!("lanes of {name} cannot be reused: {reason}");
             Err(Refusal::invalid(message).hint(HINT))
@@ -148,11 +149,10 @@ enum ProbeError {
     NoOutcome(String),
 }
 
-async fn run(shared: &Shared, request: &ProbeRequest) -> Result<ProbeOutcome, ProbeError> {
+async fn run(shared: &Shared, component: &Path, request: &ProbeRequest) -> Result<ProbeOutcome, ProbeError> {
     let scratch = Scratch::new(&shared.tmp());
-    let component = blob(&shared.images(), &request.process.component);
     let command = &shared.config.probe_command;
-    let probing = probe(command, &component, &scratch.0, request);
+    let probing = probe(command, component, &scratch.0, request);
     tokio::time::timeout(PROBE_MAX, probing)
         .await
         .unwrap_or(Err(ProbeError::TooLong))
@@ -197,10 +197,6 @@ async fn probe(
         let said = String::from_utf8_lossy(&said);
         ProbeError::NoOutcome(format!("{error}, {status}, {}", said.trim()))
     })
-}
-
-fn blob(images: &Path, digest: &Digest) -> PathBuf {
-    images.join("blobs/sha256").join(digest.hex())
 }
 
 /// A folder of one probe, which makes it; it goes with this.

@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::{
     Config,
     authority::Authority,
+    blobs::Blobs,
     details::Details,
     logs::Logs,
     observed::{NodeView, Now, Observed},
@@ -45,6 +46,7 @@ const LOCKS_COUNT: usize = 64;
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) store: Store,
+    pub(crate) blobs: Blobs,
     pub(crate) observed: Observed,
     /// Who waits for details of single instances.
     pub(crate) details: Details,
@@ -94,6 +96,7 @@ impl Shared {
             observed: Observed::new(config.lost_after, now),
             details: Details::default(),
             builds: Arc::new(Semaphore::new(config.builds_max)),
+            blobs: config.blobs.clone().unwrap_or_else(Blobs::none),
             config,
             store,
             logs: Logs::default(),
@@ -147,11 +150,6 @@ impl Shared {
         app.hash(&mut hasher);
         let index = usize::try_from(hasher.finish() % (LOCKS_COUNT as u64)).expect("below the count");
         self.changes[index].lock().await
-    }
-
-    /// Where blobs are.
-    pub(crate) fn images(&self) -> PathBuf {
-        self.config.data.join("images")
     }
 
     /// Where archives are on their way.

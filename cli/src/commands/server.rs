@@ -7,6 +7,7 @@ use gilliam_scheduler::{Cluster, Handle, Secure};
 
 use crate::{
     args::span,
+    blobs_flag::BlobsFlags,
     commands::up::data_folder,
     context::Context,
     failure::{CommandError, CommandResult},
@@ -44,14 +45,19 @@ pub(crate) struct Args {
     admin_token: bool,
     #[command(flatten)]
     store: StoreFlags,
+    #[command(flatten)]
+    blobs: BlobsFlags,
 }
 
 pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     server_log::start(context.environment.log.as_deref())?;
+    let place = args.blobs.place(&context.environment)?;
     let data = data_folder(args.data.or_else(|| context.environment.data.clone()))?;
     let child = |role: &str| vec![program::path().into(), "internal".into(), role.into()];
     let store = args.store.open(&context.environment, &data).await?;
+    let blobs = args.blobs.open(place, &store, &data).await?;
     let config = gilliam_scheduler::Config {
+        blobs: Some(blobs),
         probe_command: child("probe"),
         lost_after: args.dead_after,
         shares_store: args.store.etcd(&context.environment)?.is_some(),

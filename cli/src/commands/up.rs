@@ -15,6 +15,7 @@ use gilliam_scheduler::Handle;
 use gilliam_serve::{DrainOutcome, DrainTrigger, drain};
 
 use crate::{
+    blobs_flag::BlobsFlags,
     context::Context,
     control_file::ControlFile,
     failure::{CommandError, CommandResult},
@@ -58,15 +59,20 @@ pub(crate) struct Args {
     name: Option<String>,
     #[command(flatten)]
     store: StoreFlags,
+    #[command(flatten)]
+    blobs: BlobsFlags,
 }
 
 pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     server_log::start(context.environment.log.as_deref())?;
     let home = context.home()?;
+    let place = args.blobs.place(&context.environment)?;
     let data = data_folder(args.data.or_else(|| context.environment.data.clone()))?;
     let child = |role: &str| vec![program::path().into(), "internal".into(), role.into()];
     let store = args.store.open(&context.environment, &data).await?;
+    let blobs = args.blobs.open(place, &store, &data).await?;
     let config = gilliam_scheduler::Config {
+        blobs: Some(blobs),
         probe_command: child("probe"),
         ..gilliam_scheduler::Config::new(data.clone(), args.api, child("build"))
     };

@@ -3,6 +3,7 @@
 //! What needs a platform is in `e2e`; here are the parts that must work, or be refused well, without one, and
 //! answers of servers that mean harm.
 
+mod blobs;
 mod clusters;
 mod deploy;
 mod env;

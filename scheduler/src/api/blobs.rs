@@ -14,6 +14,7 @@ use tokio_util::io::ReaderStream;
 
 use crate::{
     api::{Api, auth::CallingNode, extract::LastName, openapi::Errors},
+    blobs::BlobsError,
     refusal::Refusal,
     shared::Shared,
 };
@@ -48,13 +49,14 @@ pub(crate) async fn read(
 
 /// A blob as an answer.
 pub(crate) async fn answer(shared: &Shared, digest: &Digest) -> Result<Response, Refusal> {
-    let gone = || Refusal::new(Code::A404, format!("no blob {digest}"));
-    let path = shared.images().join("blobs/sha256").join(digest.hex());
-    let file = match tokio::fs::File::open(&path).await {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
-        Err(error) => return Err(Refusal::internal(&error)),
-    };
+    let blob = shared
+        .blobs
+        .file(digest)
+        .await
+        .map_err(BlobsError::into_refusal)?;
+    // Once it is open it may go from the cache.
+    let file = tokio::fs::File::open(blob.path()).await;
+    let file = file.map_err(|e| Refusal::internal(&e))?;
     let length = file.metadata().await.map_err(|e| Refusal::internal(&e))?.len();
     let headers = [
         (

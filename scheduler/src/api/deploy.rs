@@ -35,6 +35,7 @@ use crate::{
         openapi::Errors,
     },
     archive::{self, Archive},
+    blobs::BlobsError,
     build::{self, Build, BuildError},
     refusal::Refusal,
     release::{self, Basis, NewRelease},
@@ -112,6 +113,8 @@ async fn admit(
 ) -> Result<(AppName, DeployParams, OwnedSemaphorePermit), Refusal> {
     let (AppPath(app), Params(params)) = (app?, params?);
     shared.app(&app).await?;
+    let kept = shared.blobs.ready(&shared.store).await;
+    kept.map_err(BlobsError::into_refusal)?;
     if let Some(length) = params
         .message
         .as_ref()
@@ -181,15 +184,18 @@ impl Deploy {
             .acquire()
             .await
             .expect("the semaphore is never closed");
+        let sealing = shared.blobs.sealing(&shared.tmp());
         let build = Build {
             command: &shared.config.build_command,
-            blobs: &shared.images(),
+            blobs: &sealing.layout,
             archive: self.archive.path(),
             wall_max: shared.config.build_max,
         };
         let (digest, image) = build::run(build, events)
             .await
             .map_err(BuildError::into_refusal)?;
+        let kept = shared.blobs.keep(&sealing, &digest).await;
+        kept.map_err(BlobsError::into_refusal)?;
         check_sealed(shared, &digest, &image).await?;
         Ok((digest, image))
     }
@@ -223,13 +229,9 @@ async fn check_sealed(shared: &Shared, digest: &Digest, image: &Image) -> Result
     if image.processes.is_empty() || image.processes.len() > PROCESSES_MAX {
         return broken(format!("it has {} process types", image.processes.len()));
     }
-    let blobs = shared.images().join("blobs/sha256");
     let components = image.processes.values().map(|process| &process.component);
     for blob in components.chain([digest]) {
-        if !tokio::fs::try_exists(blobs.join(blob.hex()))
-            .await
-            .unwrap_or(false)
-        {
+        if !shared.blobs.has(blob).await.map_err(BlobsError::into_refusal)? {
             return broken(format!("blob {blob} is not there"));
         }
     }

@@ -17,6 +17,8 @@ pub const PLAN_EPOCH: &str = "/plan/epoch";
 pub const LEASE: &str = "/lease/planner";
 /// The cluster's certificate authority.
 pub const AUTHORITY: &str = "/cluster/authority";
+/// Which place holds the cluster's images.
+pub const BLOBS: &str = "/cluster/blobs";
 /// Where invitations to join are.
 pub const INVITATIONS: &str = "/invitations/";
 /// Where nodes are.

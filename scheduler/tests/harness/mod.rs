@@ -11,7 +11,7 @@ use gilliam_model::{
     api::{ApiError, DeployEvent, Instances, ReleaseInfo},
     token::Role,
 };
-use gilliam_scheduler::{Config, Handle, bind_on};
+use gilliam_scheduler::{Blobs, Config, Handle, bind_on};
 use gilliam_serve::{DrainOutcome, DrainTrigger, drain};
 use gilliam_store::Store;
 use reqwest::{Method, Response, StatusCode};
@@ -111,12 +111,18 @@ pub async fn in_memory() -> (Plane, TempDir) {
 }
 
 pub async fn start(start: Start<'_>) -> Plane {
+    start_with(start, None).await
+}
+
+/// The same, with blobs where they are named.
+pub async fn start_with(start: Start<'_>, blobs: Option<Blobs>) -> Plane {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/harness/build.sh");
     let command = ["/bin/sh", script].map(OsString::from).to_vec();
     let probe = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/harness/probe.sh");
     let any_port: SocketAddr = ([127, 0, 0, 1], 0).into();
     let config = Config {
         lost_after: start.lost_after,
+        blobs,
         probe_command: ["/bin/sh", probe].map(OsString::from).to_vec(),
         ..Config::new(start.data.to_path_buf(), any_port, command)
     };

@@ -3,10 +3,11 @@
 #   PROBE=refuse   refuses
 #   PROBE=die      is killed
 #   otherwise      passes
-# Each probe leaves a line in the file `probes` beside the blobs.
+# Each probe needs its component, and leaves a line in the file `probes` of the data folder whose `images` has it.
 set -eu
 read -r request || true
-echo "$2" >> "${2%/images/*}/probes"
+cat "$2" > /dev/null
+case $2 in */images/*) echo "$2" >> "${2%/images/*}/probes" ;; esac
 case $request in
 *'"PROBE":"refuse"'*) echo '{"type":"refused","reason":"request 2 through one lane fails"}' ;;
 *'"PROBE":"die"'*) kill -9 $$ ;;
