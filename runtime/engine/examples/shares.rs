@@ -4,15 +4,11 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::{
-    num::NonZeroUsize,
-    sync::OnceLock,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use gilliam_engine::{CommandInstance, Engines, EnginesConfig, HttpInstance, Loaded};
+use gilliam_engine::{CommandInstance, HttpInstance, Loaded};
 use gilliam_model::limits::Limits;
-use support::{ANSWER, command_guest, config, http_guest, loaded_on};
+use support::{ANSWER, command_guest, config, http_guest, loaded_among};
 
 /// The time over which a share is taken.
 const OVER: Duration = Duration::from_secs(1);
@@ -27,18 +23,7 @@ fn many() -> u32 {
 }
 
 fn loaded(component: &[u8]) -> Loaded {
-    static ENGINES: OnceLock<Engines> = OnceLock::new();
-    let engines = ENGINES.get_or_init(|| {
-        let config = EnginesConfig {
-            http_p2_slots: 100,
-            p3_slots: 10,
-            command_slots: many() + 200,
-            guest_threads: NonZeroUsize::new(2).expect("two"),
-            ..EnginesConfig::default()
-        };
-        Engines::new(&config).expect("engines")
-    });
-    loaded_on(engines, component)
+    loaded_among(many() + 200, component)
 }
 
 fn limits(cpu_millis: u32) -> Limits {

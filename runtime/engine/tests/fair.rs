@@ -5,15 +5,11 @@
 
 mod support;
 
-use std::{
-    num::NonZeroUsize,
-    sync::OnceLock,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use gilliam_engine::{CommandInstance, Engines, EnginesConfig, ExitReason, HttpInstance, Loaded};
+use gilliam_engine::{CommandInstance, ExitReason, HttpInstance, Loaded};
 use gilliam_model::limits::Limits;
-use support::{ANSWER, DEADLINE, command_guest, config, fetch, http_guest, loaded_on, process};
+use support::{ANSWER, DEADLINE, command_guest, config, fetch, http_guest, loaded_among, process};
 use tokio::sync::Mutex;
 
 /// Instances that spin at once in an ordinary run; `GILLIAM_SPINNERS=10000` asks for more.
@@ -41,18 +37,7 @@ fn round_min() -> Duration {
 
 /// Engines of its own, with room for all of them.
 fn loaded(component: &[u8]) -> Loaded {
-    static ENGINES: OnceLock<Engines> = OnceLock::new();
-    let engines = ENGINES.get_or_init(|| {
-        let config = EnginesConfig {
-            http_p2_slots: 100,
-            p3_slots: 10,
-            command_slots: n_spinners() + 100,
-            guest_threads: NonZeroUsize::new(2).expect("two"),
-            ..EnginesConfig::default()
-        };
-        Engines::new(&config).expect("engines")
-    });
-    loaded_on(engines, component)
+    loaded_among(n_spinners() + 100, component)
 }
 
 fn spin() -> Loaded {

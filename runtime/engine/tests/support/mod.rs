@@ -56,6 +56,22 @@ pub fn loaded(component: &[u8]) -> Loaded {
     loaded_on(&engines(), component)
 }
 
+/// Loads a component on engines with room for so many commands and two guest threads, which all calls share.
+pub fn loaded_among(commands: u32, component: &[u8]) -> Loaded {
+    static ENGINES: OnceLock<Engines> = OnceLock::new();
+    let engines = ENGINES.get_or_init(|| {
+        let config = EnginesConfig {
+            http_p2_slots: 100,
+            p3_slots: 10,
+            command_slots: commands,
+            guest_threads: NonZeroUsize::new(2).expect("two"),
+            ..EnginesConfig::default()
+        };
+        Engines::new(&config).expect("engines")
+    });
+    loaded_on(engines, component)
+}
+
 pub fn loaded_on(engines: &Engines, component: &[u8]) -> Loaded {
     let shape = inspect(component).expect("a component");
     try_load(engines, shape, component).expect("loads")
