@@ -122,20 +122,23 @@ async fn wait_for_code(member: &Member, code: &str) {
     timeout(support::DEADLINE, ask).await.expect("the code in time");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn requests_go_elsewhere_when_a_node_dies() {
+/// Three nodes of a cluster: n1 without an instance, which is told of both others, n2 with so many, n3 with one.
+async fn three(on_n2: u32) -> [Member; 3] {
     let authority = Authority::new();
-    let (n1, n2, n3) = (
-        authority.member("n1"),
-        authority.member("n2"),
-        authority.member("n3"),
-    );
-    assign(&n1, 0).await;
-    assign(&n2, 1).await;
-    assign(&n3, 1).await;
+    let nodes = ["n1", "n2", "n3"].map(|name| authority.member(name));
+    let [n1, n2, n3] = &nodes;
+    assign(n1, 0).await;
+    assign(n2, on_n2).await;
+    assign(n3, 1).await;
     n1.plane
         .set_peers("guestbook", &[("n2", n2.peer()), ("n3", n3.peer())]);
-    served_from(&n1, || Request::get("/env")).await;
+    served_from(n1, || Request::get("/env")).await;
+    nodes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_go_elsewhere_when_a_node_dies() {
+    let [n1, n2, _n3] = three(1).await;
     let mut nodes = BTreeSet::new();
     for _ in 0..4 {
         nodes.insert(node_of(&get(n1.node.http, "guestbook", "/env").await));
@@ -160,18 +163,7 @@ async fn requests_go_elsewhere_when_a_node_dies() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_body_goes_elsewhere_when_a_node_has_no_instance_any_more() {
-    let authority = Authority::new();
-    let (n1, n2, n3) = (
-        authority.member("n1"),
-        authority.member("n2"),
-        authority.member("n3"),
-    );
-    assign(&n1, 0).await;
-    assign(&n2, 0).await;
-    assign(&n3, 1).await;
-    n1.plane
-        .set_peers("guestbook", &[("n2", n2.peer()), ("n3", n3.peer())]);
-    served_from(&n1, || Request::get("/env")).await;
+    let [n1, n2, _n3] = three(0).await;
     for _ in 0..6 {
         let post = Request::post("/sink").header("host", "guestbook.localhost");
         let sent = send_with(n1.node.http, post, Bytes::from(vec![b'x'; 40_000])).await;
