@@ -13,6 +13,7 @@ use crate::{
     DEADLINE,
     etcd_process::Etcd,
     linearizable::{OPERATIONS_MAX, Operation, What, is_linearizable},
+    until,
 };
 
 /// Keys that are written at once: each gives one history.
@@ -23,8 +24,9 @@ const WRITERS: usize = 3;
 const STEPS: usize = (OPERATIONS_MAX - 1) / WRITERS;
 /// Pause of a writer between two operations, so that a history lasts through the fault and its end.
 const PACE: Duration = Duration::from_millis(70);
-/// When the fault begins, and how long it lasts.
-const FAULT_AFTER: Duration = Duration::from_millis(300);
+/// The fault begins when so many operations of each history have ended.
+const BEFORE_FAULT: usize = 2 * WRITERS;
+/// How long the fault lasts: beyond an election, so that writers meet the time before, in and after it.
 const FAULT_LASTS: Duration = Duration::from_millis(900);
 /// Rounds of each fault; `make soak` runs more by the variable.
 const ROUNDS: usize = 3;
@@ -157,7 +159,14 @@ async fn run(etcd: &Etcd, stores: &[Store], round: usize, fault: FaultKind) -> V
             writers.push(tokio::spawn(writer.write()));
         }
     }
-    tokio::time::sleep(FAULT_AFTER).await;
+    let is_under_way = |history: &Arc<Mutex<History>>| {
+        let history = history.lock().expect("lock");
+        history.operations.len() >= BEFORE_FAULT
+    };
+    until("every key to be written", async || {
+        histories.iter().all(is_under_way).then_some(())
+    })
+    .await;
     let ended = tokio::task::block_in_place(|| begin(etcd, fault));
     tokio::time::sleep(FAULT_LASTS).await;
     tokio::task::block_in_place(|| end(etcd, fault, &ended));

@@ -6,7 +6,7 @@ use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, CompactionOption
 use gilliam_store::{CommitError, EtcdConfig, Password, RangeError, Revision, Store, StoreError, Write};
 use tempfile::TempDir;
 
-use crate::{DEADLINE, etcd_process::Etcd};
+use crate::{DEADLINE, etcd_process::Etcd, until};
 
 fn put(key: &str, value: &[u8]) -> Write {
     Write::Put {
@@ -17,21 +17,6 @@ fn put(key: &str, value: &[u8]) -> Write {
 
 async fn client(etcd: &Etcd) -> Client {
     Client::connect([etcd.address(0)], None).await.expect("connect")
-}
-
-/// Waits until `look` gives a value.
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let looking = async {
-        loop {
-            if let Some(found) = look().await {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, looking)
-        .await
-        .unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
