@@ -219,6 +219,8 @@ async fn what_cannot_be_served_is_answered_with_one_code() {
     assert_eq!((answer.status, answer.code()), (503, Some("H14")), "{answer:?}");
     let answer = get(node.http, "small", "/sleep?ms=60000").await;
     assert_eq!((answer.status, answer.code()), (504, Some("H12")), "{answer:?}");
+    let late = plane.router_line("code=H12").await;
+    assert!(figure(&late, "fuel") > 0 && figure(&late, "memory") > 0, "{late}");
     for (path, cause) in [("/trap", "R23"), ("/spin", "R20"), ("/recurse", "R21")] {
         let answer = get(node.http, "small", path).await;
         assert_eq!(
@@ -231,6 +233,11 @@ async fn what_cannot_be_served_is_answered_with_one_code() {
             line.contains("code=H10") && line.contains(&format!("cause={cause}")),
             "{line}"
         );
+        // What a failed request used is told like that of any other.
+        let (fuel, memory) = (figure(&line, "fuel"), figure(&line, "memory"));
+        assert!(fuel > 0 && memory > 0, "{line}");
+        let burnt_all = fuel >= 200_000_000;
+        assert_eq!(burnt_all, cause == "R20", "{line}");
         let failed = |code: &str| {
             let code = format!("\"{code}\"");
             move |report: &gilliam_model::instance::InstanceReport| {
@@ -268,6 +275,16 @@ async fn what_cannot_be_served_is_answered_with_one_code() {
     ] {
         assert!(line.contains(field), "{field} in {line}");
     }
+}
+
+/// A number in a router line.
+#[track_caller]
+fn figure(line: &str, name: &str) -> u64 {
+    let value = line
+        .split(' ')
+        .find_map(|field| field.strip_prefix(&format!("{name}=")));
+    let value = value.unwrap_or_else(|| panic!("no {name} in {line}"));
+    value.parse().unwrap_or_else(|_| panic!("{name} in {line}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

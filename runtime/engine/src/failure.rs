@@ -7,7 +7,7 @@ use gilliam_model::{code::Code, limits::LimitName};
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace, component::ResourceTableError};
 use wasmtime_wasi::I32Exit;
 
-use crate::{held::HeldTooMuch, log, slab::SLAB_FULL, throttle::Panicked};
+use crate::{held::HeldTooMuch, log, slab::SLAB_FULL, throttle::Panicked, usage::RequestUsage};
 
 /// Longest message: a backtrace of twenty frames fits.
 const MESSAGE_BYTES_MAX: usize = 4 << 10;
@@ -20,7 +20,7 @@ pub(crate) struct Failure {
 }
 
 /// Why a request got no response.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{code} {}: {message}", code.title())]
 pub struct CallError {
     /// H11 backlog, H12 timeout, H13 no response, H17 malformed response, H26 malformed request, R14 and
@@ -28,6 +28,8 @@ pub struct CallError {
     pub code: Code,
     /// What happened, for people; with the wasm backtrace of a trap.
     pub message: String,
+    /// What it used all the same, when it came as far as a lane.
+    pub usage: Option<RequestUsage>,
 }
 
 /// Why an instance did not start.
@@ -136,7 +138,11 @@ pub(crate) fn exit_code(error: &wasmtime::Error) -> Option<u8> {
 
 impl From<Failure> for CallError {
     fn from(Failure { code, message }: Failure) -> Self {
-        Self { code, message }
+        Self {
+            code,
+            message,
+            usage: None,
+        }
     }
 }
 

@@ -42,7 +42,7 @@ use crate::{
     ride::Ride,
     slots::{Patience, Slot},
     throttle::Metered,
-    usage::Usage,
+    usage::{RequestUsage, Usage},
     warm::Lot,
 };
 
@@ -123,7 +123,7 @@ impl HttpInstance {
         })
     }
 
-    /// Serves one request. Its body knows what it used. Must run within a tokio
+    /// Serves one request. Its body, or the error, knows what it used. Must run within a tokio
     /// runtime. Dropping the future or the response's body ends the guest.
     pub async fn call<B>(&self, request: http::Request<B>) -> Result<http::Response<ResponseBody>, CallError>
     where
@@ -170,19 +170,28 @@ impl HttpInstance {
             late.as_mut().poll(cx).map(|()| None)
         });
         let head = match wait.await {
-            Some(Some(head)) => head,
-            Some(None) => return Err(Failure::new(Code::H13, "the instance was stopped").into()),
+            Some(Some(head)) => head.and_then(checked),
+            Some(None) => Err(Failure::new(Code::H13, "the instance was stopped")),
             None => {
                 let ms = limits.request_ms_max;
                 let failure = Failure::new(Code::H12, format!("no response head after {ms} ms"));
                 self.inner.shared.trapped(&failure);
-                return Err(failure.into());
+                Err(failure)
             }
         };
         if ride.longest() > FIRST_SLICE_MAX {
             penalty.store(FIRST_SLICE_PENALTY, Relaxed);
         }
-        let response = head.and_then(checked)?;
+        let response = match head {
+            Ok(response) => response,
+            Err(failure) => {
+                let usage = Some(RequestUsage::new(exchange));
+                return Err(CallError {
+                    usage,
+                    ..failure.into()
+                });
+            }
+        };
         let content_length = response
             .headers()
             .get(http::header::CONTENT_LENGTH)

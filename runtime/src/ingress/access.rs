@@ -133,8 +133,12 @@ impl Record {
         self.place.take()
     }
 
-    pub(super) fn answered(&mut self, status: StatusCode, usage: Option<RequestUsage>) {
+    pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
+    }
+
+    /// The guest used this for the request, whatever comes of it.
+    pub(super) fn used(&mut self, usage: Option<RequestUsage>) {
         self.usage = usage;
     }
 

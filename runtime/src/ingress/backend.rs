@@ -52,6 +52,8 @@ pub(crate) struct Failure {
     pub(crate) cause: Option<Code>,
     /// The request, when nothing of it was sent: another instance may take it.
     pub(crate) unsent: Option<Box<Request<ClientBody>>>,
+    /// What the guest used for it, where the engine tells.
+    pub(crate) usage: Option<RequestUsage>,
 }
 
 impl Failure {
@@ -60,6 +62,7 @@ impl Failure {
             code,
             cause: None,
             unsent: None,
+            usage: None,
         }
     }
 }
@@ -143,7 +146,10 @@ async fn http_call(
 ) -> Result<Response<AppBody>, Failure> {
     match instance.call(request).await {
         Ok(response) => Ok(response.map(AppBody::Guest)),
-        Err(error) => Err(failure_of(&error)),
+        Err(mut error) => Err(Failure {
+            usage: error.usage.take(),
+            ..failure_of(&error)
+        }),
     }
 }
 

@@ -174,6 +174,7 @@ impl Visit {
                 let is_clients = broken_off.is_some_and(|broken_off| broken_off.is_so());
                 let code = if is_clients { Code::H27 } else { failure.code };
                 let cause = failure.cause;
+                record.used(failure.usage);
                 refuse(
                     Reason {
                         cause,
@@ -252,7 +253,12 @@ impl Visit {
             return Err(Failure::new(failure.code));
         };
         drop(tried);
-        record.at(place.map_err(Failure::new)?).call(*request).await
+        // Where there is no other, what the first said of itself tells more.
+        let place = place.map_err(|code| match code {
+            Code::H14 => Failure::new(failure.code),
+            code => Failure::new(code),
+        });
+        record.at(place?).call(*request).await
     }
 }
 
@@ -280,6 +286,7 @@ fn respond(
     load: Option<usize>,
 ) -> Response<Outgoing> {
     let status = response.status();
+    record.used(usage_of(&response));
     if status == StatusCode::SWITCHING_PROTOCOLS || status.is_informational() {
         return refuse(Reason::of(Code::H17), asker, record);
     }
@@ -300,7 +307,7 @@ fn respond(
             .headers_mut()
             .insert(GILLIAM_LOAD, HeaderValue::from(load));
     }
-    record.answered(status, usage_of(&response));
+    record.answered(status);
     let (mut parts, body) = response.into_parts();
     parts.extensions.clear();
     parts.version = http::Version::HTTP_11;
