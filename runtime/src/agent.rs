@@ -14,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 use gilliam_client::ClientError;
 use gilliam_model::{
     assignment::Assignment,
+    peer::PeerTable,
     sync::{NodeFacts, PROTOCOL, SyncRequest, SyncResponse},
 };
 use tokio::{
@@ -23,12 +24,12 @@ use tokio::{
 
 use crate::{
     artefacts::Artefacts,
-    assignment_file::AssignmentFile,
     backoff,
     board::Board,
     control::{Control, ControlError},
     entropy,
     ingress::Ingress,
+    kept::Kept,
     logs::Logs,
     patience::Patience,
     reporter::{Report, Reporter},
@@ -56,9 +57,11 @@ pub(crate) struct Agent {
     pub(crate) logs: Arc<Logs>,
     pub(crate) ingress: Ingress,
     pub(crate) artefacts: Arc<Artefacts>,
-    pub(crate) file: AssignmentFile,
+    pub(crate) file: Kept<Assignment>,
     pub(crate) facts: NodeFacts,
     pub(crate) assignment: watch::Sender<Option<Arc<Assignment>>>,
+    /// The last table of peers that was taken.
+    pub(crate) peers: watch::Sender<Option<Arc<PeerTable>>>,
     /// Why the cluster wants nothing of this node any more, once that is so.
     pub(crate) dismissed: watch::Sender<Option<String>>,
     /// Held while an assignment is taken over: two control planes may send theirs at once.
@@ -113,12 +116,14 @@ impl Agent {
                     (retry, answered) = (RETRY_MIN, Instant::now());
                     patience.answered(answer.dead_after_ms);
                     let is_other = control != answer.control;
+                    self.control.answered(way);
                     self.ship_logs(way, is_other && !control.is_empty());
                     control.clone_from(&answer.control);
                     peers = if is_other { 0 } else { peers };
                     let has_peers = answer.peers.is_some();
                     if let Some(newest) = &answer.peers {
                         self.ingress.set_peers(newest);
+                        self.peers.send_replace(Some(Arc::new(newest.clone())));
                         peers = newest.version;
                     }
                     reporter.answered(&answer, is_other, &self.board);
@@ -137,9 +142,7 @@ impl Agent {
                         patience.gave_up();
                     }
                     self.control.unanswered(way);
-                    if self.control.is_chosen(way) {
-                        self.logs.hold();
-                    }
+                    self.logs.hold(way);
                     self.tell(&error);
                     sleep(backoff::spread(retry, entropy::jitter())).await;
                     retry = (retry * 2).min(RETRY_MAX);
@@ -158,19 +161,13 @@ impl Agent {
         Ok(client.sync(&self.facts.name, request, limit).await?)
     }
 
-    /// Has log lines go to the control plane that is chosen, from the first that it may lack.
+    /// Has log lines go to a control plane, from the first that it may lack.
     fn ship_logs(&self, way: usize, is_another_life: bool) {
-        let is_new_choice = self.control.answered(way);
-        if !self.control.is_chosen(way) {
-            return;
-        }
         if is_another_life {
-            tracing::info!("the control plane was started again");
+            tracing::info!("a control plane was started again");
+            self.logs.rewind(way);
         }
-        if is_another_life || is_new_choice {
-            self.logs.rewind();
-        }
-        self.logs.release();
+        self.logs.release(way);
     }
 
     /// Says why there is no answer: an outage quietly, a refusal aloud, and a dismissal for good.
@@ -268,6 +265,7 @@ impl Agent {
 
     /// Makes an assignment the present one.
     pub(crate) fn follow(&self, assignment: Arc<Assignment>) {
+        self.ingress.expect(&assignment);
         self.ingress.set_routes(&assignment.routes);
         self.assignment.send_replace(Some(assignment));
     }
@@ -320,16 +318,16 @@ mod tests {
             engines,
             control.clone(),
             vec!["false".into()],
-            Arc::default(),
+            Arc::new(Logs::new(1)),
         );
-        let logs = Arc::new(Logs::default());
+        let logs = Arc::new(Logs::new(1));
         Agent {
             control,
             board: Board::new(),
             ingress: Ingress::new(logs.clone(), None),
             logs,
             artefacts: Arc::new(artefacts.expect("artefacts")),
-            file: AssignmentFile::new(data),
+            file: Kept::assignment(data),
             facts: NodeFacts {
                 name: "n1".parse().expect("name"),
                 host: String::new(),
@@ -345,6 +343,7 @@ mod tests {
                 started_at: Timestamp::UNIX_EPOCH,
             },
             assignment: watch::Sender::new(None),
+            peers: watch::Sender::new(None),
             dismissed: watch::Sender::new(None),
             taking: tokio::sync::Mutex::default(),
             obeyed: watch::channel(0).1,

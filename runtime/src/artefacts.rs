@@ -413,7 +413,7 @@ mod tests {
         let engines = Engines::new(&config).expect("engines");
         let control = Arc::new(Control::new(ControlAddress::File(data.path().join("none"))));
         fs::create_dir(node_folder(data.path())).expect("folder");
-        let logs = Arc::new(Logs::default());
+        let logs = Arc::new(Logs::new(1));
         let artefacts = Artefacts::open(data.path(), engines.clone(), control, vec!["false".into()], logs);
         let artefacts = artefacts.expect("artefacts");
         let (blobs, code) = (

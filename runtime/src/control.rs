@@ -1,8 +1,8 @@
 //! The ways to the control planes: where they are, found again whenever a call fails, and which of them is called when
 //! any will do.
 //!
-//! A node reports to every control plane that it knows, so that each sees it alive; log lines and fetches go to the one
-//! that is chosen, and to another when that does not answer.
+//! A node reports to every control plane that it knows, so that each sees it alive, and log lines go to each of them;
+//! fetches go to the one that is chosen, and to another when that does not answer.
 
 use std::{
     fs, io,
@@ -121,21 +121,24 @@ impl Control {
 
     /// Takes note that a call of the chosen one failed.
     pub(crate) fn failed(&self) {
-        self.ways[self.chosen()].failed();
+        self.failed_on(self.chosen());
     }
 
-    /// Takes note that a control plane answered; it is chosen if the chosen one does not answer. Says whether it was
-    /// chosen just now.
-    pub(crate) fn answered(&self, way: usize) -> bool {
+    /// Takes note that a call of a control plane failed.
+    pub(crate) fn failed_on(&self, way: usize) {
+        self.ways[way].failed();
+    }
+
+    /// Takes note that a control plane answered; it is chosen if the chosen one does not answer.
+    pub(crate) fn answered(&self, way: usize) {
         self.ways[way].answers.store(true, Ordering::Relaxed);
         let chosen = self.chosen();
-        if chosen == way || self.ways[chosen].answers.load(Ordering::Relaxed) {
-            return false;
+        if chosen != way && !self.ways[chosen].answers.load(Ordering::Relaxed) {
+            // Another one that answers may be chosen just now: as good.
+            let _ = self
+                .chosen
+                .compare_exchange(chosen, way, Ordering::Relaxed, Ordering::Relaxed);
         }
-        let choice = self
-            .chosen
-            .compare_exchange(chosen, way, Ordering::Relaxed, Ordering::Relaxed);
-        choice.is_ok()
     }
 
     /// Takes note that a control plane does not answer.
@@ -231,11 +234,14 @@ mod tests {
     #[test]
     fn another_is_chosen_only_when_the_chosen_one_does_not_answer() {
         let control = control();
-        assert!(!control.answered(0) && !control.answered(1));
+        control.answered(0);
+        control.answered(1);
         assert!(control.is_chosen(0));
         control.unanswered(0);
-        assert!(control.answered(1), "the first one that answers is chosen");
-        assert!(!control.answered(0) && control.is_chosen(1), "and stays chosen");
+        control.answered(1);
+        assert!(control.is_chosen(1), "the first one that answers is chosen");
+        control.answered(0);
+        assert!(control.is_chosen(1), "and stays chosen");
         assert_eq!(control.client().expect("client").base_url(), "http://b:1");
     }
 }

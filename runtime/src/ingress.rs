@@ -32,7 +32,11 @@ mod wire;
 use std::{net::SocketAddr, sync::Arc};
 
 use gilliam_model::{
-    instance::InstanceId, name::AppName, name::ProcessName, peer::PeerTable, route::RouteTable,
+    assignment::Assignment,
+    instance::InstanceId,
+    name::{AppName, ProcessName},
+    peer::PeerTable,
+    route::{RouteTable, WEB},
 };
 use gilliam_serve::{Clients, Places, ServeConfig};
 
@@ -97,6 +101,19 @@ impl Ingress {
     /// What says whether requests may pass.
     pub(crate) fn vigil(&self) -> &Arc<Vigil> {
         &self.vigil
+    }
+
+    /// Takes note of an assignment that is about to be followed: requests for what it has here wait from now on.
+    pub(crate) fn expect(&self, assignment: &Assignment) {
+        let processes = assignment.processes.iter();
+        for web in processes.filter(|process| process.name.as_str() == WEB && !process.ranges.is_empty()) {
+            self.group(&web.app, &web.name).expect(assignment.generation);
+        }
+    }
+
+    /// Takes note that instances of an assignment are starting where there were none.
+    pub(crate) fn followed(&self, generation: u64) {
+        self.table.followed(generation);
     }
 
     /// Serves these routes from now on.

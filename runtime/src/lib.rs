@@ -11,7 +11,7 @@
 //! | crew: one per process type of workers, on its own thread | orders, ends, time | its spec | the board, the log |
 //! | the starts' thread | batches of starts | | commands on the guest threads |
 //! | sampler | each second | usage of instances | figures on the board |
-//! | shipper | new log lines | the apps' rings | log batches to the control plane |
+//! | shipper | new log lines | the apps' rings | log batches to each control plane |
 //! | ingress, and a door per web instance | requests | the table | router lines of the log |
 //!
 //! Invariant: a node serves with the last assignment it got, over its own restarts too, however long the
@@ -22,7 +22,6 @@
 
 mod agent;
 mod artefacts;
-mod assignment_file;
 mod backoff;
 mod blobs;
 mod board;
@@ -34,6 +33,7 @@ mod entropy;
 pub mod identity;
 mod ingress;
 pub mod join;
+mod kept;
 mod lock;
 mod logs;
 mod machine;

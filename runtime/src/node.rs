@@ -3,7 +3,7 @@
 use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use gilliam_engine::{Engines, EnginesError};
-use gilliam_model::{Timestamp, assignment::Assignment, sync::NodeFacts};
+use gilliam_model::{Timestamp, assignment::Assignment, peer::PeerTable, sync::NodeFacts};
 use gilliam_serve::{BindError, DrainOutcome, DrainSignal, Places, Server};
 use tokio::{
     sync::watch,
@@ -14,13 +14,13 @@ use tokio::{
 use crate::{
     agent::Agent,
     artefacts::Artefacts,
-    assignment_file::AssignmentFile,
     board::Board,
     config::{ControlAddress, NodeConfig},
     control::Control,
     identity::Identity,
     ingress::{self, Ingress},
     join,
+    kept::{self, Kept},
     lock::{NodeLock, NodeRecord, node_folder},
     logs::{self, Logs},
     machine,
@@ -100,6 +100,7 @@ pub struct Node {
     supervisor: Supervisor,
     /// Of a node that joined a cluster.
     identity: Option<Identity>,
+    kept_peers: Kept<PeerTable>,
     /// Given back last.
     _lock: NodeLock,
 }
@@ -126,7 +127,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
     let engines = Engines::new(&config.engines)?;
     let instances_max = machine::instances_max(engines.commands_max());
     let control = Arc::new(Control::new(config.control.clone()));
-    let logs = Arc::new(Logs::default());
+    let logs = Arc::new(Logs::new(control.count()));
     let artefacts = Artefacts::open(
         &config.data,
         engines,
@@ -174,11 +175,16 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
         labels: config.labels.clone(),
         started_at,
     };
-    let file = AssignmentFile::new(&config.data);
+    let file = Kept::assignment(&config.data);
+    let kept_peers = Kept::peers(&config.data);
     let ports = Ports::new(http.ip(), config.port_base, places);
     let starts = Starts::new(config.engines.give_back).map_err(NodeError::Thread)?;
     let crews = CrewThread::start().map_err(NodeError::Thread)?;
     let ingress = Ingress::new(logs.clone(), identity.clone());
+    if let Some(last) = identity.as_ref().and_then(|_| kept_peers.read()) {
+        tracing::info!(nodes = last.nodes.len(), "took up the last table of nodes");
+        ingress.set_peers(&last);
+    }
     let (agent, supervisor) = assemble(
         facts,
         file,
@@ -195,6 +201,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
             agent,
             supervisor,
             identity,
+            kept_peers,
             _lock: lock,
         },
         NodeAddresses { http, peer },
@@ -204,7 +211,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
 /// Wires the parts, and takes up the assignment of the node's last life.
 fn assemble(
     facts: NodeFacts,
-    file: AssignmentFile,
+    file: Kept<Assignment>,
     control: Arc<Control>,
     artefacts: Arc<Artefacts>,
     ports: Arc<Ports>,
@@ -224,7 +231,7 @@ fn assemble(
         starts,
         crews,
     };
-    let last: Option<Assignment> = file.read();
+    let last = file.read();
     let agent = Agent {
         control,
         board,
@@ -234,6 +241,7 @@ fn assemble(
         file,
         facts,
         assignment,
+        peers: watch::Sender::new(None),
         dismissed: watch::Sender::new(None),
         taking: tokio::sync::Mutex::default(),
         obeyed,
@@ -260,6 +268,7 @@ impl Node {
             agent,
             mut supervisor,
             identity,
+            kept_peers,
             _lock,
         } = self;
         let serving_all = serve_all(server, peers, agent.ingress.clone(), drain.clone());
@@ -271,6 +280,7 @@ impl Node {
         let mut beside = JoinSet::new();
         if let Some(identity) = identity {
             beside.spawn(join::keep_renewed(identity, agent.control.clone()));
+            beside.spawn(kept::keep(kept_peers, agent.peers.subscribe()));
         }
         beside.spawn(agent.run());
         beside.spawn(shipping);

@@ -37,7 +37,7 @@ use crate::{
     artefacts::Artefacts,
     board::{Board, Change, Fleet},
     decide::{Handover, Steps, decide},
-    ingress::Ingress,
+    ingress::{Ingress, Phase},
     logs::Logs,
     ports::Ports,
     slots::{Place, SlotSet, places},
@@ -134,8 +134,12 @@ impl Supervisor {
             }
             if let Some(known) = &self.known {
                 let generation = known.generation;
-                self.followed
+                let is_news = self
+                    .followed
                     .send_if_modified(|before| std::mem::replace(before, generation) != generation);
+                if is_news {
+                    self.surroundings.ingress.followed(generation);
+                }
             }
             tokio::time::sleep(GATHER).await;
             // Each of these only wakes the loop: a wake-up that is lost with this future finds its change in
@@ -298,11 +302,14 @@ impl Supervisor {
             let fleet = self.surroundings.board.fleet(key, limits.memory_bytes_max);
             fleet.add(part);
             if spec.takes_http() {
+                let group = self.surroundings.ingress.group(&key.app, &key.process);
                 for place in places(part) {
                     let stop = CancellationToken::new();
                     supervised.stops.insert(place, stop.clone());
-                    let (around, spec) = (self.surroundings.clone(), spec.clone());
-                    let task = instance::run(around, spec, fleet.clone(), place, stop);
+                    // At once, and not when its task comes to run: requests wait for it from here on.
+                    group.set_phase(&fleet.id(place), Phase::Starting);
+                    let (around, group, spec) = (self.surroundings.clone(), group.clone(), spec.clone());
+                    let task = instance::run(around, group, spec, fleet.clone(), place, stop);
                     let task = self.tasks.spawn(task);
                     let (key, place) = (key.clone(), Some(place));
                     self.owners.insert(task.id(), Owner { key, place });

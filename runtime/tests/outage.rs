@@ -4,7 +4,7 @@ mod support;
 
 use gilliam_model::log::LogStream;
 use gilliam_runtime::{NodeError, is_running, read_record};
-use support::{Node, Plane, Slots, http::get, wait};
+use support::{Node, Plane, Slots, cluster::Authority, http::get, wait};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_serves_while_the_control_plane_is_gone_and_finds_it_elsewhere() {
@@ -70,6 +70,35 @@ async fn a_node_that_starts_without_a_control_plane_serves_what_it_did() {
     plane.listen(data.path());
     plane.running(&["a/v1/web.1@1"]).await;
     assert_eq!(plane.node_generation(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_control_plane_has_every_line_once_and_those_of_its_absence() {
+    let (member, mut other) = Authority::new().member_of_two("n1");
+    let slots = [Slots::guestbook("a", 1)];
+    other.assign(&slots);
+    member.plane.assign(&slots);
+    member.plane.running(&["a/v1/web.1@1"]).await;
+    let say = async |line: &str| {
+        let answer = get(member.node.http, "a", &format!("/log?line={line}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    say("to-both").await;
+    for plane in [&member.plane, &other] {
+        plane.line("the line", |line| line.text == "to-both").await;
+    }
+    other.go_away().await;
+    say("to-one").await;
+    member.plane.line("the line", |line| line.text == "to-one").await;
+    other.listen(member.data.path());
+    for text in ["to-both", "to-one"] {
+        other.line(text, |line| line.text == text).await;
+        let lines = [&member.plane, &other].map(|plane| {
+            let lines = plane.lines();
+            lines.iter().filter(|line| line.text == text).count()
+        });
+        assert_eq!(lines, [1, 1], "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -173,6 +173,48 @@ async fn a_small_body_goes_elsewhere_when_a_node_has_no_instance_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_waits_for_an_instance_that_starts_on_another_node() {
+    let authority = Authority::new();
+    let (n1, n2) = (authority.member("n1"), authority.member("n2"));
+    assign(&n1, 0).await;
+    let starts = n1.plane.set_shares("guestbook", 0, &[("n2", n2.peer())]);
+    n1.plane.follows_peers(starts).await;
+    let http = n1.node.http;
+    let early = tokio::spawn(async move { get(http, "guestbook", "/env").await });
+    assign(&n2, 1).await;
+    n1.plane.set_peers("guestbook", &[("n2", n2.peer())]);
+    let answer = early.await.expect("an answer");
+    assert_eq!(node_of(&answer), "n2", "{answer:?}");
+
+    // Nobody tells that it runs by now: its node knows.
+    let old = n1.plane.set_shares("guestbook", 0, &[("n2", n2.peer())]);
+    n1.plane.follows_peers(old).await;
+    for _ in 0..20 {
+        assert_eq!(node_of(&get(http, "guestbook", "/env").await), "n2");
+    }
+    // What cannot start after all is not waited for.
+    let none = n1.plane.set_shares("guestbook", 0, &[]);
+    n1.plane.follows_peers(none).await;
+    assert_eq!(get(http, "guestbook", "/env").await.code(), Some("H14"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_without_a_control_plane_knows_the_others() {
+    let [n1, n2, n3] = three(1).await;
+    wait("the table on disk", || {
+        n1.data.path().join("node/peers.json").exists().then_some(())
+    })
+    .await;
+    n2.kill().await;
+    let n1 = n1.alone_again().await;
+    for _ in 0..20 {
+        let answer = get(n1.node.http, "guestbook", "/env").await;
+        assert_eq!(node_of(&answer), "n3", "{answer:?}");
+    }
+    drop(n3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_one_node_sent_to_another_is_not_sent_on() {
     let authority = Authority::new();
     let (n1, n2, n3) = (

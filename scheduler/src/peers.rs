@@ -16,7 +16,7 @@ use gilliam_model::{
     placement::Placement,
     route::RouteTable,
 };
-use gilliam_plan::RunningOn;
+use gilliam_plan::{Instances, RunningOn};
 use tokio::sync::watch;
 
 use crate::observed::NodeView;
@@ -68,16 +68,22 @@ impl Peers {
     }
 }
 
-/// What a node that is ready and takes requests of others runs.
+/// What a node that is ready and takes requests of others reports.
 fn running_on(node: &NodeView) -> Option<RunningOn<'_>> {
     let address = node.facts.peer.as_deref().filter(|_| node.is_ready())?;
     let running = node.current();
+    let there = running.map(|(key, report)| {
+        let (running, crashed) = (InstanceState::Running, InstanceState::Crashed);
+        let there = Instances {
+            running: report.count(running),
+            crashed: report.count(crashed),
+        };
+        (key, there)
+    });
     Some(RunningOn {
         node: &node.facts.name,
         address,
-        running: running
-            .map(|(key, report)| (key, report.count(InstanceState::Running)))
-            .collect(),
+        running: there.collect(),
     })
 }
 

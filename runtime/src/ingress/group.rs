@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -24,8 +24,8 @@ use super::{
 };
 use crate::logs::AppLog;
 
-/// How long a request waits for an instance that is starting: the first start after a crash takes less than a
-/// second.
+/// How long a request waits for an instance that is starting, here or at another node: the first start after a
+/// crash takes less than a second.
 const START_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Requests that may wait so, for one process type.
 const WAITING_MAX: usize = 1_000;
@@ -50,6 +50,8 @@ pub(crate) struct Group {
     /// Whether there are any: a node by itself asks nothing more for a request.
     has_shares: AtomicBool,
     phases: Mutex<BTreeMap<InstanceId, Phase>>,
+    /// The generation of an assignment that has instances here, until all of them have a phase; 0 for none.
+    expected: AtomicU64,
     changed: watch::Sender<u64>,
     turn: AtomicUsize,
     waiting: AtomicUsize,
@@ -65,6 +67,7 @@ impl Group {
             shares: RwLock::default(),
             has_shares: AtomicBool::new(false),
             phases: Mutex::default(),
+            expected: AtomicU64::new(0),
             changed: watch::Sender::new(0),
             turn: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -74,17 +77,19 @@ impl Group {
     /// A place at the least loaded instance, here or at another node; waits a little for one that starts.
     /// Fails with H10, H11, H14 or H20.
     pub(crate) async fn acquire(&self) -> Result<Place, Code> {
-        match self.try_any() {
-            Some(place) => Ok(place),
-            None => self.wait_for(|| self.try_any(), |_| false).await,
+        if let Some(place) = self.try_any() {
+            return Ok(place);
         }
+        let elsewhere = || self.starts_elsewhere(None);
+        let waited = self.wait_for(|| self.try_any(), |_| false, elsewhere).await;
+        waited.or_else(|code| self.try_late(code, None))
     }
 
     /// The same of instances here alone.
     pub(crate) async fn acquire_here(&self) -> Result<InFlight, Code> {
         match self.try_acquire() {
             Some(place) => Ok(place),
-            None => self.wait_for(|| self.try_acquire(), |_| false).await,
+            None => self.wait_for(|| self.try_acquire(), |_| false, || false).await,
         }
     }
 
@@ -95,17 +100,19 @@ impl Group {
             Place::Here(place) => Arc::ptr_eq(backend, place.backend()),
             Place::There(_) => false,
         };
+        let share = match tried {
+            Place::Here(_) => None,
+            Place::There(place) => Some(place.share()),
+        };
         let other = || {
             let here = self.other_here(is_tried).map(Place::Here);
-            let share = match tried {
-                Place::Here(_) => None,
-                Place::There(place) => Some(place.share()),
-            };
             here.or_else(|| self.try_elsewhere(None, share).map(Place::There))
         };
+        let elsewhere = || self.starts_elsewhere(share);
         // As long as it is listed its end was not noticed yet: what comes then is worth the wait.
-        self.wait_for(other, |backends| backends.iter().any(is_tried))
-            .await
+        let listed = |backends: &[Arc<Backend>]| backends.iter().any(is_tried);
+        let waited = self.wait_for(other, listed, elsewhere).await;
+        waited.or_else(|code| self.try_late(code, share))
     }
 
     /// The same of instances here alone.
@@ -114,6 +121,7 @@ impl Group {
         self.wait_for(
             || self.other_here(is_tried),
             |backends| backends.iter().any(is_tried),
+            || false,
         )
         .await
     }
@@ -125,11 +133,13 @@ impl Group {
             .find_map(Backend::enter)
     }
 
-    /// Waits for a place while an instance is starting, or `also` holds.
+    /// Waits for a place while an instance is starting here or, as far as that counts, `elsewhere`, or `also`
+    /// holds.
     async fn wait_for<P>(
         &self,
         place: impl Fn() -> Option<P>,
         also: impl Fn(&[Arc<Backend>]) -> bool,
+        elsewhere: impl Fn() -> bool,
     ) -> Result<P, Code> {
         let mut changed = self.changed.subscribe();
         let mut waiting = None;
@@ -137,11 +147,12 @@ impl Group {
         loop {
             changed.borrow_and_update();
             // Before the list is looked at: an instance that has just joined it is still starting here.
+            let is_expected = self.expected.load(Relaxed) > 0;
             let phases: Vec<Phase> = self.phases().values().copied().collect();
+            let starts = is_expected || phases.contains(&Phase::Starting) || elsewhere();
             if let Some(place) = place() {
                 return Ok(place);
             }
-            let starts = phases.contains(&Phase::Starting);
             if !starts && !also(&self.backends()) {
                 // The other way round, one that was running has left the list, and may be starting.
                 if changed.has_changed().unwrap_or(false) {
@@ -179,7 +190,7 @@ impl Group {
         let shares = self.shares();
         let listed = shares
             .iter()
-            .filter(|share| except.is_none_or(|except| !Arc::ptr_eq(share, except)));
+            .filter(|share| share.runs() && except.is_none_or(|except| !Arc::ptr_eq(share, except)));
         let (out, reached): (Vec<_>, Vec<_>) = listed.partition(|share| share.wire.is_out());
         let candidates = if reached.is_empty() && here.is_none() {
             out
@@ -190,6 +201,29 @@ impl Group {
         let index = balance::pick_peer(here, candidates.iter().map(|share| share.load()), turn)?;
         let others = candidates.iter().cycle().skip(index).take(candidates.len());
         others.into_iter().find_map(|share| share.enter())
+    }
+
+    /// Whether an instance starts at another node, but for the one that was tried.
+    fn starts_elsewhere(&self, tried: Option<&Arc<Share>>) -> bool {
+        self.has_shares.load(Relaxed) && !self.starting(tried).is_empty()
+    }
+
+    /// A place where an instance was starting for as long as a request waits: without a control plane nobody tells
+    /// that it runs by now, but its node knows.
+    fn try_late(&self, code: Code, tried: Option<&Arc<Share>>) -> Result<Place, Code> {
+        let late = match code {
+            Code::H20 => self.starting(tried).iter().find_map(Share::enter),
+            _ => None,
+        };
+        late.map(Place::There).ok_or(code)
+    }
+
+    /// The other nodes where instances are starting, but for the one that was tried.
+    fn starting(&self, tried: Option<&Arc<Share>>) -> Vec<Arc<Share>> {
+        let is_tried = |share: &Arc<Share>| tried.is_some_and(|tried| Arc::ptr_eq(share, tried));
+        let shares = self.shares();
+        let starting = shares.iter().filter(|share| !share.runs() && !is_tried(share));
+        starting.cloned().collect()
     }
 
     /// Requests in flight at the least loaded instance here.
@@ -219,6 +253,20 @@ impl Group {
         // The picked one may have begun to drain since the list was read; then any other will do.
         let others = backends.iter().cycle().skip(index).take(backends.len());
         others.into_iter().find_map(Backend::enter)
+    }
+
+    /// Takes note that an assignment has instances here: until each has a phase, requests wait for them.
+    pub(super) fn expect(&self, generation: u64) {
+        self.expected.store(generation, Relaxed);
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Takes note that the instances of an assignment have their phases.
+    pub(super) fn followed(&self, generation: u64) {
+        let followed = |expected| (expected > 0 && expected <= generation).then_some(0);
+        if self.expected.try_update(Relaxed, Relaxed, followed).is_ok() {
+            self.changed.send_modify(|version| *version += 1);
+        }
     }
 
     /// Takes note of what an instance without a backend is doing.
@@ -314,7 +362,7 @@ mod tests {
 
     fn starting() -> (Group, Arc<Backend>) {
         let id: InstanceId = "a/v1/web.1@1".parse().expect("id");
-        let group = Group::new(id.app.clone(), Logs::default().app(&id.app));
+        let group = Group::new(id.app.clone(), Logs::new(1).app(&id.app));
         group.set_phase(&id, Phase::Starting);
         (group, Backend::tcp(id, 1, &Limits::default()))
     }
@@ -329,7 +377,8 @@ mod tests {
             }
             false => group.try_acquire(),
         };
-        tokio::time::timeout(Duration::from_secs(10), group.wait_for(place, |_| false))
+        let place = group.wait_for(place, |_| false, || false);
+        tokio::time::timeout(Duration::from_secs(10), place)
             .await
             .expect("a wake-up")
     }
@@ -351,6 +400,24 @@ mod tests {
         };
         let place = acquire_amid(&group, again).await;
         assert!(place.is_ok(), "{place:?}");
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_for_what_an_assignment_brings() {
+        let (group, backend) = starting();
+        group.leave(&backend.id);
+        assert_eq!(group.acquire().await.err(), Some(Code::H14));
+        group.expect(7);
+        group.followed(6);
+        let meanwhile = || {
+            group.set_phase(&backend.id, Phase::Starting);
+            group.followed(7);
+            group.join(&backend);
+        };
+        let place = acquire_amid(&group, meanwhile).await;
+        assert!(place.is_ok(), "{place:?}");
+        group.leave(&backend.id);
+        assert_eq!(group.acquire().await.err(), Some(Code::H14));
     }
 
     #[tokio::test]

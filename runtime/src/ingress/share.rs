@@ -31,7 +31,7 @@ pub(crate) struct Share {
     pub(super) wire: Arc<Wire>,
     app: HeaderValue,
     process: HeaderValue,
-    /// Its running instances, roughly.
+    /// Its running instances, roughly; 0 while they are starting.
     count: AtomicU32,
     /// Requests that this ingress has in flight there.
     in_flight: AtomicUsize,
@@ -55,6 +55,11 @@ impl Share {
 
     pub(super) fn set_count(&self, count: u32) {
         self.count.store(count, Relaxed);
+    }
+
+    /// Whether instances run there, and are not just starting.
+    pub(super) fn runs(&self) -> bool {
+        self.count.load(Relaxed) > 0
     }
 
     pub(super) fn load(&self) -> PeerLoad {
@@ -81,6 +86,8 @@ impl Share {
     fn is_told(&self, load: Option<HeaderValue>) {
         let load = load.and_then(|load| load.to_str().ok()?.parse::<u32>().ok());
         if let Some(load) = load {
+            // An instance answered: whatever the table says, one runs.
+            self.count.fetch_max(1, Relaxed);
             let told = u64::from(second_now()) << 32 | u64::from(load);
             self.told.store(told, Relaxed);
         }

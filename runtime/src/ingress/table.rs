@@ -61,6 +61,12 @@ impl Table {
         }
     }
 
+    pub(super) fn followed(&self, generation: u64) {
+        for group in self.groups().values() {
+            group.followed(generation);
+        }
+    }
+
     pub(crate) fn group(&self, app: &AppName, process: &ProcessName) -> Arc<Group> {
         self.groups()
             .entry((app.clone(), process.clone()))

@@ -1,4 +1,4 @@
-//! Hands log lines to the control plane, and keeps them while it is gone.
+//! Hands log lines to the control planes, and keeps them while one is gone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,20 +16,26 @@ const GATHER: Duration = Duration::from_millis(50);
 /// Wait after a failed call.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Ships lines for as long as it is polled. Dropping it loses nothing that could not be sent again.
+/// Ships lines to every control plane for as long as it is polled. Dropping it loses nothing that could not be
+/// sent again.
 pub(crate) async fn ship(logs: Arc<Logs>, control: Arc<Control>, node: NodeName) {
-    let mut open = logs.open.subscribe();
+    let ships = (0..control.count()).map(|way| ship_to(way, &logs, &control, &node));
+    futures::future::join_all(ships).await;
+}
+
+async fn ship_to(way: usize, logs: &Logs, control: &Control, node: &NodeName) {
+    let mut open = logs.ways[way].open.subscribe();
     loop {
         if open.wait_for(|open| *open).await.is_err() {
             return;
         }
-        let batch = logs.batch(LOG_BATCH_LINES_MAX);
+        let batch = logs.batch(way, LOG_BATCH_LINES_MAX);
         if batch.is_empty() {
-            logs.written.notified().await;
+            logs.ways[way].written.notified().await;
             tokio::time::sleep(GATHER).await;
             continue;
         }
-        if !send(&control, &node, batch).await {
+        if !send(control, node, batch).await {
             tokio::time::sleep(backoff::spread(RETRY, entropy::jitter())).await;
         }
     }
@@ -38,7 +44,7 @@ pub(crate) async fn ship(logs: Arc<Logs>, control: Arc<Control>, node: NodeName)
 /// Sends a batch; tells whether the next one may go at once.
 async fn send(control: &Control, node: &NodeName, mut batch: Batch) -> bool {
     let lines = std::mem::take(&mut batch.lines);
-    let client = match control.client() {
+    let client = match control.client_of(batch.way) {
         Ok(client) => client,
         Err(error) => {
             tracing::debug!(%error, "log lines are kept");
@@ -57,7 +63,7 @@ async fn send(control: &Control, node: &NodeName, mut batch: Batch) -> bool {
         }
         Err(error) => {
             tracing::debug!(%error, "log lines are kept");
-            control.failed();
+            control.failed_on(batch.way);
             return false;
         }
     }

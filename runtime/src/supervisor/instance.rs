@@ -24,7 +24,7 @@ use crate::{
     backoff::Backoff,
     board::{Change, Fleet, Guest},
     entropy,
-    ingress::{Backend, Phase},
+    ingress::{Backend, Group, Phase},
     logs::AppLog,
     slots::Place,
 };
@@ -36,9 +36,10 @@ const LINGER_MAX: Duration = Duration::from_secs(10);
 /// Lines of one message in a log: a wasm backtrace fits.
 const MESSAGE_LINES_MAX: usize = 25;
 
-/// Runs an instance until `stop`, and to its end.
+/// Runs an instance of a process type whose requests `group` takes, until `stop`, and to its end.
 pub(super) async fn run(
     around: Arc<Surroundings>,
+    group: Arc<Group>,
     spec: Arc<Spec>,
     fleet: Arc<Fleet>,
     place: Place,
@@ -47,6 +48,7 @@ pub(super) async fn run(
     let mut life = Life {
         id: fleet.id(place),
         around,
+        group,
         spec,
         fleet,
         place,
@@ -55,8 +57,8 @@ pub(super) async fn run(
         backoff: Backoff::default(),
     };
     life.live().await;
+    life.leave();
     if let Some(seat) = life.seat.take() {
-        seat.leave(&life.id);
         seat.close(Duration::from_millis(life.spec.process.limits.exit_ms_max))
             .await;
     }
@@ -65,6 +67,7 @@ pub(super) async fn run(
 
 struct Life {
     around: Arc<Surroundings>,
+    group: Arc<Group>,
     spec: Arc<Spec>,
     fleet: Arc<Fleet>,
     place: Place,
@@ -80,9 +83,7 @@ impl Life {
         let stop = self.stop.clone();
         let mut turn = Turn::First;
         loop {
-            if let Some(seat) = &self.seat {
-                seat.group.set_phase(&self.id, Phase::Starting);
-            }
+            self.group.set_phase(&self.id, Phase::Starting);
             let booted = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -110,9 +111,8 @@ impl Life {
     async fn boot(&mut self, turn: Turn) -> Result<Guest, Crash> {
         let (id, process) = (&self.id, &self.spec.process);
         if self.seat.is_none() {
-            let seat = Seat::open(&self.around, id, process.shape.is_http());
+            let seat = Seat::open(&self.around, &self.group, id, process.shape.is_http());
             let seat = seat.ok_or_else(|| Crash::early(Code::R22, "no port is free on this node"))?;
-            seat.group.set_phase(id, Phase::Starting);
             self.fleet.set_port(self.place, seat.port());
             self.seat = Some(seat);
         }
@@ -161,7 +161,7 @@ impl Life {
                 Guest::Http(instance) => Backend::http(id.clone(), instance.clone()),
                 Guest::Command(_) => Backend::tcp(id.clone(), seat.port(), limits),
             };
-            seat.group.join(&backend);
+            self.group.join(&backend);
             seat.door.set(Some(backend.clone()));
             backend
         });
@@ -174,13 +174,19 @@ impl Life {
             reason = ended(&guest) => Some(Crash::exited(&reason, since.elapsed())),
         };
         let Some(crash) = crash else {
-            if let Some(seat) = &self.seat {
-                seat.leave(id);
-            }
+            self.leave();
             self.finish(&guest, backend.as_deref()).await;
             return None;
         };
         Some(crash)
+    }
+
+    /// The instance gets no further requests.
+    fn leave(&self) {
+        self.group.leave(&self.id);
+        if let Some(seat) = &self.seat {
+            seat.door.set(None);
+        }
     }
 
     /// Ends a guest in order: requests in flight first, within its exit time.
@@ -218,14 +224,15 @@ impl Life {
     fn crashed(&mut self, crash: Crash) -> Duration {
         let id = &self.id;
         let wait = self.backoff.crashed(crash.ran, entropy::jitter());
+        // Started again at once, it is worth a request's wait.
+        let phase = if wait.is_zero() {
+            Phase::Starting
+        } else {
+            Phase::Crashed
+        };
+        self.group.suspend(id, phase);
         if let Some(seat) = &self.seat {
-            // Started again at once, it is worth a request's wait.
-            let phase = if wait.is_zero() {
-                Phase::Starting
-            } else {
-                Phase::Crashed
-            };
-            seat.suspend(id, phase);
+            seat.door.set(None);
         }
         self.say(&format!(
             "{} crashed: {}",

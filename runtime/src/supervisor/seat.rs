@@ -1,5 +1,5 @@
-//! What an instance that takes HTTP has at the ingress: its place in the app's group, its port, and the door
-//! behind it.
+//! What an instance that takes HTTP has at the ingress besides its place in the app's group: its port, and the
+//! door behind it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,14 +9,13 @@ use tokio::task::JoinSet;
 
 use super::Surroundings;
 use crate::{
-    ingress::{Door, Group, Phase},
+    ingress::{Door, Group},
     ports::Port,
 };
 
 /// Held over restarts of the instance.
 #[derive(Debug)]
 pub(super) struct Seat {
-    pub(super) group: Arc<Group>,
     pub(super) door: Arc<Door>,
     port: Port,
     /// The node's own server on the port; none where the guest listens itself.
@@ -25,12 +24,15 @@ pub(super) struct Seat {
 
 impl Seat {
     /// Takes a port; none when all are taken.
-    pub(super) fn open(around: &Surroundings, id: &InstanceId, is_served_here: bool) -> Option<Self> {
-        let group = around.ingress.group(&id.app, &id.process);
+    pub(super) fn open(
+        around: &Surroundings,
+        group: &Arc<Group>,
+        id: &InstanceId,
+        is_served_here: bool,
+    ) -> Option<Self> {
         let door = Door::new(id.clone(), group.clone());
         if !is_served_here {
             return Some(Self {
-                group,
                 door,
                 port: around.ports.reserve()?,
                 server: None,
@@ -41,7 +43,6 @@ impl Seat {
         let mut serving = JoinSet::new();
         serving.spawn(server.run(around.ingress.door(door.clone()), signal));
         Some(Self {
-            group,
             door,
             port,
             server: Some((trigger, serving)),
@@ -50,18 +51,6 @@ impl Seat {
 
     pub(super) fn port(&self) -> u16 {
         self.port.number
-    }
-
-    /// The instance gets no further requests.
-    pub(super) fn leave(&self, id: &InstanceId) {
-        self.group.leave(id);
-        self.door.set(None);
-    }
-
-    /// The instance gets no requests until it is there again.
-    pub(super) fn suspend(&self, id: &InstanceId, phase: Phase) {
-        self.group.suspend(id, phase);
-        self.door.set(None);
     }
 
     /// Gives the port back once its connections are done.

@@ -23,7 +23,9 @@ pub struct Authority {
 pub struct Member {
     pub plane: Plane,
     pub node: Node,
-    data: tempfile::TempDir,
+    pub data: tempfile::TempDir,
+    name: &'static str,
+    url: String,
 }
 
 impl Authority {
@@ -90,14 +92,36 @@ impl Authority {
     pub fn member(&self, name: &'static str) -> Member {
         let data = tempfile::tempdir().expect("folder");
         let (plane, url) = Plane::start_for(name, data.path(), self.server());
-        let identity = self.identity(name, data.path());
-        let servers = vec![url];
-        let control = ControlAddress::Servers { servers, identity };
-        let node = Node::start_as(name, data.path(), control).expect("the node starts");
-        Member { plane, node, data }
+        self.certify(name, data.path());
+        let node = start(name, data.path(), std::slice::from_ref(&url));
+        Member {
+            plane,
+            node,
+            data,
+            name,
+            url,
+        }
     }
 
-    fn identity(&self, name: &str, data: &Path) -> Identity {
+    /// Starts a node with two control planes, of which the second is given too.
+    pub fn member_of_two(&self, name: &'static str) -> (Member, Plane) {
+        let data = tempfile::tempdir().expect("folder");
+        let (plane, url) = Plane::start_for(name, data.path(), self.server());
+        let (other, other_url) = Plane::start_for(name, data.path(), self.server());
+        self.certify(name, data.path());
+        let node = start(name, data.path(), &[url.clone(), other_url]);
+        let member = Member {
+            plane,
+            node,
+            data,
+            name,
+            url,
+        };
+        (member, other)
+    }
+
+    /// Has an identity lie in a data folder.
+    fn certify(&self, name: &str, data: &Path) {
         let dns = node_dns(&name.parse().expect("name")).expect("a host name");
         let (key, certificate) = self.signed(&dns);
         let kept = serde_json::json!({
@@ -109,8 +133,15 @@ impl Authority {
         });
         std::fs::create_dir_all(data.join("node")).expect("folder");
         std::fs::write(data.join("node/identity.json"), kept.to_string()).expect("identity");
-        Identity::load(data).expect("an identity").expect("it is there")
     }
+}
+
+/// Starts a node with the identity in its data folder.
+fn start(name: &str, data: &Path, servers: &[String]) -> Node {
+    let identity = Identity::load(data).expect("an identity").expect("it is there");
+    let servers = servers.to_vec();
+    let control = ControlAddress::Servers { servers, identity };
+    Node::start_as(name, data, control).expect("the node starts")
 }
 
 impl Member {
@@ -119,6 +150,15 @@ impl Member {
         self.node
             .peer
             .expect("a node with an identity listens for others")
+    }
+
+    /// Its control plane is gone, and its node was killed and started again.
+    pub async fn alone_again(mut self) -> Self {
+        self.plane.go_away().await;
+        self.node.kill().await;
+        let servers = std::slice::from_ref(&self.url);
+        self.node = start(self.name, self.data.path(), servers);
+        self
     }
 
     /// Ends the node as a kill would.

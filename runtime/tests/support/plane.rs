@@ -136,6 +136,8 @@ struct State {
     processes: BTreeMap<ProcessKey, ProcessReport>,
     /// Reports in which each state of each instance was seen, in order.
     generation_of_node: u64,
+    /// The version of the table of peers that it follows.
+    peers_of_node: Option<u64>,
     syncs: u64,
     lines: Vec<LogLine>,
     /// Asked for with the next answer.
@@ -152,6 +154,8 @@ pub struct Plane {
     /// The node it speaks with.
     node: &'static str,
     tls: Option<Arc<rustls::ServerConfig>>,
+    /// Where that of a cluster listens in every life.
+    address: Option<SocketAddr>,
     server: Option<(DrainTrigger, JoinHandle<()>)>,
 }
 
@@ -184,19 +188,22 @@ impl Plane {
             id,
             node,
             tls,
+            address: None,
             server: None,
         }
     }
 
-    /// Starts listening, on another port than before, as another life.
+    /// Starts listening as another life, on another port than before unless it is one of a cluster.
     pub fn listen(&mut self, data: &Path) -> SocketAddr {
+        let any = "127.0.0.1:0".parse().expect("address");
         self.id = format!("life-{}", LIVES.fetch_add(1, Ordering::Relaxed));
         let config = ServeConfig {
             tls: self.tls.clone(),
-            ..ServeConfig::new("127.0.0.1:0".parse().expect("address"))
+            ..ServeConfig::new(self.address.unwrap_or(any))
         };
         let (server, address) = gilliam_serve::bind(&config).expect("bind");
         let (trigger, signal) = drain::channel();
+        self.address = self.tls.is_some().then_some(address);
         let face = Face {
             state: self.state.clone(),
             changed: self.changed.subscribe(),
@@ -232,23 +239,30 @@ impl Plane {
         self.assign_as(generation, slots);
     }
 
-    /// Says which other nodes run a web process type of `app`.
+    /// Says which other nodes run an instance of the web process type of `app`.
     pub fn set_peers(&self, app: &str, nodes: &[(&str, SocketAddr)]) {
+        self.set_shares(app, 1, nodes);
+    }
+
+    /// Says which other nodes run so many; 0 where they are starting. Gives the table's version.
+    pub fn set_shares(&self, app: &str, count: u32, nodes: &[(&str, SocketAddr)]) -> u64 {
         let of_app = |(node, address): &(&str, SocketAddr)| PeerNode {
             node: node.parse().expect("node"),
             address: address.to_string(),
             running: vec![PeerShare {
                 app: app.parse().expect("app"),
                 process: "web".parse().expect("web"),
-                count: 1,
+                count,
             }],
         };
-        {
+        let version = {
             let peers = &mut self.state().peers;
             peers.version += 1;
             peers.nodes = nodes.iter().map(of_app).collect();
-        }
+            peers.version
+        };
         self.changed.send_modify(|version| *version += 1);
+        version
     }
 
     pub fn assign_as(&self, generation: u64, slots: &[Slots]) {
@@ -341,6 +355,12 @@ impl Plane {
 
     pub fn node_generation(&self) -> u64 {
         self.state().generation_of_node
+    }
+
+    /// Waits until the node follows this version of the table of peers.
+    pub async fn follows_peers(&self, version: u64) {
+        let follows = || (self.state().peers_of_node == Some(version)).then_some(());
+        wait("the node to follow the table", follows).await;
     }
 
     pub fn syncs(&self) -> u64 {
@@ -456,6 +476,7 @@ impl Face {
                 state.processes.insert(process.key(), process);
             }
             state.generation_of_node = request.generation;
+            state.peers_of_node = request.peers;
             state.syncs += 1;
         }
         let deadline = tokio::time::Instant::now() + Duration::from_millis(request.wait_ms.into());

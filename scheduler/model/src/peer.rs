@@ -29,7 +29,7 @@ pub struct PeerNode {
     pub node: NodeName,
     /// Where it takes them: `10.0.0.7:8443`.
     pub address: String,
-    /// What it runs, by app and process type.
+    /// What it runs or starts, by app and process type.
     pub running: Vec<PeerShare>,
 }
 
@@ -41,7 +41,8 @@ pub struct PeerShare {
     pub app: AppName,
     /// The process type.
     pub process: ProcessName,
-    /// How many, as [`coarse`] counts.
+    /// How many, as [`coarse`] counts; 0 when they are still starting, which is told only of a process type that
+    /// runs nowhere.
     pub count: u32,
 }
 

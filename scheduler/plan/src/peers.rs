@@ -11,18 +11,33 @@ use gilliam_model::{
     route::RouteTable,
 };
 
-/// What a ready node that takes requests of others reports as running.
+/// Nodes told of a process type that is starting and runs nowhere: requests only wait for it.
+const STARTING_NODES_MAX: usize = 3;
+
+/// What a ready node that takes requests of others reports.
 #[derive(Debug, Clone)]
 pub struct RunningOn<'a> {
     /// The node.
     pub node: &'a NodeName,
     /// Where it takes them.
     pub address: &'a str,
-    /// Running instances of each process type.
-    pub running: Vec<(&'a ProcessKey, u32)>,
+    /// Its instances of each process type.
+    pub running: Vec<(&'a ProcessKey, Instances)>,
 }
 
-/// The nodes that run instances of routed process types, by name.
+/// Instances of a process type on a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Instances {
+    /// Those that run.
+    pub running: u32,
+    /// Those that ended by themselves and wait to be started again.
+    pub crashed: u32,
+}
+
+type Shares<'a> = BTreeMap<(&'a AppName, &'a ProcessName), u32>;
+
+/// The nodes that run instances of routed process types, by name; of what runs nowhere, a few nodes where it is
+/// starting.
 ///
 /// What runs but is no longer placed is about to stop, and does not count.
 pub fn peers<'a>(
@@ -35,35 +50,61 @@ pub fn peers<'a>(
         .values()
         .map(|route| (&route.app, &route.process))
         .collect();
-    let placed: BTreeMap<(&NodeName, &AppName, ReleaseId, &ProcessName), u32> = placements
-        .into_iter()
-        .filter(|placement| routed.contains(&(&placement.app, &placement.process)))
-        .map(|p| ((&p.node, &p.app, p.release, &p.process), p.count()))
-        .collect();
-    let of_node = |on: RunningOn<'_>| {
-        let mut shares: BTreeMap<(&AppName, &ProcessName), u32> = BTreeMap::new();
-        for (key, running) in &on.running {
-            let placed = placed.get(&(on.node, &key.app, key.release, &key.process));
-            let count = placed.map_or(0, |placed| (*placed).min(*running));
-            *shares.entry((&key.app, &key.process)).or_default() += count;
+    let mut placed: BTreeMap<&NodeName, Vec<&Placement>> = BTreeMap::new();
+    for placement in placements {
+        if routed.contains(&(&placement.app, &placement.process)) {
+            placed.entry(&placement.node).or_default().push(placement);
         }
-        let shares = shares.into_iter().filter(|(_, count)| *count > 0);
-        PeerNode {
-            node: on.node.clone(),
-            address: on.address.to_owned(),
-            running: shares
-                .map(|((app, process), count)| PeerShare {
-                    app: app.clone(),
-                    process: process.clone(),
-                    count: coarse(count),
-                })
-                .collect(),
-        }
+    }
+    let of_node = |on: RunningOn<'a>| {
+        let placed = placed.get(on.node).map_or(&[][..], Vec::as_slice);
+        (on.node, (on.address, shares(placed, &on.running)))
     };
-    let mut peers: Vec<PeerNode> = nodes.into_iter().map(of_node).collect();
-    peers.retain(|peer| !peer.running.is_empty());
-    peers.sort_by(|a, b| a.node.cmp(&b.node));
-    peers
+    // By name, whatever order they come in.
+    let nodes: BTreeMap<&NodeName, (&str, Shares<'_>)> = nodes.into_iter().map(of_node).collect();
+    let of_nodes = nodes.values().flat_map(|(_, shares)| shares);
+    let run: BTreeSet<_> = of_nodes
+        .filter(|(_, count)| **count > 0)
+        .map(|(of, _)| *of)
+        .collect();
+    let mut told: BTreeMap<(&AppName, &ProcessName), usize> = BTreeMap::new();
+    let peers = nodes.into_iter().map(|(node, (address, mut shares))| {
+        shares.retain(|of, count| {
+            let told = told.entry(*of).or_default();
+            *told += usize::from(*count == 0);
+            *count > 0 || (!run.contains(of) && *told <= STARTING_NODES_MAX)
+        });
+        let share = |((app, process), count): ((&AppName, &ProcessName), u32)| PeerShare {
+            app: app.clone(),
+            process: process.clone(),
+            count: coarse(count),
+        };
+        PeerNode {
+            node: node.clone(),
+            address: address.to_owned(),
+            running: shares.into_iter().map(share).collect(),
+        }
+    });
+    peers.filter(|peer| !peer.running.is_empty()).collect()
+}
+
+/// What a node runs of what is placed on it, and 0 of what is starting there alone.
+fn shares<'a>(placed: &[&'a Placement], reported: &[(&ProcessKey, Instances)]) -> Shares<'a> {
+    let there: BTreeMap<(&AppName, ReleaseId, &ProcessName), Instances> = reported
+        .iter()
+        .map(|(key, there)| ((&key.app, key.release, &key.process), *there))
+        .collect();
+    let mut shares = Shares::new();
+    for placement in placed {
+        let of = (&placement.app, placement.release, &placement.process);
+        let there = there.get(&of).copied().unwrap_or_default();
+        let starts = placement.count() > there.running.saturating_add(there.crashed);
+        if there.running > 0 || starts {
+            let serve = placement.count().min(there.running);
+            *shares.entry((&placement.app, &placement.process)).or_default() += serve;
+        }
+    }
+    shares
 }
 
 #[cfg(test)]
@@ -75,6 +116,10 @@ mod tests {
     fn key(text: &str) -> ProcessKey {
         let id: gilliam_model::instance::InstanceId = format!("{text}.1@1").parse().expect("id");
         ProcessKey::from(&id)
+    }
+
+    fn run(running: u32) -> Instances {
+        Instances { running, crashed: 0 }
     }
 
     fn placed(text: &str, node: &NodeName, count: u32) -> Placement {
@@ -111,10 +156,13 @@ mod tests {
             key("a/v1/worker"),
             key("b/v1/web"),
         );
-        let on = |node, address, running| RunningOn {
+        let on = |node, address, running: Vec<_>| RunningOn {
             node,
             address,
-            running,
+            running: running
+                .into_iter()
+                .map(|(key, count)| (key, run(count)))
+                .collect(),
         };
         let table = peers(
             &routes,
@@ -133,5 +181,37 @@ mod tests {
             .map(|s| (s.app.as_str(), s.process.as_str(), s.count))
             .collect();
         assert_eq!(shares, [("a", "web", 4)], "3 of v1 and 2 of v2, rounded down");
+    }
+
+    #[test]
+    fn where_something_starts_is_told_only_while_it_runs_nowhere() {
+        let at = "2026-11-21T09:00:00Z".parse().expect("time");
+        let routes = crate::routes(&[App::new("a".parse().expect("name"), at)]);
+        let nodes: Vec<NodeName> = (1..=6).map(|n| format!("n{n}").parse().expect("name")).collect();
+        let placements: Vec<_> = nodes.iter().map(|node| placed("a/v1/web", node, 2)).collect();
+        let v1 = key("a/v1/web");
+        let told = |reports: &[(usize, Instances)]| {
+            let on = |node| RunningOn {
+                node: &nodes[node],
+                address: "1:1",
+                running: reports
+                    .iter()
+                    .filter(|(of, _)| *of == node)
+                    .map(|(_, there)| (&v1, *there))
+                    .collect(),
+            };
+            let table = peers(&routes, &placements, (0..6).rev().map(on));
+            let told = table.iter().map(|n| format!("{}={}", n.node, n.running[0].count));
+            told.collect::<Vec<_>>()
+        };
+        let crashed = |crashed| Instances { running: 0, crashed };
+        assert_eq!(told(&[]), ["n1=0", "n2=0", "n3=0"], "a few are enough");
+        assert_eq!(
+            told(&[(0, crashed(2)), (1, crashed(1))]),
+            ["n2=0", "n3=0", "n4=0"]
+        );
+        assert_eq!(told(&[(4, run(1))]), ["n5=1"]);
+        let all: Vec<_> = (0..6).map(|node| (node, crashed(2))).collect();
+        assert_eq!(told(&all), [""; 0], "nothing is starting");
     }
 }
