@@ -1,11 +1,12 @@
 //! Changes of the store on behalf of users: read, decide, commit; again when someone else was faster.
 //!
 //! Invariant: a change is one commit, and it checks the revision of all that was decided upon.
+//! Invariant: what users are told of it is in that commit.
 
-use gilliam_model::name::AppName;
+use gilliam_model::{Timestamp, name::AppName};
 use gilliam_store::{Check, CommitError, Write};
 
-use crate::{refusal::Refusal, shared::Shared};
+use crate::{refusal::Refusal, remarks, shared::Shared};
 
 /// Times a change is decided anew before its caller hears of the conflict: other control planes and the
 /// control loop meet a change rarely, and its neighbours here wait for it.
@@ -16,6 +17,8 @@ const TRIES_MAX: usize = 16;
 pub(crate) struct Decision<T> {
     pub(crate) checks: Vec<Check>,
     pub(crate) writes: Vec<Write>,
+    /// What users are told of it.
+    pub(crate) remark: Option<String>,
     pub(crate) answer: T,
 }
 
@@ -28,13 +31,24 @@ where
     let mut tries = 0;
     loop {
         let Decision {
-            checks,
-            writes,
+            mut checks,
+            mut writes,
+            remark,
             answer,
         } = decide().await?;
+        if let Some(text) = remark.clone() {
+            let (check, write) = remarks::added(&shared.store, app, Timestamp::now(), text).await?;
+            checks.push(check);
+            writes.push(write);
+        }
         tries += 1;
         match shared.store.commit(&checks, &writes).await {
-            Ok(_) => return Ok(answer),
+            Ok(_) => {
+                if let Some(remark) = remark {
+                    tracing::info!(%app, remark);
+                }
+                return Ok(answer);
+            }
             Err(CommitError::Conflict { key }) if tries < TRIES_MAX => {
                 tracing::debug!(%app, %key, tries, "conflict, deciding anew");
             }

@@ -43,7 +43,7 @@ use gilliam_store::{
 use crate::{
     lease::{self, LeaseError},
     observed::{NodeView, Now},
-    report,
+    remarks, report,
     shared::Shared,
     state::{self, Library, State},
     sweep,
@@ -231,13 +231,12 @@ impl Control {
         for app in state.apps.iter().filter(|app| app.value.migration.is_some()) {
             if let Some((after, text)) = decide_migration(state, &app.value, nodes, self.since, now) {
                 changed = true;
-                match self
-                    .shared
-                    .store
-                    .commit(&[app.unchanged()], &[records::put_app(&after)])
-                    .await
-                {
-                    Ok(_) => self.shared.logs.announce(&after.name, text),
+                let store = &self.shared.store;
+                tracing::info!(app = %after.name, text);
+                let (check, remark) = remarks::added(store, &after.name, now, text).await?;
+                let (checks, writes) = ([app.unchanged(), check], [records::put_app(&after), remark]);
+                match store.commit(&checks, &writes).await {
+                    Ok(_) => {}
                     // Its users changed it meanwhile: the next turn sees what they did.
                     Err(CommitError::Conflict { .. }) => {}
                     Err(error) => return Err(TurnError::Commit(error)),

@@ -37,6 +37,7 @@ mod probe;
 mod publish;
 mod refusal;
 mod release;
+mod remarks;
 mod report;
 mod roster;
 mod shared;

@@ -1,7 +1,7 @@
 //! The newest log lines of each app, in memory, and those who follow them.
 //!
-//! In: lines from nodes and from the control plane itself. Out: the last lines on request, and a bounded
-//! stream for each follower. A follower that cannot keep up loses lines, is told how many (L11), and holds
+//! In: lines from nodes; every node sends its lines to every control plane. Out: the last lines on request, and a
+//! bounded stream for each follower. A follower that cannot keep up loses lines, is told how many (L11), and holds
 //! nobody back.
 //!
 //! Invariant: bounded in lines and bytes per app; nothing here is written to the store.
@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use futures::{Stream, StreamExt as _, stream};
+use futures::{Stream, StreamExt as _};
 use gilliam_model::{
     Timestamp,
     api::LOG_LINES_MAX,
@@ -29,8 +29,8 @@ const RING_BYTES_MAX: usize = 2 << 20;
 const FOLLOW_LINES_MAX: usize = 1_024;
 /// Longest source label kept: a process name and a slot number are shorter.
 const SOURCE_BYTES_MAX: usize = 64;
-/// The source of the control plane's own lines.
-pub(crate) const CONTROL: &str = "control";
+/// The source of lines about a follower.
+const CONTROL: &str = "control";
 
 /// Which lines a reader wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,8 @@ struct Ring {
 }
 
 impl Source {
-    fn wants(&self, line: &LogLine) -> bool {
+    /// Whether a line is one of them.
+    pub(crate) fn wants(&self, line: &LogLine) -> bool {
         match self {
             Source::Any => true,
             Source::Named(name) => {
@@ -98,13 +99,6 @@ impl Logs {
         }
     }
 
-    /// Keeps a line of the control plane about `app`.
-    pub(crate) fn announce(&self, app: &AppName, text: String) {
-        tracing::info!(%app, text);
-        self.open(app);
-        self.append(platform_line(app, text));
-    }
-
     /// The last `lines_max` lines of `app` that `source` wants, oldest first.
     pub(crate) fn last(&self, app: &AppName, source: &Source, lines_max: usize) -> Vec<Arc<LogLine>> {
         let rings = self.rings.lock().expect("no holder panics");
@@ -113,13 +107,13 @@ impl Logs {
             .map_or_else(Vec::new, |ring| ring.last(source, lines_max))
     }
 
-    /// As [`Logs::last`], and then every later line as it comes, until the app is gone.
+    /// What [`Logs::last`] gives, and every later line as it comes, until the app is gone.
     pub(crate) fn follow(
         &self,
         app: &AppName,
         source: Source,
         lines_max: usize,
-    ) -> impl Stream<Item = Arc<LogLine>> + Send + use<> {
+    ) -> (Vec<Arc<LogLine>>, impl Stream<Item = Arc<LogLine>> + Send + use<>) {
         // The lines so far and the subscription are taken under one lock, so none is lost or doubled between
         // them.
         let (last, followed) = {
@@ -135,7 +129,7 @@ impl Logs {
             };
             std::future::ready(line)
         });
-        stream::iter(last).chain(later)
+        (last, later)
     }
 }
 
@@ -176,21 +170,14 @@ impl Ring {
     }
 }
 
-fn platform_line(app: &AppName, text: String) -> LogLine {
+fn lost_line(app: &AppName, lost: u64) -> LogLine {
     LogLine {
         at: Timestamp::now(),
         app: app.clone(),
         source: CONTROL.to_string(),
         stream: LogStream::Platform,
-        text,
+        text: format!("{} {lost} lines dropped: this reader is too slow", Code::L11),
     }
-}
-
-fn lost_line(app: &AppName, lost: u64) -> LogLine {
-    platform_line(
-        app,
-        format!("{} {lost} lines dropped: this reader is too slow", Code::L11),
-    )
 }
 
 /// Cuts `text` to at most `bytes_max` bytes, at a character.
@@ -296,18 +283,18 @@ mod tests {
         let logs = Logs::default();
         logs.open(&app("hello"));
         logs.append(line("web.1", "before"));
-        let followed = logs.follow(&app("hello"), Source::Any, 10);
+        let (last, followed) = logs.follow(&app("hello"), Source::Any, 10);
         logs.append(line("web.1", "after"));
         logs.close(&app("hello"));
         let seen: Vec<_> = followed.collect().await;
-        assert_eq!(texts(&seen), ["before", "after"]);
+        assert_eq!((texts(&last), texts(&seen)), (vec!["before"], vec!["after"]));
     }
 
     #[tokio::test]
     async fn a_slow_follower_is_told_how_many_lines_it_lost() {
         let logs = Logs::default();
         logs.open(&app("hello"));
-        let followed = logs.follow(&app("hello"), Source::Any, 10);
+        let (_, followed) = logs.follow(&app("hello"), Source::Any, 10);
         for i in 0..FOLLOW_LINES_MAX + 7 {
             logs.append(line("web.1", &i.to_string()));
         }

@@ -70,11 +70,7 @@ struct Parts {
 /// Makes the next release of `app`.
 pub(crate) async fn make(shared: &Shared, app: &AppName, new: &NewRelease) -> Result<ReleaseInfo, Refusal> {
     probe_reuse(shared, app, new).await?;
-    let info = change(shared, app, || decide(shared, app, new, Timestamp::now())).await?;
-    shared
-        .logs
-        .announce(app, format!("{} released by {}", info.id, info.author));
-    Ok(info)
+    change(shared, app, || decide(shared, app, new, Timestamp::now())).await
 }
 
 /// Tries lanes again that the release would reuse and its app did not yet. What an older release ran was
@@ -162,6 +158,7 @@ async fn decide(
     Ok(Decision {
         checks,
         writes,
+        remark: Some(format!("{} released by {}", release.id, release.author)),
         answer: info(&changed, &release, &parts.image),
     })
 }

@@ -40,7 +40,11 @@ pub(crate) async fn app(shared: &Shared, app: &AppName) -> Result<(), Refusal> {
 pub(crate) async fn some_of(shared: &Shared, app: &AppName) -> Result<Vec<Write>, RangeError> {
     let (_, lists) = shared
         .store
-        .ranges(&[&keys::placements_of(app), &keys::releases_of(app)])
+        .ranges(&[
+            &keys::placements_of(app),
+            &keys::releases_of(app),
+            &keys::remarks(app),
+        ])
         .await?;
     let keys = lists.into_iter().flatten().map(|entry| entry.key);
     Ok(keys.take(DELETES_MAX).map(records::delete).collect())
@@ -50,7 +54,7 @@ pub(crate) async fn some_of(shared: &Shared, app: &AppName) -> Result<Vec<Write>
 pub(crate) async fn all(shared: &Shared) -> Result<(), Refusal> {
     let (_, lists) = shared
         .store
-        .ranges(&[keys::APPS, keys::PLACEMENTS, keys::RELEASES])
+        .ranges(&[keys::APPS, keys::PLACEMENTS, keys::RELEASES, keys::REMARKS])
         .await?;
     let names = |entries: &[Entry], prefix: &str| {
         let rests = entries.iter().filter_map(|entry| entry.key.strip_prefix(prefix));
@@ -59,10 +63,15 @@ pub(crate) async fn all(shared: &Shared) -> Result<(), Refusal> {
             .map(String::from)
             .collect::<BTreeSet<String>>()
     };
-    let [apps, placements, releases] = &lists[..] else {
+    let [apps, rest @ ..] = &lists[..] else {
         return Ok(());
     };
-    let owners = &names(placements, keys::PLACEMENTS) | &names(releases, keys::RELEASES);
+    let prefixes = [keys::PLACEMENTS, keys::RELEASES, keys::REMARKS];
+    let owners = rest
+        .iter()
+        .zip(prefixes)
+        .flat_map(|(entries, prefix)| names(entries, prefix));
+    let owners: BTreeSet<String> = owners.collect();
     for orphan in &owners - &names(apps, keys::APPS) {
         if let Ok(name) = orphan.parse() {
             app(shared, &name).await?;

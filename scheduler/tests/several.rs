@@ -127,3 +127,44 @@ async fn of_many_creates_at_once_one_succeeds() {
     }
     assert_eq!(one.get("/v1/apps").await.ok().json::<Vec<AppInfo>>().len(), 1);
 }
+
+#[tokio::test]
+async fn each_control_plane_shows_what_all_of_them_told() {
+    let (data, store) = (tempfile::tempdir().expect("folder"), Store::memory());
+    let (one, two) = (plane(data.path(), &store).await, plane(data.path(), &store).await);
+    let _nodes = attach(&one, &two).await;
+    one.create("hello").await;
+    two.deploy("hello", "image web").await;
+    let follow = "/v1/apps/hello/logs?follow=true&source=control";
+    let mut followed = two.send(Method::GET, follow, &two.admin, None).await;
+    one.scale("hello", json!({ "web": 1 })).await;
+    two.set("hello", "A", "1").await;
+    one.settled("hello").await;
+    let told = [
+        "created",
+        "v1 released by admin",
+        "scaled v1 web=1 by admin",
+        "v2 released by admin",
+        "migration to v2 done",
+    ];
+    for plane in [&one, &two] {
+        let deadline = tokio::time::Instant::now() + harness::DEADLINE;
+        while plane.announcements("hello").await != told {
+            assert!(tokio::time::Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let mut seen = String::new();
+    while told.iter().any(|text| seen.matches(text).count() != 1) {
+        let more = tokio::time::timeout(harness::DEADLINE, followed.chunk()).await;
+        let more = more.expect("in time").expect("a chunk").expect("it goes on");
+        seen.push_str(std::str::from_utf8(&more).expect("text"));
+    }
+    one.delete("/v1/apps/hello").await.ok();
+    one.create("hello").await;
+    assert_eq!(
+        two.announcements("hello").await,
+        ["created"],
+        "those of the other are gone"
+    );
+}

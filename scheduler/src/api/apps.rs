@@ -57,11 +57,11 @@ pub(crate) async fn create(
         Ok(Decision {
             checks,
             writes: vec![records::put_app(&app)],
+            remark: Some("created".to_string()),
             answer: app,
         })
     })
     .await?;
-    shared.logs.announce(&name, "created".to_string());
     Ok((
         StatusCode::CREATED,
         Json(info(app, &shared.nodes(), &BTreeMap::new())),
@@ -111,6 +111,7 @@ async fn decide_destroy(shared: &Shared, app: &AppName) -> Result<Decision<()>, 
     Ok(Decision {
         checks,
         writes,
+        remark: None,
         answer: (),
     })
 }

@@ -20,6 +20,7 @@ use crate::{
     },
     logs::Source,
     refusal::Refusal,
+    remarks,
 };
 
 /// Lines shown when the caller does not say how many: a screenful, as Heroku does.
@@ -61,8 +62,11 @@ pub(crate) async fn read(
         )));
     }
     let source = source(params.source)?;
+    let shared = &api.shared;
     if !params.follow {
-        return Ok(ndjson(stream::iter(api.shared.logs.last(&app, &source, lines))));
+        let told = remarks::newest(&shared.store, &app).await?;
+        let last = shared.logs.last(&app, &source, lines);
+        return Ok(ndjson(stream::iter(merged(last, told, &source, lines))));
     }
     let place = api
         .shared
@@ -71,12 +75,37 @@ pub(crate) async fn read(
         .try_acquire_owned()
         .map_err(|_| Refusal::busy("log readers"))?;
     let mut drain = api.drain.clone();
-    let followed = api.shared.logs.follow(&app, source, lines);
+    let (told, later) = remarks::follow(&shared.store, &app).await?;
+    let (last, followed) = shared.logs.follow(&app, source.clone(), lines);
+    let last = merged(last, told, &source, lines);
+    let wanted = later.filter(move |line| std::future::ready(source.wants(line)));
+    // Remarks do not end by themselves: the app's end ends both.
+    let followed = followed.map(Some).chain(stream::once(std::future::ready(None)));
+    let later = stream::select(followed, wanted.map(|line| Some(Arc::new(line))));
+    let later = later
+        .take_while(|line| std::future::ready(line.is_some()))
+        .filter_map(std::future::ready);
+    let all = stream::iter(last).chain(later);
     let until = Box::pin(async move { drain.requested().await });
-    Ok(ndjson(followed.take_until(until).inspect(move |_| {
+    Ok(ndjson(all.take_until(until).inspect(move |_| {
         // Held as long as the stream is.
         let _ = &place;
     })))
+}
+
+/// The last `lines_max` of lines of nodes and of remarks that `source` wants, by time.
+fn merged(
+    mut lines: Vec<Arc<LogLine>>,
+    told: Vec<LogLine>,
+    source: &Source,
+    lines_max: usize,
+) -> Vec<Arc<LogLine>> {
+    let told = told.into_iter().filter(|line| source.wants(line)).map(Arc::new);
+    lines.extend(told);
+    lines.sort_by_key(|line| line.at);
+    let surplus = lines.len().saturating_sub(lines_max);
+    lines.drain(..surplus);
+    lines
 }
 
 fn source(given: Option<String>) -> Result<Source, Refusal> {

@@ -43,19 +43,20 @@ pub(crate) async fn restart(
             .parse()
             .map_err(|refusal: RestartRefusal| refused(&refusal))?,
     };
+    let what = body.target.as_deref().unwrap_or("all instances");
     // More records than fit a commit are restarted in parts, each record once.
     let mut done = BTreeSet::new();
     loop {
-        let part = change(shared, &app, || decide(shared, &app, &target, &done)).await?;
+        let remark = || {
+            done.is_empty()
+                .then(|| format!("restart of {what} by {}", caller.name))
+        };
+        let part = change(shared, &app, || decide(shared, &app, &target, &done, remark())).await?;
         if part.is_empty() {
             break;
         }
         done.extend(part);
     }
-    let what = body.target.unwrap_or_else(|| "all instances".to_string());
-    shared
-        .logs
-        .announce(&app, format!("restart of {what} by {}", caller.name));
     instances::load(shared, &app, &instances::Asked::default())
         .await
         .map(Json)
@@ -67,6 +68,7 @@ async fn decide(
     app: &AppName,
     target: &RestartTarget,
     done: &BTreeSet<String>,
+    remark: Option<String>,
 ) -> Result<Decision<Vec<String>>, Refusal> {
     let stored = shared.app(app).await?;
     let (_, mut lists) = shared
@@ -102,6 +104,7 @@ async fn decide(
     Ok(Decision {
         checks: vec![stored.unchanged(), of_plans],
         writes,
+        remark,
         answer,
     })
 }

@@ -50,16 +50,7 @@ pub(crate) async fn change_scale(
     extract::Json(patch): extract::Json<ScalePatch>,
 ) -> Result<Json<ScaleInfo>, Refusal> {
     let shared = &api.shared;
-    let (release, info) = change(shared, &app, || decide(shared, &app, &patch)).await?;
-    let counts: Vec<String> = patch
-        .counts
-        .iter()
-        .map(|(process, n)| format!("{process}={n}"))
-        .collect();
-    shared.logs.announce(
-        &app,
-        format!("scaled {release} {} by {}", counts.join(" "), caller.name),
-    );
+    let info = change(shared, &app, || decide(shared, &app, &patch, &caller)).await?;
     Ok(Json(info))
 }
 
@@ -67,7 +58,8 @@ async fn decide(
     shared: &Shared,
     app: &AppName,
     patch: &ScalePatch,
-) -> Result<Decision<(ReleaseId, ScaleInfo)>, Refusal> {
+    caller: &Caller,
+) -> Result<Decision<ScaleInfo>, Refusal> {
     let stored = shared.app(app).await?;
     if patch.counts.is_empty() {
         return Err(
@@ -79,6 +71,9 @@ async fn decide(
     let changed = gilliam_plan::scaled(&stored.value, patch, &image).map_err(|r| refused(app, r))?;
     let previous = stored.value.scale.get(&target).cloned().unwrap_or_default();
     let writes = vec![records::put_app(&changed)];
+    let counts = patch.counts.iter();
+    let counts: Vec<String> = counts.map(|(process, n)| format!("{process}={n}")).collect();
+    let remark = format!("scaled {target} {} by {}", counts.join(" "), caller.name);
     let info = ScaleInfo {
         release: default_target(&changed),
         scale: changed.scale,
@@ -87,7 +82,8 @@ async fn decide(
     Ok(Decision {
         checks: vec![stored.unchanged()],
         writes,
-        answer: (target, info),
+        remark: Some(remark),
+        answer: info,
     })
 }
 

@@ -31,6 +31,8 @@ pub const IMAGES: &str = "/images/";
 pub const PLACEMENTS: &str = "/placements/";
 /// Where releases are.
 pub const RELEASES: &str = "/releases/";
+/// Where what users are told of their apps is.
+pub const REMARKS: &str = "/remarks/";
 /// Where tokens are.
 pub const TOKENS: &str = "/tokens/";
 
@@ -47,6 +49,11 @@ pub fn release(app: &AppName, release: ReleaseId) -> String {
 /// Where the releases of one app are.
 pub fn releases_of(app: &AppName) -> String {
     format!("{RELEASES}{app}/")
+}
+
+/// The newest remarks about an app.
+pub fn remarks(app: &AppName) -> String {
+    format!("{REMARKS}{app}/newest")
 }
 
 /// An image, by the digest of its manifest.
