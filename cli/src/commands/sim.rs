@@ -1,6 +1,6 @@
 //! `gilliam sim`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gilliam_sim::{Scenario, Summary};
 
@@ -55,6 +55,7 @@ pub(crate) fn run(context: &Context<'_>, args: &Args) -> CommandResult {
             faults: Duration::from_secs(u64::from(args.hours) * 3_600),
             ..default
         };
+        let begun = Instant::now();
         let mut hour = 0;
         let mut progress = |at: Duration| {
             if at.as_secs() / 3_600 > hour {
@@ -62,7 +63,13 @@ pub(crate) fn run(context: &Context<'_>, args: &Args) -> CommandResult {
                 ui.note(&format!("seed {seed}: {hour} h of {}", args.hours));
             }
         };
-        match gilliam_sim::run(&scenario, &mut progress) {
+        let played = gilliam_sim::run(&scenario, &mut progress);
+        if let Ok(summary) = &played {
+            let seconds = begun.elapsed().as_secs_f64();
+            let rate = summary.events as f64 / seconds.max(f64::EPSILON);
+            ui.note(&format!("seed {seed}: {seconds:.1} s, {rate:.0} events a second"));
+        }
+        match played {
             Ok(summary) if ui.wants_json() => ui.json(&summary)?,
             Ok(summary) => ui.data(&line(&summary))?,
             Err(violation) => {

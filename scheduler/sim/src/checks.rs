@@ -108,6 +108,18 @@ fn one_placement_per_slot(placements: &[&Placement]) -> Result<(), String> {
     Ok(())
 }
 
+/// A node that followed an assignment `before` follows one that is as new now.
+pub(crate) fn forward(node: &Node, before: u64) -> Result<(), String> {
+    let now = node.generation();
+    match now < before {
+        true => Err(format!(
+            "{} went back from generation {before} to {now}",
+            node.name
+        )),
+        false => Ok(()),
+    }
+}
+
 /// What a node starts is alive nowhere else: not in the same epoch of its slot.
 pub(crate) fn alive_once(nodes: &[Node], here: usize, chores: &[Chore]) -> Result<(), String> {
     for chore in chores {

@@ -8,7 +8,11 @@ use std::{
 };
 
 use fastrand::Rng;
-use gilliam_store::faults::{Fault, Faults, Operation};
+use gilliam_store::{
+    Check,
+    faults::{Fault, Faults, Operation},
+    keys,
+};
 
 use crate::clock::Ms;
 
@@ -27,6 +31,8 @@ pub(crate) enum Mood {
 #[derive(Debug)]
 pub(crate) struct Disk {
     state: Arc<Mutex<State>>,
+    /// Whether plans are committed without a look at what others planned.
+    leaves_epoch_out: bool,
 }
 
 #[derive(Debug)]
@@ -39,7 +45,7 @@ struct State {
 }
 
 impl Disk {
-    pub(crate) fn new(rng: Rng) -> Self {
+    pub(crate) fn new(rng: Rng, leaves_epoch_out: bool) -> Self {
         let state = State {
             rng,
             mood: Mood::Good,
@@ -48,6 +54,7 @@ impl Disk {
         };
         Self {
             state: Arc::new(Mutex::new(state)),
+            leaves_epoch_out,
         }
     }
 
@@ -71,6 +78,10 @@ impl Disk {
 }
 
 impl Faults for Disk {
+    fn heeds(&self, check: &Check) -> bool {
+        !(self.leaves_epoch_out && check.key == keys::PLAN_EPOCH)
+    }
+
     fn before(&self, _: Operation) -> Pin<Box<dyn Future<Output = Fault> + Send>> {
         let (until, fault) = {
             let mut state = self.state();

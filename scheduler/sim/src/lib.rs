@@ -41,6 +41,17 @@ pub struct Scenario {
     pub faults: Duration,
     /// Virtual time without a fault after which everything must run.
     pub heal: Duration,
+    /// What is left out of the product on purpose; nothing, but where it is to be seen that it would be noticed.
+    pub sabotage: Option<Sabotage>,
+}
+
+/// A safeguard that is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Control planes commit their plans without the check of the plan's epoch.
+    EpochUnchecked,
+    /// Nodes follow assignments of older generations.
+    OlderAssignments,
 }
 
 /// What was played through.
@@ -96,6 +107,7 @@ impl Scenario {
             apps: (nodes / 2).max(1),
             faults: Duration::from_secs(3_600),
             heal: Duration::from_secs(1_800),
+            sabotage: None,
         }
     }
 }

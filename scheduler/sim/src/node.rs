@@ -1,6 +1,7 @@
 //! A node of the simulated cluster: the real decisions, carried out on instances that only have a state.
 //!
-//! Invariant: an assignment of an older generation is never followed, over restarts of the node too.
+//! Invariant: an assignment of an older generation is never followed, over restarts of the node too, unless that is
+//! what a simulation is to notice.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use gilliam_runtime::{
     slots::{Place, SlotSet},
 };
 
-use crate::{clock::Ms, users::BROKEN};
+use crate::{Sabotage, clock::Ms, users::BROKEN};
 
 /// A node, whether it is up or not.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) paused_until: Ms,
     /// What it follows; kept in a file, as a real node does.
     assignment: Option<Assignment>,
+    /// Whether it takes any.
+    takes_older: bool,
     processes: BTreeMap<ProcessKey, Local>,
     /// One for each control plane.
     pub(crate) sessions: Vec<Session>,
@@ -68,7 +71,7 @@ pub(crate) enum Chore {
 }
 
 impl Node {
-    pub(crate) fn new(facts: NodeFacts, planes: u32) -> Self {
+    pub(crate) fn new(facts: NodeFacts, planes: u32, sabotage: Option<Sabotage>) -> Self {
         Self {
             name: facts.name.clone(),
             facts,
@@ -76,6 +79,7 @@ impl Node {
             is_up: false,
             paused_until: 0,
             assignment: None,
+            takes_older: sabotage == Some(Sabotage::OlderAssignments),
             processes: BTreeMap::new(),
             sessions: (0..planes).map(|_| Session::default()).collect(),
         }
@@ -109,7 +113,7 @@ impl Node {
 
     /// Follows an assignment, unless it is older than the present one.
     pub(crate) fn take(&mut self, assignment: Assignment) -> Vec<Chore> {
-        if assignment.generation <= self.generation() {
+        if assignment.generation <= self.generation() && !self.takes_older {
             return Vec::new();
         }
         self.follow(assignment)

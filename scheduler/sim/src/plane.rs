@@ -19,6 +19,7 @@ use gilliam_scheduler::{Now, SteppedLoop, SteppedPlane, SteppedTurn};
 use gilliam_store::Store;
 
 use crate::{
+    Sabotage,
     clock::Ms,
     disk::{Disk, Mood},
 };
@@ -66,8 +67,8 @@ impl fmt::Debug for Plane {
 }
 
 impl Plane {
-    pub(crate) fn new(store: &Store, rng: Rng) -> Self {
-        let disk = Arc::new(Disk::new(rng));
+    pub(crate) fn new(store: &Store, rng: Rng, sabotage: Option<Sabotage>) -> Self {
+        let disk = Arc::new(Disk::new(rng, sabotage == Some(Sabotage::EpochUnchecked)));
         Self {
             store: store.with_faults(disk.clone()),
             disk,

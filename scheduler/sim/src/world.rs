@@ -99,10 +99,10 @@ impl World {
         let mut rng = Rng::with_seed(scenario.seed);
         let store = Store::memory();
         let planes = (0..scenario.planes)
-            .map(|_| Plane::new(&store, rng.fork()))
+            .map(|_| Plane::new(&store, rng.fork(), scenario.sabotage))
             .collect::<Vec<_>>();
         let nodes: Vec<Node> = (0..scenario.nodes)
-            .map(|n| Node::new(facts(n), scenario.planes))
+            .map(|n| Node::new(facts(n), scenario.planes, scenario.sabotage))
             .collect();
         let users = Users::new(
             store.clone(),
@@ -190,6 +190,8 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Result<(), String> {
         match event {
+            // It was planned anew for an earlier moment meanwhile.
+            Event::Plane(plane) if self.armed[plane] != Some(self.at) => {}
             Event::Plane(plane) => {
                 self.armed[plane] = None;
                 self.go_on(plane)?;
@@ -378,7 +380,9 @@ impl World {
         let Some(assignment) = response.assignment else {
             return Ok(());
         };
+        let before = self.nodes[node].generation();
         let chores = self.nodes[node].take(assignment);
+        checks::forward(&self.nodes[node], before)?;
         self.begin(node, chores)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gilliam_sim::{Scenario, Summary, run};
+use gilliam_sim::{Sabotage, Scenario, Summary, run};
 
 fn play(scenario: Scenario) -> Summary {
     match run(&scenario, &mut |_| {}) {
@@ -37,4 +37,40 @@ fn a_seed_goes_the_same_way_again() {
     let one = play(scenario(7, 5, 2));
     assert_eq!(one, play(scenario(7, 5, 2)));
     assert_ne!(one.fingerprint, play(scenario(8, 5, 2)).fingerprint);
+}
+
+/// What the first of many seeds that notices says.
+#[track_caller]
+fn noticed(sabotage: Sabotage) -> String {
+    let noticed = (0..SEEDS_MAX).find_map(|seed| {
+        let sabotage = Some(sabotage);
+        let scenario = Scenario {
+            sabotage,
+            ..scenario(seed, 6, 3)
+        };
+        run(&scenario, &mut |_| {}).err()
+    });
+    noticed.expect("a seed that notices").to_string()
+}
+
+/// Seeds within which a safeguard that is left out is to be noticed: the first of them are enough.
+const SEEDS_MAX: u64 = 30;
+
+#[test]
+fn plans_that_do_not_look_at_each_other_are_noticed() {
+    let said = noticed(Sabotage::EpochUnchecked);
+    let broken = [
+        "is placed on",
+        "epoch went back",
+        "is promised",
+        "and is alive on",
+        "are wanted and",
+    ];
+    assert!(broken.iter().any(|promise| said.contains(promise)), "{said}");
+}
+
+#[test]
+fn nodes_that_follow_older_assignments_are_noticed() {
+    let said = noticed(Sabotage::OlderAssignments);
+    assert!(said.contains("went back from generation"), "{said}");
 }

@@ -8,7 +8,7 @@ use std::{fmt, pin::Pin};
 
 use gilliam_model::code::Code;
 
-use crate::{CommitError, RangeError};
+use crate::{Check, CommitError, RangeError};
 
 /// What is about to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,12 @@ pub enum Fault {
 pub trait Faults: fmt::Debug + Send + Sync {
     /// Waits as long as the operation is to be delayed, and says what goes wrong with it then.
     fn before(&self, operation: Operation) -> Pin<Box<dyn Future<Output = Fault> + Send>>;
+
+    /// Whether a check of a commit counts. No real store leaves one out: whoever does so wants to see that what
+    /// hangs on it is noticed.
+    fn heeds(&self, _: &Check) -> bool {
+        true
+    }
 }
 
 const REASON: &str = "a fault that was asked for";

@@ -190,6 +190,18 @@ impl Store {
         if fault == Fault::Unavailable {
             return Err(faults::unavailable());
         }
+        let heeded: Vec<Check>;
+        let checks = match &self.faults {
+            Some(faults) => {
+                heeded = checks
+                    .iter()
+                    .filter(|check| faults.heeds(check))
+                    .cloned()
+                    .collect();
+                &heeded[..]
+            }
+            None => checks,
+        };
         let committed = match &*self.space {
             Space::Memory(memory) => memory.commit(checks, writes),
             Space::File(file) => file.commit(checks, writes).await,
