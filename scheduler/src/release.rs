@@ -22,7 +22,7 @@ use gilliam_model::{
     overrides::{LimitsChange, Overrides},
     release::{MESSAGE_BYTES_MAX, Release, ReleaseId},
 };
-use gilliam_store::{Check, keys, records};
+use gilliam_store::{Check, CommitError, keys, records};
 
 use crate::{
     change::{Decision, change},
@@ -99,10 +99,15 @@ async fn probe_reuse(shared: &Shared, app: &AppName, new: &NewRelease) -> Result
 
 /// Reads a release.
 pub(crate) async fn load(shared: &Shared, app: &AppName, id: ReleaseId) -> Result<Release, Refusal> {
-    let found = records::load_release(&shared.store, app, id).await?;
-    found
-        .map(|stored| stored.value)
-        .ok_or_else(|| Refusal::missing("release", app, id))
+    if let Some(found) = records::load_release(&shared.store, app, id).await? {
+        return Ok(found.value);
+    }
+    // It may have gone with its app since that was read, and another app of the name may be there by now.
+    let stored = shared.app(app).await?;
+    match stored.value.latest.is_some_and(|latest| latest >= id) {
+        true => Err(Refusal::missing("release", app, id)),
+        false => Err(CommitError::Conflict { key: stored.key }.into()),
+    }
 }
 
 /// Reads the image of a release, as it was sealed.
@@ -115,8 +120,14 @@ pub(crate) async fn load_image(shared: &Shared, release: &Release) -> Result<Ima
 
 /// Reads the releases of an app, newest first.
 pub(crate) async fn list(shared: &Shared, app: &AppName) -> Result<Vec<ReleaseInfo>, Refusal> {
-    let stored = shared.app(app).await?.value;
-    let (_, releases) = records::list_releases(&shared.store, app).await?;
+    // As of one revision: of an app that is destroyed meanwhile there would be none.
+    let (key, prefix) = (keys::app(app), keys::releases_of(app));
+    let (_, lists) = shared.store.ranges(&[&key, &prefix]).await?;
+    let [apps, releases] = <[_; 2]>::try_from(lists).unwrap_or_default();
+    let stored = apps.into_iter().find(|entry| entry.key == key);
+    let stored = stored.ok_or_else(|| Refusal::no_app(app.as_str()))?;
+    let stored = records::decode::<App>(stored)?.value;
+    let releases = records::decode_all::<Release>(releases)?;
     let mut images: BTreeMap<Digest, Image> = BTreeMap::new();
     let mut infos = Vec::with_capacity(releases.len());
     for release in releases.into_iter().rev().map(|s| s.value) {
