@@ -57,3 +57,4 @@ bench-plan: setup ## what planning costs: 100 to 10,000 nodes, up to 2,000,000 i
 soak: samples ## a million starts and stops; thousands of histories over an etcd that falters (half an hour)
 	GILLIAM_LEAK_STARTS=1000000 cargo test -p gilliam-engine --test leaks -- --nocapture
 	GILLIAM_ETCD_ROUNDS=60 cargo test -p gilliam-store --test etcd_faults -- --nocapture histories
+	GILLIAM_HISTORY_ROUNDS=200 GILLIAM_ETCD_ROUNDS=30 cargo test -p gilliam-scheduler --test histories -- --nocapture

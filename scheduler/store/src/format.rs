@@ -135,6 +135,11 @@ impl StoreError {
 
     /// The way out, for people.
     pub fn hint(&self) -> String {
+        if let StoreError::Unreachable { reason, .. } | StoreError::Refused { reason, .. } = self
+            && let Some(hint) = of_certificates(reason)
+        {
+            return hint.into();
+        }
         match self {
             StoreError::InUse { .. } => {
                 "stop the other one first, or choose another folder with --data".into()
@@ -176,6 +181,36 @@ impl StoreError {
             }
         }
     }
+}
+
+/// What to do about a TLS that does not come about, if that is what members said.
+fn of_certificates(reason: &str) -> Option<&'static str> {
+    // What rustls says of a member's certificate, and what is left of a member's alert about ours.
+    const KNOWN: [(&[&str], &str); 4] = [
+        (
+            &["invalid peer certificate: UnknownIssuer"],
+            "a member's certificate is signed by another authority: name its certificate with --store-ca",
+        ),
+        (
+            &["invalid peer certificate: certificate expired"],
+            "a member's certificate is over, or this machine's clock is wrong: renew the certificate",
+        ),
+        (
+            &["invalid peer certificate: certificate not valid for name"],
+            "name the members in --store by hosts that their certificates are for",
+        ),
+        (
+            &[
+                "received fatal alert",
+                "operation was canceled",
+                "transport error",
+            ],
+            "a member takes connections and ends them: it may speak TLS (--store-ca), or take only clients with a \
+             certificate of its authority that is not over (--store-cert and --store-key)",
+        ),
+    ];
+    let says = |texts: &[&str]| texts.iter().any(|text| reason.contains(text));
+    KNOWN.iter().find(|(texts, _)| says(texts)).map(|(_, hint)| *hint)
 }
 
 /// The write that makes a new store one of this format.

@@ -11,8 +11,9 @@ use gilliam_store::{Check, CommitError, Expect, Revision, Store, Write};
 
 use crate::{
     DEADLINE,
-    etcd_process::Etcd,
-    linearizable::{OPERATIONS_MAX, Operation, What, is_linearizable},
+    etcd_process::{Etcd, FAULTS, Falter},
+    linearizable::{OPERATIONS_MAX, Operation, is_linearizable},
+    register::{Register, What},
     until,
 };
 
@@ -32,27 +33,10 @@ const FAULT_LASTS: Duration = Duration::from_millis(900);
 const ROUNDS: usize = 3;
 const ROUNDS_VARIABLE: &str = "GILLIAM_ETCD_ROUNDS";
 
-#[derive(Debug, Clone, Copy)]
-enum FaultKind {
-    KillLeader,
-    PauseLeader,
-    KillFollower,
-    PauseFollower,
-    LoseQuorum,
-}
-
-const FAULTS: [FaultKind; 5] = [
-    FaultKind::KillLeader,
-    FaultKind::PauseLeader,
-    FaultKind::KillFollower,
-    FaultKind::PauseFollower,
-    FaultKind::LoseQuorum,
-];
-
 /// What was recorded of a key.
 #[derive(Debug, Default)]
 struct History {
-    operations: Vec<Operation>,
+    operations: Vec<Operation<What>>,
     /// The revision with which each value was acknowledged or read.
     revisions: BTreeMap<u64, Revision>,
 }
@@ -90,7 +74,7 @@ async fn whatever_happens_to_members_histories_are_linearizable() {
         let histories = run(&etcd, &stores, round, fault).await;
         for (key, history) in histories.iter().enumerate() {
             assert!(
-                is_linearizable(&history.operations),
+                is_linearizable(&history.operations, Register(None)),
                 "{fault:?}, key {key}: {:#?}",
                 history.operations
             );
@@ -141,7 +125,7 @@ async fn put(store: &Store, key: &str) -> Revision {
 }
 
 /// Lets writers write while a fault comes and goes.
-async fn run(etcd: &Etcd, stores: &[Store], round: usize, fault: FaultKind) -> Vec<History> {
+async fn run(etcd: &Etcd, stores: &[Store], round: usize, fault: Falter) -> Vec<History> {
     let start = Instant::now();
     let histories: Vec<_> = (0..KEYS)
         .map(|_| Arc::new(Mutex::new(History::default())))
@@ -167,9 +151,9 @@ async fn run(etcd: &Etcd, stores: &[Store], round: usize, fault: FaultKind) -> V
         histories.iter().all(is_under_way).then_some(())
     })
     .await;
-    let ended = tokio::task::block_in_place(|| begin(etcd, fault));
+    let ended = tokio::task::block_in_place(|| etcd.falter(fault));
     tokio::time::sleep(FAULT_LASTS).await;
-    tokio::task::block_in_place(|| end(etcd, fault, &ended));
+    tokio::task::block_in_place(|| etcd.recover(fault, &ended));
     for writer in writers {
         writer.await.expect("writer");
     }
@@ -185,33 +169,6 @@ async fn run(etcd: &Etcd, stores: &[Store], round: usize, fault: FaultKind) -> V
                 .expect("lock")
         })
         .collect()
-}
-
-/// Begins a fault; gives the members that it concerns.
-fn begin(etcd: &Etcd, fault: FaultKind) -> Vec<usize> {
-    let leader = etcd.leader();
-    let members = match fault {
-        FaultKind::KillLeader | FaultKind::PauseLeader => vec![leader],
-        FaultKind::KillFollower | FaultKind::PauseFollower => vec![(leader + 1) % 3],
-        FaultKind::LoseQuorum => vec![leader, (leader + 1) % 3],
-    };
-    for member in &members {
-        match fault {
-            FaultKind::PauseLeader | FaultKind::PauseFollower => etcd.pause(*member),
-            _ => etcd.kill(*member),
-        }
-    }
-    members
-}
-
-fn end(etcd: &Etcd, fault: FaultKind, members: &[usize]) {
-    for member in members {
-        match fault {
-            FaultKind::PauseLeader | FaultKind::PauseFollower => etcd.resume(*member),
-            _ => etcd.run(*member),
-        }
-    }
-    members.iter().for_each(|member| etcd.wait(*member));
 }
 
 async fn read_at_the_end(store: &Store, key: &str, history: &Mutex<History>, start: Instant) {

@@ -4,8 +4,13 @@
 #[path = "../etcd_process/mod.rs"]
 mod etcd_process;
 mod histories;
+#[path = "../linearizable/mod.rs"]
 mod linearizable;
+#[path = "../etcd_process/pki.rs"]
+mod pki;
+mod register;
 mod states;
+mod tls;
 
 use std::time::Duration;
 

@@ -4,10 +4,11 @@
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{self, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
@@ -33,15 +34,44 @@ const PORTS_TRIES: usize = 5;
 pub(crate) struct Etcd {
     members: Vec<Mutex<Member>>,
     arguments: Vec<String>,
+    tls: Option<Tls>,
     folder: TempDir,
+}
+
+/// The files that members speak TLS with: they want certificates of their clients too.
+#[derive(Debug, Clone)]
+pub(crate) struct Tls {
+    pub(crate) ca: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 struct Member {
     name: String,
     client: u16,
     peer: u16,
+    /// Where it tells how it is, to anybody.
+    health: u16,
     process: Option<Child>,
 }
+
+/// How a cluster of three falters for a while.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Falter {
+    KillLeader,
+    PauseLeader,
+    KillFollower,
+    PauseFollower,
+    LoseQuorum,
+}
+
+pub(crate) const FAULTS: [Falter; 5] = [
+    Falter::KillLeader,
+    Falter::PauseLeader,
+    Falter::KillFollower,
+    Falter::PauseFollower,
+    Falter::LoseQuorum,
+];
 
 impl Etcd {
     /// Starts one member.
@@ -51,8 +81,17 @@ impl Etcd {
 
     /// Starts `members` with `arguments` and waits until each answers and has a leader.
     pub(crate) fn start(members: usize, arguments: &[&str]) -> Self {
+        Self::start_with(members, arguments, None)
+    }
+
+    /// Starts one member that speaks TLS with its clients.
+    pub(crate) fn secured(tls: &Tls) -> Self {
+        Self::start_with(1, &[], Some(tls))
+    }
+
+    fn start_with(members: usize, arguments: &[&str], tls: Option<&Tls>) -> Self {
         for _ in 0..PORTS_TRIES {
-            let etcd = Self::spawn(members, arguments);
+            let etcd = Self::spawn(members, arguments, tls);
             if (0..members).all(|n| etcd.is_ready(n)) {
                 return etcd;
             }
@@ -60,9 +99,9 @@ impl Etcd {
         panic!("etcd does not start");
     }
 
-    fn spawn(members: usize, arguments: &[&str]) -> Self {
+    fn spawn(members: usize, arguments: &[&str], tls: Option<&Tls>) -> Self {
         // All are held until all are found, so that none is found twice.
-        let held: Vec<TcpListener> = (0..members * 2)
+        let held: Vec<TcpListener> = (0..members * 3)
             .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
             .collect();
         let ports: Vec<u16> = held
@@ -72,13 +111,15 @@ impl Etcd {
         drop(held);
         let member = |n: usize| Member {
             name: format!("m{n}"),
-            client: ports[n * 2],
-            peer: ports[n * 2 + 1],
+            client: ports[n * 3],
+            peer: ports[n * 3 + 1],
+            health: ports[n * 3 + 2],
             process: None,
         };
         let etcd = Self {
             members: (0..members).map(|n| Mutex::new(member(n))).collect(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
+            tls: tls.cloned(),
             folder: TempDir::new().expect("folder"),
         };
         (0..members).for_each(|n| etcd.run(n));
@@ -108,10 +149,9 @@ impl Etcd {
             .map(|member| format!("{}=http://127.0.0.1:{}", member.name, member.peer))
             .collect();
         let mut member = self.member(n);
-        let (client, peer) = (
-            format!("http://127.0.0.1:{}", member.client),
-            format!("http://127.0.0.1:{}", member.peer),
-        );
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let client = format!("{scheme}://127.0.0.1:{}", member.client);
+        let [peer, health] = [member.peer, member.health].map(|port| format!("http://127.0.0.1:{port}"));
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", "etcd"])
@@ -131,7 +171,9 @@ impl Etcd {
                 &peer,
             ])
             .args(["--initial-cluster", &cluster.join(",")])
+            .args(["--listen-metrics-urls", &health])
             .args(&self.arguments)
+            .args(self.tls.iter().flat_map(Tls::arguments))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .stdin(Stdio::null())
@@ -165,7 +207,7 @@ impl Etcd {
                 .process
                 .as_mut()
                 .is_none_or(|p| !matches!(p.try_wait(), Ok(None)));
-            let (port, log) = (member.client, self.log(&member));
+            let (port, log) = (member.health, self.log(&member));
             drop(member);
             if ended {
                 let log = fs::read_to_string(log).unwrap_or_default();
@@ -189,7 +231,7 @@ impl Etcd {
 
     /// Whether member `n` answers and has a leader, now.
     pub(crate) fn is_healthy(&self, n: usize) -> bool {
-        let port = self.member(n).client;
+        let port = self.member(n).health;
         is_healthy(port)
     }
 
@@ -199,7 +241,7 @@ impl Etcd {
         loop {
             let leads = |n: &usize| {
                 let running = self.member(*n).process.is_some();
-                running && is_leader(self.member(*n).client)
+                running && is_leader(self.member(*n).health)
             };
             if let Some(leader) = (0..self.members.len()).find(leads) {
                 return leader;
@@ -228,6 +270,34 @@ impl Etcd {
         self.signal(n, Signal::CONT);
     }
 
+    /// Begins to falter; gives the members that do.
+    pub(crate) fn falter(&self, how: Falter) -> Vec<usize> {
+        let leader = self.leader();
+        let members = match how {
+            Falter::KillLeader | Falter::PauseLeader => vec![leader],
+            Falter::KillFollower | Falter::PauseFollower => vec![(leader + 1) % 3],
+            Falter::LoseQuorum => vec![leader, (leader + 1) % 3],
+        };
+        for member in &members {
+            match how {
+                Falter::PauseLeader | Falter::PauseFollower => self.pause(*member),
+                _ => self.kill(*member),
+            }
+        }
+        members
+    }
+
+    /// Ends what these members began, and waits until they are well.
+    pub(crate) fn recover(&self, how: Falter, members: &[usize]) {
+        for member in members {
+            match how {
+                Falter::PauseLeader | Falter::PauseFollower => self.resume(*member),
+                _ => self.run(*member),
+            }
+        }
+        members.iter().for_each(|member| self.wait(*member));
+    }
+
     fn signal(&self, n: usize, signal: Signal) {
         if let Some(process) = &self.member(n).process {
             kill_process(Pid::from_child(process), signal).expect("signal");
@@ -236,6 +306,19 @@ impl Etcd {
 
     fn member(&self, n: usize) -> std::sync::MutexGuard<'_, Member> {
         self.members[n].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tls {
+    fn arguments(&self) -> Vec<OsString> {
+        let file = |option: &str, path: &Path| [option.into(), path.as_os_str().to_owned()];
+        let files = [
+            file("--trusted-ca-file", &self.ca),
+            file("--cert-file", &self.certificate),
+            file("--key-file", &self.key),
+        ];
+        let files = files.into_iter().flatten();
+        files.chain([OsString::from("--client-cert-auth")]).collect()
     }
 }
 
