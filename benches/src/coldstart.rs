@@ -12,7 +12,7 @@ use crate::{
     child::Cores,
     density::web_guests,
     figure::{Figure, Goal, Report, median},
-    guests, http,
+    guests, http, in_process,
     load::{Load, Seen, as_f64, histogram},
     peers::Peer,
     platform::{App, Platform, get},
@@ -25,6 +25,7 @@ const ROUNDS: usize = 5;
 const MAPPED_APPS_MAX: u32 = 1_000;
 
 pub(crate) fn run(session: &Session<'_>, report: &mut Report) -> anyhow::Result<()> {
+    in_node(session, report).context("instances without network and ingress")?;
     loaded(session, report).context("instances whose code is loaded")?;
     deploys(session, report).context("deploys")?;
     many_apps(session, report).context("many apps")
@@ -46,7 +47,36 @@ fn goals(name: &str) -> Goals {
     }
 }
 
-/// The first answer of a fresh instance whose code is in memory.
+/// The same without network and ingress, in this process: store, instance, answer, end.
+fn in_node(session: &Session<'_>, report: &mut Report) -> anyhow::Result<()> {
+    session.note("coldstart: fresh instances in this process");
+    for (name, component, path) in web_guests(session)? {
+        let (mut p50, mut p99) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            session.check()?;
+            let mut us = in_process::fresh_us(&component, &path, session.pick(100, 400))?;
+            us.sort_by(f64::total_cmp);
+            p50.push(median(&us));
+            p99.push(us[us.len() * 99 / 100]);
+        }
+        let goal = goals(&name).p50_us;
+        let (p99_goal, what) = (
+            goal.map(|_| 3.0 * median(&p50)),
+            format!("fresh instance in the node ({name})"),
+        );
+        report.add(with(
+            Figure::median(BENCH, format!("{what}: p50"), &p50, "us"),
+            goal,
+        ));
+        report.add(with(
+            Figure::median(BENCH, format!("{what}: p99"), &p99, "us"),
+            p99_goal,
+        ));
+    }
+    Ok(())
+}
+
+/// The first answer of a fresh instance whose code is in memory, as a client sees it.
 fn loaded(session: &Session<'_>, report: &mut Report) -> anyhow::Result<()> {
     session.note("coldstart: fresh instances with their code loaded");
     let platform = Platform::start(session, Cores::First)?;

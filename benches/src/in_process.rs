@@ -23,6 +23,7 @@ const YIELD_FUEL: u64 = 1_000_000;
 /// Fuel of one request, which none reaches.
 const REQUEST_FUEL: u64 = 20_000_000_000;
 const MEMORY_BYTES_MAX: usize = 128 << 20;
+/// As the platform has it.
 const KEEP_RESIDENT_BYTES: usize = 1 << 20;
 
 /// Whether the limits are there.
@@ -79,14 +80,27 @@ pub(crate) struct HttpCost {
     pub(crate) without_us: Vec<f64>,
 }
 
+/// Microseconds of each of so many answers, each of a fresh instance with its limits: what a node does of a
+/// request without network and ingress, from the store to its end.
+pub(crate) fn fresh_us(component: &[u8], path: &str, requests: u32) -> anyhow::Result<Vec<f64>> {
+    let web = Web::new(component, path, Limits::With).map_err(told)?;
+    runtime()?.block_on(async {
+        // Brings the code and the first slot in.
+        web.answers_us(1).await.map_err(told)?;
+        web.answers_us(requests).await.map_err(told)
+    })
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
 /// Measures the hello web process in this process: instance, request, answer, drop; no network, no ingress.
 pub(crate) fn http_cost(rounds: usize, requests: u32) -> anyhow::Result<HttpCost> {
     let component = guests::hello()?;
-    let with = Hello::new(&component, Limits::With).map_err(told)?;
-    let without = Hello::new(&component, Limits::Without).map_err(told)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let with = Web::new(&component, "/", Limits::With).map_err(told)?;
+    let without = Web::new(&component, "/", Limits::Without).map_err(told)?;
+    let runtime = runtime()?;
     runtime.block_on(async {
         let mut cost = HttpCost {
             with_us: Vec::new(),
@@ -96,14 +110,15 @@ pub(crate) fn http_cost(rounds: usize, requests: u32) -> anyhow::Result<HttpCost
             // In turns, and the other first each time: neither has the caches to itself.
             let (a, b) = match round % 2 {
                 0 => {
-                    let a = with.requests_us(requests).await.map_err(told)?;
-                    (a, without.requests_us(requests).await.map_err(told)?)
+                    let a = with.answers_us(requests).await.map_err(told)?;
+                    (a, without.answers_us(requests).await.map_err(told)?)
                 }
                 _ => {
-                    let b = without.requests_us(requests).await.map_err(told)?;
-                    (with.requests_us(requests).await.map_err(told)?, b)
+                    let b = without.answers_us(requests).await.map_err(told)?;
+                    (with.answers_us(requests).await.map_err(told)?, b)
                 }
             };
+            let (a, b) = (median(&a), median(&b));
             if round > 0 {
                 cost.with_us.push(a);
                 cost.without_us.push(b);
@@ -162,14 +177,16 @@ impl WasiHttpView for Host {
     }
 }
 
-struct Hello {
+/// A web process on an engine of its own.
+struct Web {
     engine: Engine,
     proxy: ProxyPre<Host>,
+    uri: String,
     limits: Limits,
 }
 
-impl Hello {
-    fn new(component: &[u8], limits: Limits) -> wasmtime::Result<Self> {
+impl Web {
+    fn new(component: &[u8], path: &str, limits: Limits) -> wasmtime::Result<Self> {
         let mut pool = PoolingAllocationConfig::default();
         pool.total_memories(100)
             .total_stacks(100)
@@ -192,19 +209,20 @@ impl Hello {
         Ok(Self {
             engine,
             proxy,
+            uri: format!("http://localhost{path}"),
             limits,
         })
     }
 
-    /// Microseconds of each of so many requests, each in an instance of its own: their median.
-    async fn requests_us(&self, requests: u32) -> wasmtime::Result<f64> {
+    /// Microseconds of each of so many requests, each in an instance of its own.
+    async fn answers_us(&self, requests: u32) -> wasmtime::Result<Vec<f64>> {
         let mut all = Vec::new();
         for _ in 0..requests {
             let start = Instant::now();
             self.request().await?;
             all.push(start.elapsed().as_secs_f64() * 1e6);
         }
-        Ok(median(&all))
+        Ok(all)
     }
 
     async fn request(&self) -> wasmtime::Result<()> {
@@ -222,7 +240,7 @@ impl Hello {
             store.fuel_async_yield_interval(Some(YIELD_FUEL))?;
         }
         let proxy = self.proxy.instantiate_async(&mut store).await?;
-        let request = hyper::Request::get("http://localhost/")
+        let request = hyper::Request::get(&self.uri)
             .body(Empty::<bytes::Bytes>::new().map_err(|never| -> Error { match never {} }))?;
         let answer = Arc::new(std::sync::Mutex::new(None));
         let place = answer.clone();
