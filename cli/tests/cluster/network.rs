@@ -13,6 +13,8 @@ use std::{
     sync::Mutex,
 };
 
+use crate::turn::Turn;
+
 /// Set where the test runs in namespaces of its own.
 const INSIDE: &str = "GILLIAM_TEST_NAMESPACES";
 /// Nodes that a network is laid for: `n1` and so on.
@@ -95,6 +97,7 @@ impl Parted {
         let [program, arguments @ ..] = &unshare[..] else {
             unreachable!("a program");
         };
+        let _turn = Turn::take();
         let output = Command::new(program)
             .args(arguments)
             .arg(std::env::current_exe().expect("this program"))
