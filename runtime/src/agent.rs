@@ -324,7 +324,7 @@ mod tests {
         Agent {
             control,
             board: Board::new(),
-            ingress: Ingress::new(logs.clone(), None),
+            ingress: Ingress::new(logs.clone(), None, Arc::new(crate::vigil::Vigil::new())),
             logs,
             artefacts: Arc::new(artefacts.expect("artefacts")),
             file: Kept::assignment(data),

@@ -77,10 +77,10 @@ pub(crate) struct Ingress {
 }
 
 impl Ingress {
-    pub(crate) fn new(logs: Arc<Logs>, identity: Option<Identity>) -> Self {
+    pub(crate) fn new(logs: Arc<Logs>, identity: Option<Identity>, vigil: Arc<Vigil>) -> Self {
         Self {
             table: Arc::new(Table::new(logs)),
-            vigil: Arc::new(Vigil::new()),
+            vigil,
             ids: Arc::default(),
             peers: identity.map(|identity| Arc::new(Peers::new(identity))),
         }

@@ -2,7 +2,7 @@
 
 use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use gilliam_engine::{Engines, EnginesError};
+use gilliam_engine::{Engines, EnginesConfig, EnginesError, MayRun};
 use gilliam_model::{Timestamp, assignment::Assignment, peer::PeerTable, sync::NodeFacts};
 use gilliam_serve::{BindError, DrainOutcome, DrainSignal, Places, Server};
 use tokio::{
@@ -26,6 +26,7 @@ use crate::{
     machine,
     ports::Ports,
     supervisor::{CrewThread, Starts, Supervisor, Surroundings},
+    vigil::Vigil,
 };
 
 /// How often the usage of instances is read.
@@ -124,7 +125,12 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
     })?;
     let places = Places::new(machine::connections_max());
     let (server, http) = gilliam_serve::bind(&ingress::listening(config.http, places.clone()))?;
-    let engines = Engines::new(&config.engines)?;
+    let vigil = Arc::new(Vigil::new());
+    let watch = vigil.clone();
+    let engines = Engines::new(&EnginesConfig {
+        may_run: MayRun::when(move || watch.is_clear()),
+        ..config.engines.clone()
+    })?;
     let instances_max = machine::instances_max(engines.commands_max());
     let control = Arc::new(Control::new(config.control.clone()));
     let logs = Arc::new(Logs::new(control.count()));
@@ -180,7 +186,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
     let ports = Ports::new(http.ip(), config.port_base, places);
     let starts = Starts::new(config.engines.give_back).map_err(NodeError::Thread)?;
     let crews = CrewThread::start().map_err(NodeError::Thread)?;
-    let ingress = Ingress::new(logs.clone(), identity.clone());
+    let ingress = Ingress::new(logs.clone(), identity.clone(), vigil);
     if let Some(last) = identity.as_ref().and_then(|_| kept_peers.read()) {
         tracing::info!(nodes = last.nodes.len(), "took up the last table of nodes");
         ingress.set_peers(&last);

@@ -8,9 +8,10 @@
 //! - the network is parted: the node cannot know what was moved; it serves on whom it reaches, and obeys at
 //!   once when it hears of a control plane again;
 //! - the node itself stood still (a stopped process, a paused machine): it was not there to try. When it goes
-//!   on it holds requests back, asks, and obeys; if nobody answers within [`DOUBT_MAX`], the first case holds.
+//!   on it holds requests and guests back, asks, and obeys; if nobody answers within [`DOUBT_MAX`], the first case holds.
 //!
-//! In: the pulse of this process, and answers of control planes. Out: whether a request may pass, or waits.
+//! In: the pulse of this process, and answers of control planes. Out: whether a request may pass and guests may run, or
+//! wait.
 //!
 //! Invariant: no clock of another machine is compared with ours.
 //! Invariant: a request waits for at most [`DOUBT_MAX`] and a pulse.
@@ -139,7 +140,7 @@ impl Vigil {
         let _ = doubt.wait_for(Option::is_none).await;
     }
 
-    /// Whether requests may pass now. A request that comes before the first pulse after a standstill sees it too.
+    /// Whether requests may pass and guests may run now. What comes before the first pulse after a standstill sees it too.
     pub(crate) fn is_clear(&self) -> bool {
         let now = now();
         if now <= self.clear_until.load(Ordering::Relaxed) {

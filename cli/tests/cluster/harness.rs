@@ -127,16 +127,10 @@ impl Cluster {
 
     /// Starts all servers for the first time.
     fn begin(&self) {
-        let images = self.path("images");
-        std::fs::create_dir_all(&images).expect("images");
         let greetings: Vec<Greeting> = self
             .servers
             .keys()
-            .map(|name| {
-                std::fs::create_dir_all(self.path(name)).expect("folder");
-                std::os::unix::fs::symlink(&images, self.path(name).join("images")).expect("images");
-                self.start_server_named(name)
-            })
+            .map(|name| self.start_server_named(name))
             .collect();
         let greeting = greetings.iter().find(|greeting| greeting.get("token").is_some());
         let greeting = greeting.expect("a new cluster");
@@ -197,6 +191,9 @@ impl Cluster {
             self.dead_after,
         ]);
         command.arg("--data").arg(self.path(name)).args(&self.arguments);
+        if self.etcd.is_some() {
+            command.arg("--blobs").arg(self.path("blobs"));
+        }
         let mut child = self.spawn(command, name);
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut greeting = Greeting::default();

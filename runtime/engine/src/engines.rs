@@ -18,6 +18,7 @@ use crate::{
     inspect::{self, InspectError},
     lane::Lane,
     load::Pre,
+    may_run::MayRun,
     outbound::Tls,
     residency::{Keep, Residency},
     slab::{SLAB_SLOT_BYTES, Slab, SlabError},
@@ -68,6 +69,8 @@ pub struct EnginesConfig {
     /// Has the calling thread's allocator give back memory that it keeps; called by threads that wait, now and
     /// then.
     pub give_back: fn(),
+    /// Whether guests may run just now.
+    pub may_run: MayRun,
 }
 
 impl Default for EnginesConfig {
@@ -82,6 +85,7 @@ impl Default for EnginesConfig {
             warm_bytes_max: WARM_BYTES_MAX,
             keep_mapped: Keep::default(),
             give_back: || {},
+            may_run: MayRun::default(),
         }
     }
 }
@@ -190,8 +194,13 @@ impl Engines {
             &Slots::of_commands(commands),
             config,
         )?;
-        let threads = GuestThreads::start(config.guest_threads, config.guest_nice, config.give_back)
-            .map_err(EnginesError::Threads)?;
+        let threads = GuestThreads::start(
+            config.guest_threads,
+            config.guest_nice,
+            config.give_back,
+            config.may_run.clone(),
+        )
+        .map_err(EnginesError::Threads)?;
         let tls = Tls::new().map_err(EnginesError::Tls)?;
         let residency = Residency::new(config.keep_mapped);
         let sweeper = {

@@ -20,6 +20,7 @@ use tokio::runtime::{Handle, Runtime};
 
 use crate::{
     give_back::GiveBack,
+    may_run::MayRun,
     throttle::{CpuBucket, Edge, Metered, Panicked},
     turns::{AppTurns, Runnable, Ticket, Turns},
 };
@@ -44,14 +45,19 @@ impl fmt::Debug for GuestThreads {
 }
 
 impl GuestThreads {
-    pub(crate) fn start(threads: NonZeroUsize, nice: i32, give_back: fn()) -> io::Result<Self> {
+    pub(crate) fn start(
+        threads: NonZeroUsize,
+        nice: i32,
+        give_back: fn(),
+        may_run: MayRun,
+    ) -> io::Result<Self> {
         let io = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .thread_name("gilliam-guestio")
             .enable_all()
             .build()?;
-        let turns = Arc::new(Turns::default());
+        let turns = Arc::new(Turns::new(may_run));
         // Made first, so that a thread that cannot be started takes the others along.
         let guests = Self {
             turns: turns.clone(),

@@ -1,7 +1,7 @@
 //! The cpu share: a token bucket of CPU time around each poll of a guest.
 //!
-//! In flows a future that runs a guest; out flows the same future, polled only while its instance has CPU
-//! time left, with panics caught. Fuel yields bound one poll, so a debt stays small. Nothing fails for lack
+//! In flows a future that runs a guest; out flows the same future, polled only while guests may run and its instance
+//! has CPU time left, with panics caught. Fuel yields bound one poll, so a debt stays small. Nothing fails for lack
 //! of CPU time: the guest waits.
 
 use std::{
@@ -31,6 +31,8 @@ const BURST_WALL_NS: u64 = 80_000_000;
 /// What a guest that was in debt has on its account when it goes on: a few slices, so that it does not come
 /// and go with each.
 const RESUME_NS: i64 = 200_000;
+/// A guest that may not run just now is looked at again after this time: it is to go on soon after it may.
+const HELD_LOOK: Duration = Duration::from_millis(20);
 
 /// CPU time of one instance, shared by its lanes, and its place among those that wait for CPU time.
 #[derive(Debug)]
@@ -200,8 +202,9 @@ impl<F: Future> Future for Metered<F> {
         let this = self.project();
         let now = Instant::now();
         *this.debt = None;
-        if let Some(wait) = this.account.bucket.wait(now) {
-            let turns = &this.account.bucket.turns;
+        let turns = &this.account.bucket.turns;
+        let held = (!turns.may_run()).then_some(HELD_LOOK);
+        if let Some(wait) = held.or_else(|| this.account.bucket.wait(now)) {
             *this.debt = Some(turns.open_debt(now + wait, cx.waker().clone()));
             return Poll::Pending;
         }

@@ -19,6 +19,7 @@ use std::{
 use crate::{
     debts::{Debt, Debts},
     give_back::GiveBack,
+    may_run::MayRun,
     run_queue::{AppId, InstanceId, RunQueue},
     throttle::CpuBucket,
 };
@@ -99,6 +100,11 @@ impl InstanceTurns {
         self.id
     }
 
+    /// Whether guests may run now.
+    pub(crate) fn may_run(&self) -> bool {
+        self.app.turns.may_run.now()
+    }
+
     /// Wakes `waker` at `due`.
     pub(crate) fn open_debt(&self, due: Instant, waker: Waker) -> OpenDebt {
         let turns = self.app.turns.clone();
@@ -138,6 +144,7 @@ pub(crate) struct Turns {
     state: Mutex<State>,
     bell: Condvar,
     start: Instant,
+    may_run: MayRun,
 }
 
 #[derive(Default)]
@@ -154,16 +161,6 @@ struct State {
     is_closed: bool,
 }
 
-impl Default for Turns {
-    fn default() -> Self {
-        Self {
-            state: Mutex::default(),
-            bell: Condvar::new(),
-            start: Instant::now(),
-        }
-    }
-}
-
 impl fmt::Debug for Turns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Turns").finish_non_exhaustive()
@@ -171,6 +168,15 @@ impl fmt::Debug for Turns {
 }
 
 impl Turns {
+    pub(crate) fn new(may_run: MayRun) -> Self {
+        Self {
+            state: Mutex::default(),
+            bell: Condvar::new(),
+            start: Instant::now(),
+            may_run,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

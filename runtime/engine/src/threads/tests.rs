@@ -12,7 +12,13 @@ use std::{
 use super::*;
 
 fn threads(count: usize) -> GuestThreads {
-    GuestThreads::start(NonZeroUsize::new(count).expect("not zero"), 0, || {}).expect("threads")
+    GuestThreads::start(
+        NonZeroUsize::new(count).expect("not zero"),
+        0,
+        || {},
+        MayRun::default(),
+    )
+    .expect("threads")
 }
 
 fn bucket(threads: &GuestThreads, cpu_millis: u32) -> Arc<CpuBucket> {
@@ -158,4 +164,28 @@ fn debts_are_paid_at_the_rate_of_the_share_for_all_at_once() {
         assert!(had < share * 1.1 + 0.002, "{had} s of {share} s");
     }
     drop(tasks);
+}
+
+#[test]
+fn guests_that_may_not_run_are_not_polled_until_they_may_and_can_be_ended_meanwhile() {
+    let (may, polled, ended) = <(Arc<AtomicBool>, Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+    let says = may.clone();
+    let may_run = MayRun::when(move || says.load(SeqCst));
+    let threads = GuestThreads::start(NonZeroUsize::MIN, 0, || {}, may_run).expect("threads");
+    let cpu = bucket(&threads, 1_000);
+    let guest = |mark| {
+        let polled = polled.clone();
+        async move {
+            let _mark = mark;
+            polled.store(true, SeqCst);
+        }
+    };
+    let held = threads.spawn(&cpu, guest(Mark(Arc::default())));
+    let cancelled = threads.spawn(&cpu, guest(Mark(ended.clone())));
+    cancelled.cancel();
+    wait_for("a guest that is held is dropped", || ended.load(SeqCst));
+    assert!(!polled.load(SeqCst));
+    may.store(true, SeqCst);
+    wait_for("the other goes on", || polled.load(SeqCst));
+    drop(held);
 }
