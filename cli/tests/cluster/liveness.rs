@@ -1,6 +1,9 @@
 //! A node that stood still and goes on.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use gilliam_model::{Timestamp, log::LogLine};
 use rustix::process::Signal;
@@ -92,8 +95,14 @@ fn a_worker_of_a_node_that_stood_still_does_not_run_on_before_the_node_has_asked
     });
     cluster.signal("n1", Signal::STOP);
     cluster.wait_all_run(1, &["n2"]);
-    let resumed = Timestamp::now();
+    // The node asks, and has its answer a while later.
+    cluster.signal_server("s1", Signal::STOP);
+    let (resumed, began) = (Timestamp::now(), Instant::now());
     cluster.signal("n1", Signal::CONT);
+    wait("a while to pass", || {
+        (began.elapsed() >= Duration::from_millis(800)).then_some(())
+    });
+    cluster.signal_server("s1", Signal::CONT);
     cluster.wait_ready_at("s1", 2);
     wait("n1 to have given it up", || {
         let shown = cluster.json(&["nodes", "show", "n1"]);
