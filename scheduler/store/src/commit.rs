@@ -86,6 +86,14 @@ impl Write {
         }
     }
 
+    /// The key that changes, and its value from then on.
+    pub(crate) fn change(&self) -> (&str, Option<&[u8]>) {
+        match self {
+            Write::Put { key, value } => (key, Some(value)),
+            Write::Delete { key } => (key, None),
+        }
+    }
+
     /// Bytes it counts against [`COMMIT_BYTES_MAX`].
     pub fn bytes(&self) -> usize {
         match self {

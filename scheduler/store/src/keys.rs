@@ -5,6 +5,7 @@ use gilliam_model::{
     name::{AppName, NodeName, ProcessName},
     placement::Placement,
     release::ReleaseId,
+    report::ProcessKey,
 };
 
 /// The version of the format; written when the store is made.
@@ -76,6 +77,31 @@ pub fn of_placement(placement: &Placement) -> String {
     )
 }
 
+/// The app whose key is `key`.
+pub fn app_of(key: &str) -> Option<AppName> {
+    key.strip_prefix(APPS)?.parse().ok()
+}
+
+/// The node whose key is `key`.
+pub fn node_of(key: &str) -> Option<NodeName> {
+    key.strip_prefix(NODES)?.parse().ok()
+}
+
+/// The process type and the node whose placement has the key `key`.
+pub fn placement_of(key: &str) -> Option<(ProcessKey, NodeName)> {
+    let mut parts = key.strip_prefix(PLACEMENTS)?.split('/');
+    let app = parts.next()?.parse().ok()?;
+    let release = ReleaseId::new(parts.next()?.parse().ok()?);
+    let process = parts.next()?.parse().ok()?;
+    let node = parts.next()?.parse().ok()?;
+    let key = ProcessKey {
+        app,
+        release,
+        process,
+    };
+    parts.next().is_none().then_some((key, node))
+}
+
 /// Where the placements of one app are.
 pub fn placements_of(app: &AppName) -> String {
     format!("{PLACEMENTS}{app}/")
@@ -109,5 +135,25 @@ mod tests {
         assert_eq!(key(2), "/releases/hello/0000000002");
         assert!(key(2) < key(10) && key(10) < key(u32::MAX));
         assert!(key(1).starts_with(&releases_of(&app)));
+    }
+
+    #[test]
+    fn a_key_says_what_it_is_of() {
+        let (of, node) = placement_of("/placements/hello/0000000012/web/n1").expect("a placement");
+        assert_eq!(
+            placement(&of.app, of.release, &of.process, &node),
+            "/placements/hello/0000000012/web/n1"
+        );
+        for other in [
+            "/placements/hello/0000000012/web",
+            "/placements/hello/0000000000/web/n1",
+            "/placements/hello/0000000012/web/n1/x",
+            "/apps/hello",
+        ] {
+            assert_eq!(placement_of(other), None, "{other}");
+        }
+        assert_eq!(app_of("/apps/hello").expect("an app").as_str(), "hello");
+        assert_eq!(node_of("/nodes/n1").expect("a node").as_str(), "n1");
+        assert_eq!((app_of("/nodes/n1"), node_of("/apps/hello")), (None, None));
     }
 }

@@ -4,7 +4,8 @@
 //! prefix at one revision, and a wake-up when they change. [`records`] gives the keys their types.
 //!
 //! ```text
-//! range(prefix) → (Revision, entries) commit(checks, writes) → Revision changed(prefix, after) → Revision
+//! range(prefix) → (Revision, entries)          commit(checks, writes) → Revision
+//! changed(prefix, after) → Revision            since(prefixes, after) → (Revision, changes) | Forgotten
 //! ```
 //!
 //! Three key spaces implement that face: one in memory, one in a file ([`Store::open`]) whose writer is one
@@ -37,7 +38,7 @@ pub use commit::{COMMIT_BYTES_MAX, COMMIT_OPERATIONS_MAX, Check, CommitError, Ex
 pub use etcd::{EtcdConfig, EtcdUrlError, Password};
 use faults::{Fault, Faults, Operation};
 pub use format::StoreError;
-pub use range::{Entry, RangeError, Revision};
+pub use range::{Changed, Entry, RangeError, Revision, Since};
 use scan::Scan;
 use transfer::Arrival;
 
@@ -223,6 +224,21 @@ impl Store {
             Space::Memory(memory) => memory.changes().changed(prefix, after).await,
             Space::File(file) => file.changes().changed(prefix, after).await,
             Space::Etcd(etcd) => etcd.changes().changed(prefix, after).await,
+        }
+    }
+
+    /// What changed under `prefixes` after revision `after`: as if all of them were read anew, for the price
+    /// of what changed. Every commit that was acknowledged before the call is in it.
+    ///
+    /// `after` is the revision of a reading, or of an answer of this. [`Since::Forgotten`] is always a
+    /// possible answer: to a revision from long ago, from before the store was opened, or from a store that
+    /// was set back since.
+    pub async fn since(&self, prefixes: &[&str], after: Revision) -> Result<Since, RangeError> {
+        self.disturb_reading().await?;
+        match &*self.space {
+            Space::Memory(memory) => Ok(memory.changes().since(prefixes, after)),
+            Space::File(file) => Ok(file.changes().since(prefixes, after)),
+            Space::Etcd(etcd) => etcd.since(prefixes, after).await,
         }
     }
 

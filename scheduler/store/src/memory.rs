@@ -5,7 +5,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{Check, CommitError, Entry, Revision, Write, changes::Changes, format};
+use crate::{
+    Check, CommitError, Entry, Revision, Write,
+    changes::{Changes, Extent},
+    format,
+};
 
 /// Entries in a map.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ impl Memory {
             state.apply(writes);
             // Under the lock, so that changes are told in the order of their revisions.
             self.changes
-                .publish(state.revision, writes.iter().map(Write::key));
+                .publish(state.revision, writes.iter().map(Write::change), Extent::Whole);
         }
         Ok(state.revision)
     }

@@ -35,6 +35,29 @@ pub struct Entry {
     pub revision: Revision,
 }
 
+/// A key that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// It was written.
+    Put(Entry),
+    /// It was deleted.
+    Deleted(String),
+}
+
+/// What changed after a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Since {
+    /// All of it.
+    Known {
+        /// The revision that the changes lead to: the newest there was when it was asked for.
+        revision: Revision,
+        /// The keys that changed, each as it is at that revision, in the order of keys.
+        changes: Vec<Changed>,
+    },
+    /// Some of it is no longer known: everything is to be read anew.
+    Forgotten,
+}
+
 /// A reading that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RangeError {

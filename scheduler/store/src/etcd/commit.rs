@@ -73,7 +73,9 @@ fn transaction(layout: &Layout, checks: &[Check], writes: &[Write]) -> Txn {
             Write::Delete { key } => TxnOp::delete(layout.etcd_key(key), None),
         })
         .collect();
-    if ops.is_empty() {
+    if !ops.is_empty() {
+        ops.push(TxnOp::put(layout.head(), "", None));
+    } else {
         // etcd takes a transaction without any operation for one that a lagging member may answer.
         ops.push(look(layout.identity()));
     }

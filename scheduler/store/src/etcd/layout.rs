@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! /gilliam/CLUSTER          whose data it is: the identity of the cluster, the format, the base of revisions
+//! /gilliam/CLUSTER.head     written by every commit, last: its revision is that of the last commit
 //! /gilliam/CLUSTER/apps/…   the key /apps/…
 //! ```
 //!
@@ -12,6 +13,9 @@ use std::str;
 
 use crate::Revision;
 
+/// What the key of the head ends with. No cluster's name has a full stop, so the head is between the identity
+/// and the keys, and no other cluster's.
+const HEAD: &str = ".head";
 /// What every key of ours begins with, so that one etcd may serve others too.
 const ROOT: &str = "/gilliam/";
 
@@ -40,6 +44,17 @@ impl Layout {
         self.root.clone()
     }
 
+    /// The key of the head.
+    pub(super) fn head(&self) -> String {
+        format!("{}{HEAD}", self.root)
+    }
+
+    /// The first key that is watched, and the first that comes after them: the head and all keys.
+    pub(super) fn watched(&self) -> (Vec<u8>, Vec<u8>) {
+        let (_, end) = self.range("");
+        (self.head().into_bytes(), end)
+    }
+
     /// etcd's key of `key`.
     pub(super) fn etcd_key(&self, key: &str) -> String {
         format!("{}{key}", self.root)
@@ -59,7 +74,8 @@ impl Layout {
 
     /// The key of etcd's key `key`, if it is one of ours.
     pub(super) fn key<'a>(&self, key: &'a [u8]) -> Option<&'a str> {
-        str::from_utf8(key.strip_prefix(self.root.as_bytes())?).ok()
+        let key = str::from_utf8(key.strip_prefix(self.root.as_bytes())?).ok()?;
+        key.starts_with('/').then_some(key)
     }
 
     /// The revision of etcd's revision `revision`.
@@ -94,6 +110,26 @@ mod tests {
         }
         assert_eq!(layout.key(b"/gilliam/a/apps/x"), Some("/apps/x"));
         assert_eq!(layout.key(b"/gilliam/b/apps/x"), None);
+        assert_eq!(layout.key(b"/gilliam/ab/apps/x"), None);
+    }
+
+    #[test]
+    fn the_head_is_watched_and_is_none_of_the_keys() {
+        let layout = Layout::new("a", 0);
+        let head = layout.head().into_bytes();
+        assert!(head < layout.range("").0);
+        assert_eq!(layout.key(&head), None);
+        let (first, end) = layout.watched();
+        let is_watched = |key: &[u8]| key >= first.as_slice() && key < end.as_slice();
+        assert!(is_watched(&head) && is_watched(b"/gilliam/a/apps/x"));
+        for other in [
+            "/gilliam/a",
+            "/gilliam/a-b.head",
+            "/gilliam/a-b/x",
+            "/gilliam/a0/x",
+        ] {
+            assert!(!is_watched(other.as_bytes()), "{other}");
+        }
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The key space in etcd: for platforms of many machines.
 //!
 //! In: the same checks and writes. Out: the same readings, of which each is linearizable, and one watch for
-//! everyone who waits for changes.
+//! everyone who waits for changes or follows them.
 //!
 //! ```text
 //!   ranges, get ──► read ───┐                            ┌── health: is the member well?
 //!   commit ──────► commit ──┼──► members ──► one member ◄┤
-//!   opening ─────► identity ┘    (next one on silence)   └── watch ──► Changes ──► changed
+//!   opening ─────► identity ┘    (next one on silence)   └── watch ──► Changes ──► changed, since
 //! ```
 //!
 //! | task | wakes on | reads | writes |
@@ -16,6 +16,8 @@
 //!
 //! Invariant: a commit whose answer is missing is of unknown outcome, and is not repeated.
 //! Invariant: nothing is decided upon a reading that a lagging member may have answered (serializable).
+//! Invariant: every commit writes the head of the cluster, last: what the watch has told up to there is all there
+//! is, however far behind its member may be.
 
 mod commit;
 mod config;
@@ -31,11 +33,15 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 pub use config::{EtcdConfig, EtcdUrlError, Password};
 pub(crate) use read::EtcdScan;
-use tokio::task::{JoinHandle, spawn};
+use tokio::{
+    task::{JoinHandle, spawn},
+    time::timeout,
+};
 
 use self::{
     health::Health,
@@ -44,12 +50,16 @@ use self::{
     members::{Members, Pem},
 };
 use crate::{
-    Check, CommitError, Entry, RangeError, Revision, StoreError, Write,
+    Check, CommitError, Entry, RangeError, Revision, Since, StoreError, Write,
     changes::Changes,
     file::{FolderLock, lock_folder},
     keys,
     transfer::Arrival,
 };
+
+/// Longest wait for the watch to tell of what is committed: it lags by milliseconds, or by as long as it takes
+/// to notice that a member is silent. Everything is read anew then.
+const TOLD_MAX: Duration = Duration::from_secs(2);
 
 /// Entries in etcd.
 #[derive(Debug)]
@@ -147,6 +157,23 @@ impl EtcdSpace {
                 reason: error.to_string(),
             })
         })
+    }
+
+    /// What changed after `after`: the head says how far that goes, the watch tells of it.
+    pub(crate) async fn since(&self, prefixes: &[&str], after: Revision) -> Result<Since, RangeError> {
+        let (committed, now) = read::head(&self.members, &self.layout).await?;
+        match committed {
+            Some(committed) if after <= now && committed <= after => Ok(Since::Known {
+                revision: after,
+                changes: Vec::new(),
+            }),
+            Some(committed) if after <= now => match timeout(TOLD_MAX, self.changes.told(committed)).await {
+                Ok(()) => Ok(self.changes.since(prefixes, after)),
+                Err(_) => Ok(Since::Forgotten),
+            },
+            // The store was set back, or was last written by what writes no head.
+            _ => Ok(Since::Forgotten),
+        }
     }
 
     pub(crate) fn changes(&self) -> &Changes {

@@ -12,8 +12,9 @@ use crate::{Entry, RangeError, Revision};
 
 /// Longest answer that is taken as one message: some of the largest values, or a page of usual ones.
 pub(super) const MESSAGE_BYTES_MAX: usize = 8 << 20;
-/// Keys in a page; fewer when they do not fit into a message.
-const PAGE_KEYS_MAX: i64 = 1_000;
+/// Keys in a page; fewer when they do not fit into a message. For each page etcd counts all keys that follow, so that
+/// small pages of a large state cost it many times what is read.
+const PAGE_KEYS_MAX: i64 = 10_000;
 /// Prefixes that are asked for at once: below etcd's 128 operations in a transaction.
 const PREFIXES_AT_ONCE_MAX: usize = 100;
 /// Times a reading begins anew because what it reads was compacted meanwhile: etcd keeps minutes of history,
@@ -57,6 +58,23 @@ pub(super) async fn get(
     let revision = layout.revision(revision_of(&answer));
     let found = answer.take_kvs().pop();
     Ok((revision, found.map(|kv| entry(layout, kv)).transpose()?))
+}
+
+/// The revision of the last commit, if there was one since heads are written; and etcd's newest.
+pub(super) async fn head(
+    members: &Members,
+    layout: &Layout,
+) -> Result<(Option<Revision>, Revision), RangeError> {
+    let head = layout.head();
+    let answer = members
+        .ask(|mut client| {
+            let head = head.clone();
+            async move { client.get(head, None).await }
+        })
+        .await
+        .map_err(unavailable)?;
+    let committed = answer.kvs().first().map(|kv| layout.revision(kv.mod_revision()));
+    Ok((committed, layout.revision(revision_of(&answer))))
 }
 
 /// A page of the keys with a prefix.

@@ -1,4 +1,4 @@
-//! The one watch of a store: changed keys, in the order of revisions, to [`Changes`].
+//! The one watch of a store: changed keys with their values, in the order of revisions, to [`Changes`].
 //!
 //! It goes with the member in turn. Where it was broken off it goes on from the last revision it told of;
 //! when etcd no longer keeps what came between, everyone who waits is woken instead.
@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use etcd_client::{GetOptions, WatchOptions, WatchResponse};
+use etcd_client::{Event, EventType, GetOptions, WatchOptions, WatchResponse};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     members::{Failure, Members},
     read::MESSAGE_BYTES_MAX,
 };
-use crate::changes::Changes;
+use crate::changes::{Changes, Extent};
 
 /// Time to begin a watch with a member.
 const BEGIN_MAX: Duration = Duration::from_secs(2);
@@ -70,7 +70,7 @@ async fn watch(members: &Members, layout: &Layout, changes: &Changes, next: &mut
             return End::Broken(said.to_string());
         }
     };
-    let (first, end) = layout.range("");
+    let (first, end) = layout.watched();
     let options = WatchOptions::new()
         .with_range(end)
         .with_start_revision(*next)
@@ -110,18 +110,29 @@ async fn watch(members: &Members, layout: &Layout, changes: &Changes, next: &mut
 }
 
 /// Tells of the events of a message, each revision by itself.
+///
+/// A message may end in the middle of a revision: that is told whole once its head has come, which is written last.
 fn tell(response: &WatchResponse, layout: &Layout, changes: &Changes, next: &mut i64) {
-    let events: Vec<(i64, &str)> = response
-        .events()
-        .iter()
-        .filter_map(|event| event.kv())
-        .filter_map(|kv| Some((kv.mod_revision(), layout.key(kv.key())?)))
-        .collect();
-    for of_one in events.chunk_by(|left, right| left.0 == right.0) {
-        let revision = of_one[0].0;
-        changes.publish(layout.revision(revision), of_one.iter().map(|(_, key)| *key));
-        *next = revision;
+    let head = layout.head();
+    let revision = |event: &Event| event.kv().map_or(0, etcd_client::KeyValue::mod_revision);
+    let same = |left: &Event, right: &Event| revision(left) == revision(right);
+    for of_one in response.events().chunk_by(same) {
+        let has_head = of_one
+            .iter()
+            .filter_map(Event::kv)
+            .any(|kv| kv.key() == head.as_bytes());
+        let extent = if has_head { Extent::Whole } else { Extent::Part };
+        *next = revision(&of_one[0]);
+        let told = of_one.iter().filter_map(|event| change(layout, event));
+        changes.publish(layout.revision(*next), told, extent);
     }
+}
+
+/// A changed key of ours, with its value from then on.
+fn change<'a>(layout: &Layout, event: &'a Event) -> Option<(&'a str, Option<&'a [u8]>)> {
+    let kv = event.kv()?;
+    let value = (event.event_type() == EventType::Put).then_some(kv.value());
+    Some((layout.key(kv.key())?, value))
 }
 
 /// The newest revision of etcd's.

@@ -6,7 +6,10 @@ use gilliam_model::code::Code;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
 use super::table::{self, ENTRIES, META, META_REVISION};
-use crate::{Check, CommitError, Entry, RangeError, Revision, Write, changes::Changes};
+use crate::{
+    Check, CommitError, Entry, RangeError, Revision, Write,
+    changes::{Changes, Extent},
+};
 
 /// Bytes of values in a page of a scan, but for its last one: some of the largest values.
 const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -143,7 +146,8 @@ impl Tables {
     fn publish(&self, commits: &[(&[Check], &[Write])], answers: &[Answer]) {
         for ((_, writes), answer) in commits.iter().zip(answers) {
             if let (Ok(revision), false) = (answer, writes.is_empty()) {
-                self.changes.publish(*revision, writes.iter().map(Write::key));
+                self.changes
+                    .publish(*revision, writes.iter().map(Write::change), Extent::Whole);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gilliam_store::{Check, CommitError, Expect, Revision, Write};
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 
-use crate::{Subject, delete};
+use crate::{Subject, delete, following::Mirror};
 
 /// A step of a history: keys are few, so that checks meet both what holds and what does not.
 #[derive(Debug, Clone)]
@@ -72,6 +72,7 @@ async fn follow(mut subject: Subject, steps: &[Step]) {
         .into_iter()
         .map(|e| (e.key, (e.revision, e.value)))
         .collect();
+    let mut mirror = Mirror::new(&["/a", "/b"]);
     for step in steps {
         match step {
             Step::Commit { checks, writes } => {
@@ -97,7 +98,14 @@ async fn follow(mut subject: Subject, steps: &[Step]) {
                     (answer, conflict) => assert_eq!(answer.err(), conflict),
                 }
             }
-            Step::Range(prefix) => same(&subject, &model, revision, PREFIXES[*prefix]).await,
+            Step::Range(prefix) => {
+                same(&subject, &model, revision, PREFIXES[*prefix]).await;
+                mirror.follow(subject.store()).await;
+                let kept = model
+                    .iter()
+                    .filter(|(key, _)| key.starts_with("/a") || key.starts_with("/b"));
+                assert!(mirror.entries.iter().eq(kept), "the mirror differs");
+            }
             Step::Reopen => subject.reopen(),
         }
     }

@@ -2,11 +2,16 @@
 
 #[path = "../etcd_process/mod.rs"]
 mod etcd_process;
+mod following;
 mod history;
 
 use std::{sync::Arc, time::Duration};
 
 use etcd_process::Etcd;
+use following::{
+    following_is_like_reading_anew, since_has_every_acknowledged_commit,
+    since_tells_what_changed_and_no_more, what_is_followed_is_of_one_revision,
+};
 use gilliam_store::{
     COMMIT_BYTES_MAX, COMMIT_OPERATIONS_MAX, Check, CommitError, Entry, Revision, Store, Write,
 };
@@ -121,6 +126,10 @@ conformance! {
     changed_waits_for_its_prefix,
     changed_tells_of_what_was_before_the_wait,
     changed_may_be_dropped_and_asked_again,
+    since_tells_what_changed_and_no_more,
+    since_has_every_acknowledged_commit,
+    what_is_followed_is_of_one_revision,
+    following_is_like_reading_anew,
     any_history_reads_like_its_model,
 }
 
