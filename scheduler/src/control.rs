@@ -1,9 +1,10 @@
-//! The control loop: the whole state is read, one pure function decides, its result is written whole; again
-//! and again.
+//! The control loop: the state is brought up to date, one pure function decides, its result is written whole;
+//! again and again.
 //!
 //! In: wake-ups (the store changed, what nodes report changed, a tick for liveness and stalls, a nudge). Out:
-//! placements, the end of migrations, and what each node should run. A wake-up carries nothing: the state is
-//! read anew each time.
+//! placements, the end of migrations, and what each node should run. A wake-up carries nothing: each turn asks the
+//! store what changed since the turn before, and decides on the whole state; where nothing changed that a decision
+//! hangs on, what was decided holds.
 //!
 //! Invariant: a plan is committed only if no other plan, restart or destroy came between (the check of the
 //! plan's epoch), and the end of a migration only if its app is as it was read: any number of these loops may
@@ -11,7 +12,7 @@
 //! Invariant: nothing ends the loop: a failed turn, or one that panics, is tried again after [`RETRY`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -19,33 +20,21 @@ use std::{
 
 use futures::FutureExt as _;
 use gilliam_model::{
-    Timestamp,
-    app::App,
-    image::Image,
-    instance::InstanceState,
-    label::Labels,
-    name::{AppName, NodeName},
-    node::Node,
-    placement::Placement,
-    release::ReleaseId,
-    report::ProcessKey,
-    scale::COUNT_MAX,
+    Timestamp, api::NodeState, app::App, name::NodeName, placement::Placement, report::ProcessKey,
+    route::RouteTable,
 };
-use gilliam_plan::{
-    AppState, Availability, MigrationStep, MigrationView, NodeState, Observed, Placements, Plan, Policy,
-    Rebalance, Snapshot,
-};
+use gilliam_plan::{MigrationStep, MigrationView, Plan, Policy, Rebalance, Routed};
 use gilliam_serve::DrainSignal;
-use gilliam_store::{
-    Check, CommitError, Expect, RangeError, Revision, Store, keys, records, records::Stored,
-};
+use gilliam_store::{Check, CommitError, Expect, RangeError, Revision, Store, keys, records};
 
 use crate::{
     lease::{self, LeaseError},
+    mirror::Mirror,
     observed::{NodeView, Now},
     remarks, report,
     shared::Shared,
-    state::{self, Library, State},
+    snapshot,
+    state::{self, AppEntry, State},
     sweep,
 };
 
@@ -62,15 +51,9 @@ const TURNS_MAX: u32 = 2_000;
 /// Parts of one plan that are committed before the state is read again: some hundred milliseconds' worth, for
 /// so long nobody else's change is planned.
 const PARTS_PER_TURN: usize = 50;
-/// Records whose reading costs as much as a commit: one part more for each so many, so that of a large state
-/// the commits, not the reading, take most of the time.
+/// Records whose planning costs as much as a commit: one part more for each so many, so that of a large state
+/// the commits, not the planning, take most of the time.
 const RECORDS_PER_PART: usize = 2_000;
-/// Most slots that one node takes when it does not know better itself: what the largest count of one process
-/// type needs.
-const NODE_SLOTS_MAX: u32 = COUNT_MAX;
-/// Most web instances that one node takes: each has a TCP port of its own, of which a node gives out so many.
-const NODE_PORTS_MAX: u32 = 20_000;
-
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TurnError {
     #[error("cannot read the state: {0}")]
@@ -93,13 +76,36 @@ pub(crate) enum Turn {
 #[derive(Debug)]
 pub(crate) struct Control {
     shared: Arc<Shared>,
-    library: Library,
+    mirror: Mirror,
     /// When this loop began to listen to nodes.
     since: Timestamp,
-    /// The apps of the turn before.
-    apps: BTreeSet<AppName>,
+    routes: Routes,
+    /// What the last turn that came to rest decided on.
+    settled: Option<Grounds>,
     /// What is known of the lease, where others may plan.
     lease: Option<lease::Watch>,
+}
+
+/// The routes of the apps, as of a version of them.
+#[derive(Debug, Default)]
+struct Routes {
+    version: u64,
+    table: Arc<RouteTable>,
+    routed: Arc<Routed>,
+}
+
+/// All that a turn's decisions hang on, but for migrations, which time ends too: two turns with the same grounds
+/// decide the same.
+#[derive(Debug, PartialEq, Eq)]
+struct Grounds {
+    state: u64,
+    /// What nodes report.
+    heard: u64,
+    nodes: Vec<(NodeName, NodeState)>,
+    nudges: u64,
+    in_grace: bool,
+    plans: bool,
+    rebalances: bool,
 }
 
 /// Runs until the drain is asked for; a turn that has begun is finished.
@@ -153,9 +159,10 @@ impl Control {
         let lease = shared.config.shares_store.then(|| lease::Watch::new(patience));
         Self {
             shared,
-            library: Library::default(),
+            mirror: Mirror::default(),
             since,
-            apps: BTreeSet::new(),
+            routes: Routes::default(),
+            settled: None,
             lease,
         }
     }
@@ -185,39 +192,78 @@ impl Control {
     /// One turn, which takes it to be `now`.
     pub(crate) async fn turn(&mut self, now: Now) -> Result<Turn, TurnError> {
         let shared = self.shared.clone();
-        let state = Arc::new(State::read(&shared.store, &mut self.library).await?);
+        // Before what they stand for is looked at.
+        let (heard, nudges) = (shared.observed.changes_count(), *shared.nudges.borrow());
+        self.mirror.refresh(&shared.store).await?;
+        let (state, followed) = (self.mirror.state(), self.mirror.revision());
         *shared.known.lock().expect("no holder panics") = Some(state.clone());
+        shared.followed.store(followed.0, Ordering::Release);
+        self.forget_logs();
         let nodes = shared.observed.view(now);
-        self.forget_logs(&state);
         let in_grace = shared.observed.in_grace(now);
-        publish(&shared, &state, &nodes, in_grace);
         let plans = match &mut self.lease {
             Some(lease) => lease.holds(&shared.store, &shared.life, now.clock).await?,
             None => true,
         };
+        let grounds = Grounds {
+            state: self.mirror.version(),
+            heard,
+            nodes: nodes
+                .iter()
+                .map(|(name, node)| (name.clone(), node.state))
+                .collect(),
+            nudges,
+            in_grace,
+            plans,
+            rebalances: shared.rebalance.load(Ordering::Relaxed),
+        };
+        if self.settled.as_ref() == Some(&grounds) {
+            return Ok(Turn::AtRest(followed));
+        }
+        self.settled = None;
+        self.publish(&state, &nodes, in_grace);
         if plans && self.end_migrations(&state, &nodes, now.wall).await? {
             return Ok(Turn::Again);
         }
-        let plan = gilliam_plan::plan(&snapshot(&state, &nodes, in_grace, policy(&shared)));
+        let plan = gilliam_plan::plan(&snapshot::of(&state, &nodes, in_grace, policy(&shared)));
         report::keep(&shared, state.revision, &plan);
         // What was asked for is done when nothing is on its way any more.
-        if plan.is_empty() && plans && state.placements.iter().all(|p| p.value.leaving.is_empty()) {
+        if plan.is_empty() && plans && !state.placements.is_leaving() {
             shared.rebalance.store(false, Ordering::Relaxed);
         }
         if plan.is_empty() || !plans {
-            return Ok(Turn::AtRest(state.revision));
+            let migrates = state.apps.values().any(|entry| entry.is_migrating());
+            self.settled = (!migrates).then_some(grounds);
+            return Ok(Turn::AtRest(followed));
         }
         commit(&shared, &state, &plan).await?;
         Ok(Turn::Again)
     }
 
-    /// Forgets the logs of apps that were there in the turn before and are gone.
-    fn forget_logs(&mut self, state: &State) {
-        let apps: BTreeSet<AppName> = state.apps.iter().map(|app| app.value.name.clone()).collect();
-        for gone in self.apps.difference(&apps) {
-            self.shared.logs.close(gone);
+    /// Forgets the logs of apps that are gone.
+    fn forget_logs(&mut self) {
+        for gone in self.mirror.take_gone() {
+            self.shared.logs.close(&gone);
         }
-        self.apps = apps;
+    }
+
+    /// Tells nodes what they should run, and of each other.
+    fn publish(&mut self, state: &State, nodes: &BTreeMap<NodeName, NodeView>, in_grace: bool) {
+        let version = self.mirror.routes_version();
+        if self.routes.version != version {
+            let table = gilliam_plan::routes(state.apps.values().map(|entry| &entry.stored.value));
+            self.routes = Routes {
+                version,
+                routed: Arc::new(Routed::of(&table)),
+                table: Arc::new(table),
+            };
+        }
+        let Routes { table, routed, .. } = &self.routes;
+        let shared = &self.shared;
+        shared.peers.publish(routed, &state.assigned, nodes, in_grace);
+        shared
+            .publisher
+            .publish(state.revision.0, table, &state.assigned, nodes.keys());
     }
 
     /// Ends the migrations that are done or given up; says whether there was one.
@@ -228,13 +274,16 @@ impl Control {
         now: Timestamp,
     ) -> Result<bool, TurnError> {
         let mut changed = false;
-        for app in state.apps.iter().filter(|app| app.value.migration.is_some()) {
-            if let Some((after, text)) = decide_migration(state, &app.value, nodes, self.since, now) {
+        for entry in state.apps.values().filter(|entry| entry.is_migrating()) {
+            if let Some((after, text)) = decide_migration(state, entry, nodes, self.since, now) {
                 changed = true;
                 let store = &self.shared.store;
                 tracing::info!(app = %after.name, text);
                 let (check, remark) = remarks::added(store, &after.name, now, text).await?;
-                let (checks, writes) = ([app.unchanged(), check], [records::put_app(&after), remark]);
+                let (checks, writes) = (
+                    [entry.stored.unchanged(), check],
+                    [records::put_app(&after), remark],
+                );
                 match store.commit(&checks, &writes).await {
                     Ok(_) => {}
                     // Its users changed it meanwhile: the next turn sees what they did.
@@ -250,26 +299,21 @@ impl Control {
 /// The app after its migration, with what to tell its users; none while it goes on.
 fn decide_migration(
     state: &State,
-    app: &App,
+    entry: &AppEntry,
     nodes: &BTreeMap<NodeName, NodeView>,
     since: Timestamp,
     now: Timestamp,
 ) -> Option<(App, String)> {
+    let app = &entry.stored.value;
     let to = app.migration.as_ref()?.to;
-    let placements: Vec<Placement> = state
-        .placements
-        .iter()
-        .map(|p| &p.value)
-        .filter(|p| p.app == app.name)
-        .cloned()
-        .collect();
+    let placements: Vec<Placement> = state.placements.of_app(&app.name).collect();
     let report = |node: &NodeName, key: &ProcessKey| {
         let node = nodes.get(node).filter(|node| node.is_ready())?;
         node.reports.get(key).map(|report| &**report)
     };
     let view = MigrationView {
         app,
-        images: &images(state, &app.name),
+        images: &entry.state.images,
         placements: &placements,
         report: &report,
         watching_since: since,
@@ -295,91 +339,11 @@ fn policy(shared: &Shared) -> Policy {
     }
 }
 
-/// What a plan is made from.
-///
-/// In the first moments a node that has not synced yet may be on its way, and is left out: what is placed on
-/// it stays. Later it is lost.
-pub(crate) fn snapshot(
-    state: &State,
-    nodes: &BTreeMap<NodeName, NodeView>,
-    in_grace: bool,
-    policy: Policy,
-) -> Snapshot {
-    let of_app = |app: &Stored<App>| AppState {
-        app: app.value.clone(),
-        images: images(state, &app.value.name),
-    };
-    let placements: Placements = state.placements.iter().map(|p| &p.value).collect();
-    let mut known: Vec<NodeState> = nodes
-        .values()
-        .map(|node| node_state(node, state.nodes.get(&node.facts.name)))
-        .collect();
-    if !in_grace {
-        let silent = placements.holders().filter(|node| !nodes.contains_key(*node));
-        known.extend(silent.map(|name| NodeState {
-            name: name.clone(),
-            state: Availability::Lost,
-            memory_bytes: 0,
-            cpu_millis: 0,
-            labels: Labels::default(),
-            slots_max: 0,
-            ports_max: 0,
-        }));
-    }
-    let mut observed = Observed::default();
-    for (key, report) in nodes.values().flat_map(NodeView::current) {
-        if let Some(running) = report.states.get(&InstanceState::Running) {
-            observed.add_ranges(key, running);
-        }
-    }
-    Snapshot {
-        epoch: state
-            .epoch
-            .as_ref()
-            .map(|stored| stored.value)
-            .unwrap_or_default(),
-        apps: state.apps.iter().map(of_app).collect(),
-        nodes: known,
-        placements,
-        observed,
-        policy,
-    }
-}
-
-fn node_state(node: &NodeView, decided: Option<&Node>) -> NodeState {
-    let is_draining = decided.is_some_and(|node| node.draining_since.is_some());
-    let is_forgotten = decided.is_some_and(|node| node.forgotten_at.is_some());
-    NodeState {
-        name: node.facts.name.clone(),
-        state: match node.is_ready() && !is_forgotten {
-            true if is_draining => Availability::Draining,
-            true => Availability::Ready,
-            false => Availability::Lost,
-        },
-        memory_bytes: node.facts.memory_bytes,
-        cpu_millis: node.facts.cpu_millis_promisable(),
-        labels: node.facts.labels.clone(),
-        slots_max: node
-            .facts
-            .instances_max
-            .map_or(NODE_SLOTS_MAX, |max| max.min(NODE_SLOTS_MAX)),
-        ports_max: NODE_PORTS_MAX,
-    }
-}
-
-fn images(state: &State, app: &AppName) -> BTreeMap<ReleaseId, Arc<Image>> {
-    let images = state.images.range((app.clone(), ReleaseId::FIRST)..);
-    images
-        .take_while(|((owner, _), _)| owner == app)
-        .map(|((_, id), image)| (*id, image.clone()))
-        .collect()
-}
-
 /// Commits the first parts of a plan; what is left, or came too late, is dropped, since the next turn plans
 /// again.
 async fn commit(shared: &Shared, state: &State, plan: &Plan) -> Result<(), TurnError> {
     let mut read_at = state.epoch.as_ref().map(|epoch| epoch.revision);
-    let parts = PARTS_PER_TURN + state.placements.len() / RECORDS_PER_PART;
+    let parts = PARTS_PER_TURN + state.placements.records_count() / RECORDS_PER_PART;
     for part in plan.parts.iter().take(parts) {
         let check = Check {
             key: keys::PLAN_EPOCH.to_string(),
@@ -400,15 +364,4 @@ async fn commit(shared: &Shared, state: &State, plan: &Plan) -> Result<(), TurnE
         }
     }
     Ok(())
-}
-
-fn publish(shared: &Shared, state: &State, nodes: &BTreeMap<NodeName, NodeView>, in_grace: bool) {
-    let mut assignments = state.assignments();
-    for node in nodes.keys() {
-        assignments.entry(node.clone()).or_default();
-    }
-    let routes = gilliam_plan::routes(state.apps.iter().map(|app| &app.value));
-    let placements = state.placements.iter().map(|placement| &placement.value);
-    shared.peers.publish(&routes, placements, nodes, in_grace);
-    shared.publisher.publish(state.revision.0, &routes, assignments);
 }

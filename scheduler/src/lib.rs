@@ -31,6 +31,7 @@ mod control;
 mod details;
 mod lease;
 mod logs;
+mod mirror;
 mod observed;
 mod peers;
 mod probe;
@@ -41,6 +42,7 @@ mod remarks;
 mod report;
 mod roster;
 mod shared;
+mod snapshot;
 mod state;
 mod stepped;
 mod sweep;
@@ -58,7 +60,7 @@ use gilliam_model::{
 use gilliam_plan::Policy;
 use gilliam_serve::{BindError, DrainOutcome, DrainSignal, Places, ServeConfig, Server};
 use gilliam_store::{Check, CommitError, RangeError, Store, StoreError, keys, records};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use crate::{
     authority::AuthorityError,
@@ -73,6 +75,13 @@ use crate::{authority::Authority, shared::Shared};
 const BUILDS_MAX: usize = 2;
 /// Silence after which a node is held lost: three missed syncs.
 const LOST_AFTER: Duration = Duration::from_secs(10);
+/// Shortest silence after which a node may be held lost: below it a pause of its kernel, or of the server's, moves
+/// what it runs.
+pub const LOST_AFTER_MIN: Duration = Duration::from_secs(1);
+/// Longest: beyond it nobody waits for what a dead machine ran.
+pub const LOST_AFTER_MAX: Duration = Duration::from_secs(3_600);
+/// Connections below which a control plane says that it takes few: a node holds one, as does each user.
+const CONNECTIONS_FEW: usize = 1_024;
 
 /// What a control plane is told at start.
 #[derive(Debug, Clone)]
@@ -275,10 +284,29 @@ fn serve(shared: Shared, keeper: Option<Keeper>) -> Result<(ControlPlane, Socket
     Ok((plane, address))
 }
 
-/// Connections at once: half of the files that may be open, so that the store and builds find some.
+/// Connections at once: half of the files that may be open, so that the store and builds find some. As many may be
+/// open as the system lets this process have.
 fn connections_max() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+        }
+    }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(files / 2).unwrap_or(usize::MAX).max(1)
+    let connections = usize::try_from(files / 2).unwrap_or(usize::MAX).max(1);
+    if connections < CONNECTIONS_FEW {
+        tracing::warn!(
+            files,
+            connections,
+            "few connections are taken, and each node needs one: raise the hard limit of open files (ulimit -Hn)"
+        );
+    }
+    connections
 }
 
 // === impl Config ===

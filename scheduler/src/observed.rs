@@ -26,8 +26,9 @@ use gilliam_model::{
 };
 use tokio::sync::watch;
 
-/// Most nodes known at once: each may hold a request open.
-const NODES_MAX: usize = 1_000;
+/// Most nodes known at once: twice as many as plans are measured with. Each holds a request open and takes some
+/// 50 KiB beside what it runs (`make bench-nodes`).
+const NODES_MAX: usize = 20_000;
 /// How long a node that is gone stays listed.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
@@ -54,7 +55,7 @@ pub(crate) struct Observed {
 
 #[derive(Debug, Clone)]
 struct Seen {
-    facts: NodeFacts,
+    facts: Arc<NodeFacts>,
     at: Now,
     /// The report that was taken last.
     number: u64,
@@ -77,7 +78,7 @@ pub(crate) enum Taken {
 /// A node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NodeView {
-    pub(crate) facts: NodeFacts,
+    pub(crate) facts: Arc<NodeFacts>,
     pub(crate) state: NodeState,
     pub(crate) seen_at: Timestamp,
     pub(crate) reports: Reports,
@@ -163,6 +164,11 @@ impl Observed {
         }
     }
 
+    /// How many changes there were that a decision can hang on.
+    pub(crate) fn changes_count(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
     /// Hears of every change that a decision can hang on.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -188,7 +194,7 @@ impl Seen {
     fn of(request: SyncRequest, now: Now) -> Self {
         let processes = request.processes.into_iter();
         Self {
-            facts: request.node,
+            facts: Arc::new(request.node),
             at: now,
             number: request.number,
             rival: None,
@@ -227,8 +233,11 @@ impl Seen {
 
     /// Applies the changes of a report; says whether a decision can hang on one of them.
     fn change(&mut self, request: SyncRequest, lost_after: Duration, now: Now) -> bool {
-        let mut news = self.is_lost(lost_after, now) || self.facts != request.node;
-        self.facts = request.node;
+        let has_facts = *self.facts == request.node;
+        let mut news = self.is_lost(lost_after, now) || !has_facts;
+        if !has_facts {
+            self.facts = Arc::new(request.node);
+        }
         self.number = request.number;
         self.at = now;
         if request.gone.is_empty() && request.processes.is_empty() {
@@ -286,7 +295,7 @@ impl NodeView {
     pub(crate) fn info(&self) -> NodeInfo {
         let running = |(_, report): (_, &ProcessReport)| u64::from(report.count(InstanceState::Running));
         NodeInfo {
-            facts: self.facts.clone(),
+            facts: NodeFacts::clone(&self.facts),
             state: self.state,
             seen_at: self.seen_at,
             running: self.current().map(running).sum(),

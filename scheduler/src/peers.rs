@@ -5,32 +5,46 @@
 //! something routed, or the time to hear of them is over: what is missing from a table gets no requests.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
 };
 
 use gilliam_model::{
     instance::InstanceState,
     name::NodeName,
     peer::{PeerNode, PeerTable},
-    placement::Placement,
-    route::RouteTable,
 };
-use gilliam_plan::{Instances, RunningOn};
+use gilliam_plan::{Instances, Routed, RunningOn, Shares};
 use tokio::sync::watch;
 
-use crate::observed::NodeView;
+use crate::{
+    observed::{NodeView, Reports},
+    state::{Assigned, Placed},
+};
 
 /// The newest table.
 #[derive(Debug)]
 pub(crate) struct Peers {
     newest: watch::Sender<Arc<PeerTable>>,
+    /// What it was made of, so that only nodes of which something changed are looked at.
+    known: Mutex<BTreeMap<NodeName, Known>>,
+}
+
+/// What the part of a node in the table was made of.
+#[derive(Debug)]
+struct Known {
+    routed: Arc<Routed>,
+    placed: Arc<Vec<Placed>>,
+    reports: Reports,
+    address: String,
+    shares: Shares,
 }
 
 impl Default for Peers {
     fn default() -> Self {
         Self {
             newest: watch::Sender::new(Arc::default()),
+            known: Mutex::default(),
         }
     }
 }
@@ -41,19 +55,44 @@ impl Peers {
     }
 
     /// Publishes what ready nodes run of what is placed on them.
-    pub(crate) fn publish<'a>(
+    pub(crate) fn publish(
         &self,
-        routes: &RouteTable,
-        placements: impl Iterator<Item = &'a Placement> + Clone,
-        nodes: &'a BTreeMap<NodeName, NodeView>,
+        routed: &Arc<Routed>,
+        assigned: &Assigned,
+        nodes: &BTreeMap<NodeName, NodeView>,
         in_grace: bool,
     ) {
-        let holders: BTreeSet<&NodeName> = placements.clone().map(|placement| &placement.node).collect();
-        if in_grace && holders.into_iter().any(|holder| !nodes.contains_key(holder)) {
+        if in_grace && assigned.keys().any(|holder| !nodes.contains_key(holder)) {
             return;
         }
-        let takers = nodes.values().filter_map(running_on);
-        self.replace(gilliam_plan::peers(routes, placements, takers));
+        let mut known = self.known.lock().expect("no holder panics");
+        let count = known.len();
+        known.retain(|name, _| nodes.get(name).is_some_and(|node| address(node).is_some()));
+        let mut is_news = known.len() < count;
+        let nothing = Arc::default();
+        for (name, node) in nodes {
+            let Some(address) = address(node) else { continue };
+            let placed = assigned.get(name).unwrap_or(&nothing);
+            let before = known.get(name);
+            if before.is_some_and(|before| before.is_of(routed, placed, node, address)) {
+                continue;
+            }
+            let shares = shares(routed, placed, node, address);
+            is_news |= before.is_none_or(|before| before.shares != shares || before.address != address);
+            let now = Known {
+                routed: routed.clone(),
+                placed: placed.clone(),
+                reports: node.reports.clone(),
+                address: address.to_owned(),
+                shares,
+            };
+            known.insert(name.clone(), now);
+        }
+        if is_news {
+            let nodes = known.iter();
+            let nodes = nodes.map(|(name, known)| (name, known.address.as_str(), &known.shares));
+            self.replace(gilliam_plan::peers(nodes));
+        }
     }
 
     fn replace(&self, nodes: Vec<PeerNode>) {
@@ -68,9 +107,22 @@ impl Peers {
     }
 }
 
-/// What a node that is ready and takes requests of others reports.
-fn running_on(node: &NodeView) -> Option<RunningOn<'_>> {
-    let address = node.facts.peer.as_deref().filter(|_| node.is_ready())?;
+impl Known {
+    fn is_of(&self, routed: &Arc<Routed>, placed: &Arc<Vec<Placed>>, node: &NodeView, address: &str) -> bool {
+        Arc::ptr_eq(&self.routed, routed)
+            && Arc::ptr_eq(&self.placed, placed)
+            && Arc::ptr_eq(&self.reports, &node.reports)
+            && self.address == address
+    }
+}
+
+/// Where a node that is ready takes requests of others.
+fn address(node: &NodeView) -> Option<&str> {
+    node.facts.peer.as_deref().filter(|_| node.is_ready())
+}
+
+/// What a node runs of what is placed on it.
+fn shares(routed: &Routed, placed: &[Placed], node: &NodeView, address: &str) -> Shares {
     let running = node.current();
     let there = running.map(|(key, report)| {
         let (running, crashed) = (InstanceState::Running, InstanceState::Crashed);
@@ -80,11 +132,12 @@ fn running_on(node: &NodeView) -> Option<RunningOn<'_>> {
         };
         (key, there)
     });
-    Some(RunningOn {
+    let on = RunningOn {
         node: &node.facts.name,
         address,
         running: there.collect(),
-    })
+    };
+    routed.shares(placed.iter().map(|placed| (placed.key(), placed.count())), &on)
 }
 
 /// The newest table, for one who `follows` a version of it: none when that is the newest, or no table is

@@ -1,7 +1,8 @@
 //! Assignments on their way to nodes: the newest one of each, in memory.
 //!
-//! In: the whole state of the store after each turn of the control loop. Out: for each node a `watch` that
-//! holds its newest assignment, on which its sync waits.
+//! In: what each node should run, after each turn of the control loop that changed something. Out: for each node a
+//! `watch` that holds its newest assignment, on which its sync waits. What nodes have in common is shared; an
+//! assignment is written out when it is sent.
 //!
 //! Invariant: a node's generation grows exactly when what it should do changes, so an unchanged node is not
 //! woken.
@@ -9,7 +10,7 @@
 //! node has seen (see [`Publisher::raise`]), so a node never refuses what is newest.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -20,8 +21,18 @@ use gilliam_model::{
 };
 use tokio::sync::watch;
 
+use crate::state::{Assigned, Placed};
+
 /// The newest assignment of a node; none until the first turn that knows the node.
-pub(crate) type Newest = Option<Arc<Assignment>>;
+pub(crate) type Newest = Option<Arc<Orders>>;
+
+/// What a node is to do.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    pub(crate) generation: u64,
+    processes: Arc<Vec<Placed>>,
+    routes: Arc<RouteTable>,
+}
 
 /// The newest assignment of every node.
 #[derive(Debug, Default)]
@@ -58,30 +69,35 @@ impl Publisher {
         let found = newest.wait_for(|newest| {
             newest
                 .as_deref()
-                .is_some_and(|assignment| assignment.processes.iter().any(&is_sought))
+                .is_some_and(|orders| orders.processes.iter().any(|placed| is_sought(&placed.spec)))
         });
         matches!(tokio::time::timeout(limit, found).await, Ok(Ok(_)))
     }
 
-    /// Publishes what each node should run as of `revision`; a node without processes is to run none.
+    /// Publishes what each node should run as of `revision`; one that is known, or waits, and has nothing
+    /// assigned is to run none.
     ///
-    /// Nodes that are neither listed nor waiting are forgotten.
-    pub(crate) fn publish(
+    /// Nodes that have nothing assigned, are not known and do not wait are forgotten.
+    pub(crate) fn publish<'a>(
         &self,
         revision: u64,
-        routes: &RouteTable,
-        mut processes: BTreeMap<NodeName, Vec<AssignedProcess>>,
+        routes: &Arc<RouteTable>,
+        assigned: &Assigned,
+        known: impl Iterator<Item = &'a NodeName>,
     ) {
         let mut nodes = self.nodes.lock().expect("no holder panics");
-        nodes.retain(|node, published| processes.contains_key(node) || published.newest.receiver_count() > 0);
-        for node in nodes.keys() {
-            processes.entry(node.clone()).or_default();
+        let known: BTreeSet<&NodeName> = known.collect();
+        nodes.retain(|node, published| {
+            assigned.contains_key(node) || known.contains(node) || published.newest.receiver_count() > 0
+        });
+        for node in assigned.keys().chain(known) {
+            if !nodes.contains_key(node) {
+                nodes.insert(node.clone(), Published::new());
+            }
         }
-        for (node, processes) in processes {
-            nodes
-                .entry(node)
-                .or_insert_with(Published::new)
-                .publish(revision, routes, processes);
+        let nothing = Arc::default();
+        for (node, published) in nodes.iter() {
+            published.publish(revision, routes, assigned.get(node).unwrap_or(&nothing));
         }
     }
 
@@ -104,25 +120,36 @@ impl Published {
         }
     }
 
-    fn publish(&self, revision: u64, routes: &RouteTable, processes: Vec<AssignedProcess>) {
+    fn publish(&self, revision: u64, routes: &Arc<RouteTable>, processes: &Arc<Vec<Placed>>) {
         self.newest.send_if_modified(|newest| {
             let mut generation = revision.max(self.floor);
             if let Some(before) = newest {
-                if before.processes == processes
-                    && before.routes == *routes
-                    && before.generation >= self.floor
-                {
+                let same_processes =
+                    Arc::ptr_eq(&before.processes, processes) || before.processes == *processes;
+                let same_routes = Arc::ptr_eq(&before.routes, routes) || before.routes == *routes;
+                if same_processes && same_routes && before.generation >= self.floor {
                     return false;
                 }
                 generation = generation.max(before.generation + 1);
             }
-            *newest = Some(Arc::new(Assignment {
+            *newest = Some(Arc::new(Orders {
                 generation,
-                processes,
+                processes: processes.clone(),
                 routes: routes.clone(),
             }));
             true
         });
+    }
+}
+
+impl Orders {
+    /// As they are sent to the node.
+    pub(crate) fn assignment(&self) -> Assignment {
+        Assignment {
+            generation: self.generation,
+            processes: self.processes.iter().map(Placed::assigned).collect(),
+            routes: RouteTable::clone(&self.routes),
+        }
     }
 }
 
@@ -136,14 +163,19 @@ mod tests {
         name.parse().expect("name")
     }
 
-    fn routes(host: &str) -> RouteTable {
+    fn routes(host: &str) -> Arc<RouteTable> {
         let route = Route {
             app: "hello".parse().expect("name"),
             process: "web".parse().expect("name"),
         };
-        RouteTable {
+        Arc::new(RouteTable {
             hosts: BTreeMap::from([(host.to_string(), route)]),
-        }
+        })
+    }
+
+    /// Publishes that nodes run nothing.
+    fn publish(publisher: &Publisher, revision: u64, host: &str, known: &[NodeName]) {
+        publisher.publish(revision, &routes(host), &Assigned::new(), known.iter());
     }
 
     fn generation(newest: &mut watch::Receiver<Newest>) -> Option<u64> {
@@ -155,11 +187,11 @@ mod tests {
         let publisher = Publisher::default();
         let mut newest = publisher.subscribe(&node("a"));
         assert_eq!(generation(&mut newest), None);
-        publisher.publish(5, &routes("a"), BTreeMap::new());
+        publish(&publisher, 5, "a", &[]);
         assert_eq!(generation(&mut newest), Some(5));
-        publisher.publish(9, &routes("a"), BTreeMap::new());
+        publish(&publisher, 9, "a", &[]);
         assert!(!newest.has_changed().expect("open"));
-        publisher.publish(12, &routes("b"), BTreeMap::new());
+        publish(&publisher, 12, "b", &[]);
         assert_eq!(generation(&mut newest), Some(12));
     }
 
@@ -167,13 +199,13 @@ mod tests {
     fn a_node_ahead_of_a_restored_store_gets_a_generation_above_its_own() {
         let publisher = Publisher::default();
         let mut newest = publisher.subscribe(&node("a"));
-        publisher.publish(5, &routes("a"), BTreeMap::new());
+        publish(&publisher, 5, "a", &[]);
         publisher.raise(&node("a"), 40);
-        publisher.publish(5, &routes("a"), BTreeMap::new());
+        publish(&publisher, 5, "a", &[]);
         assert_eq!(generation(&mut newest), Some(41));
-        publisher.publish(6, &routes("b"), BTreeMap::new());
+        publish(&publisher, 6, "b", &[]);
         assert_eq!(generation(&mut newest), Some(42));
-        publisher.publish(60, &routes("c"), BTreeMap::new());
+        publish(&publisher, 60, "c", &[]);
         assert_eq!(generation(&mut newest), Some(60));
     }
 
@@ -181,10 +213,10 @@ mod tests {
     fn nodes_that_nobody_knows_any_more_are_forgotten() {
         let publisher = Publisher::default();
         let newest = publisher.subscribe(&node("a"));
-        publisher.publish(5, &routes("a"), BTreeMap::from([(node("b"), vec![])]));
+        publish(&publisher, 5, "a", &[node("b")]);
         assert_eq!(publisher.nodes.lock().expect("lock").len(), 2);
         drop(newest);
-        publisher.publish(6, &routes("a"), BTreeMap::new());
+        publish(&publisher, 6, "a", &[]);
         assert!(publisher.nodes.lock().expect("lock").is_empty());
     }
 }

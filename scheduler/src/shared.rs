@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeMap, hash_map::DefaultHasher},
     hash::{Hash as _, Hasher as _},
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use gilliam_model::{
@@ -62,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) nudges: watch::Sender<u64>,
     /// The state as the last turn read it; none before the first.
     pub(crate) known: Mutex<Option<Arc<State>>>,
+    /// The revision up to which turns have followed the store.
+    pub(crate) followed: AtomicU64,
     /// The cluster's CA; none for a platform of one machine.
     pub(crate) authority: Option<Arc<Authority>>,
     /// Where nodes reach this control plane.
@@ -105,6 +110,7 @@ impl Shared {
             planned: Mutex::default(),
             rebalance: AtomicBool::new(false),
             known: Mutex::default(),
+            followed: AtomicU64::new(0),
             authority: None,
             servers: Vec::new(),
             nudges: watch::Sender::new(0),
@@ -135,6 +141,11 @@ impl Shared {
     /// The state as the last turn read it.
     pub(crate) fn known(&self) -> Option<Arc<State>> {
         self.known.lock().expect("no holder panics").clone()
+    }
+
+    /// The revision up to which turns have followed the store.
+    pub(crate) fn followed(&self) -> Revision {
+        Revision(self.followed.load(Ordering::Acquire))
     }
 
     /// Asks the control loop for a turn.

@@ -1,181 +1,183 @@
-//! The whole state of the store that the control loop decides on, read at one revision.
+//! The whole state of the store that the control loop decides on, as of one revision.
 //!
-//! Releases and images never change, so those that are in use are kept from one turn to the next and only
-//! what is new is read.
+//! A copy shares what it is a copy of: who holds one sees the state stay as it was, and nobody pays for what did
+//! not change.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use gilliam_model::{
-    Timestamp,
     app::App,
     assignment::AssignedProcess,
-    digest::Digest,
     image::Image,
     instance::Epoch,
-    name::{AppName, NodeName},
+    name::{AppName, NodeName, ProcessName},
     node::Node,
-    placement::Placement,
+    placement::SlotRange,
     release::{Release, ReleaseId},
+    report::ProcessKey,
 };
-use gilliam_store::{RangeError, Revision, Store, keys, records, records::Stored};
+use gilliam_plan::{AppState, Placements};
+use gilliam_store::{Revision, keys, records::Stored};
 
 /// What is read, besides releases and images, which never change.
 pub(crate) const PREFIXES: [&str; 4] = [keys::APPS, keys::PLACEMENTS, keys::PLAN_EPOCH, keys::NODES];
 
 /// What users asked for and what was decided, whole.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct State {
-    /// The revision it was read at.
+    /// A revision at which it was so.
     pub(crate) revision: Revision,
-    /// Every app, by name.
-    pub(crate) apps: Vec<Stored<App>>,
-    /// Every placement, in the order of keys; of destroyed apps too.
-    pub(crate) placements: Vec<Stored<Placement>>,
+    /// Every app.
+    pub(crate) apps: Arc<BTreeMap<AppName, Arc<AppEntry>>>,
+    /// Every placement; of destroyed apps too.
+    pub(crate) placements: Placements,
     /// The epoch of the last plan; none before the first.
     pub(crate) epoch: Option<Stored<Epoch>>,
     /// What operators decided of nodes.
-    pub(crate) nodes: BTreeMap<NodeName, Node>,
-    /// The releases that apps run, or are moving from or to.
-    pub(crate) releases: BTreeMap<(AppName, ReleaseId), Arc<Release>>,
-    /// Their images as they run: with the limits of the release over those that were sealed.
-    pub(crate) images: BTreeMap<(AppName, ReleaseId), Arc<Image>>,
+    pub(crate) nodes: Arc<BTreeMap<NodeName, Node>>,
+    /// What each node should run, in the order of process types; what is left of destroyed apps is nobody's.
+    pub(crate) assigned: Arc<Assigned>,
 }
 
-/// The releases and images in use.
-#[derive(Debug, Default)]
-pub(crate) struct Library {
-    /// By app, its creation and number: an app of the same name that is created later has other releases.
-    releases: BTreeMap<(AppName, Timestamp, ReleaseId), Arc<Release>>,
-    /// As they were sealed.
-    images: BTreeMap<Digest, Arc<Image>>,
-    /// As they run, where the release sets limits.
-    limited: BTreeMap<(AppName, Timestamp, ReleaseId), Arc<Image>>,
+/// What each node should run.
+pub(crate) type Assigned = BTreeMap<NodeName, Arc<Vec<Placed>>>;
+
+/// An app, with the releases that it runs or is moving from or to.
+#[derive(Debug)]
+pub(crate) struct AppEntry {
+    /// Its record.
+    pub(crate) stored: Stored<App>,
+    /// The app with the images of its releases as they run: with the limits of the release over those that were
+    /// sealed.
+    pub(crate) state: Arc<AppState>,
+    pub(crate) releases: BTreeMap<ReleaseId, Arc<Release>>,
+    /// What instances of each process type need, without their slots.
+    pub(crate) specs: BTreeMap<(ReleaseId, ProcessName), Arc<AssignedProcess>>,
+}
+
+/// Slots of a process type on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Placed {
+    /// What they need; its own ranges are empty.
+    pub(crate) spec: Arc<AssignedProcess>,
+    pub(crate) ranges: Vec<SlotRange>,
 }
 
 impl State {
-    /// Reads the whole state.
-    pub(crate) async fn read(store: &Store, library: &mut Library) -> Result<Self, RangeError> {
-        let (revision, lists) = store.ranges(&PREFIXES).await?;
-        let [apps, placements, epoch, nodes] = <[_; 4]>::try_from(lists).unwrap_or_default();
-        let apps: Vec<Stored<App>> = records::decode_all(apps)?;
-        let placements: Vec<Stored<Placement>> = records::decode_all(placements)?;
-        let epoch = records::decode_all(epoch)?.into_iter().next();
-        let nodes: Vec<Stored<Node>> = records::decode_all(nodes)?;
-        let nodes = nodes
-            .into_iter()
-            .map(|node| (node.value.name.clone(), node.value));
-        let releases = library.update(store, &apps, &placements).await?;
-        Ok(Self {
-            revision,
-            apps,
-            placements,
-            epoch,
-            nodes: nodes.collect(),
-            images: library.as_run(),
-            releases,
-        })
+    /// What is placed on a node.
+    pub(crate) fn placed_on(&self, node: &NodeName) -> &[Placed] {
+        self.assigned.get(node).map_or(&[], |placed| placed.as_slice())
     }
 
-    /// What each node should run; what is left of destroyed apps is nobody's.
-    pub(crate) fn assignments(&self) -> BTreeMap<NodeName, Vec<AssignedProcess>> {
-        let mut nodes: BTreeMap<NodeName, Vec<AssignedProcess>> = BTreeMap::new();
-        for placement in self.placements.iter().map(|p| &p.value) {
-            if let Some(assigned) = self.assigned(placement) {
-                nodes.entry(placement.node.clone()).or_default().push(assigned);
-            }
-        }
-        nodes
-    }
-
-    fn assigned(&self, placement: &Placement) -> Option<AssignedProcess> {
-        let key = (placement.app.clone(), placement.release);
-        let release = self.releases.get(&key)?;
-        let process = self.images.get(&key)?.processes.get(&placement.process)?;
-        Some(AssignedProcess {
-            app: placement.app.clone(),
-            release: placement.release,
-            name: placement.process.clone(),
-            ranges: placement.ranges.clone(),
-            process: process.clone(),
-            config: release.config.clone(),
+    /// What the slots of a process type on a node need; none when the app, the release or the process type is
+    /// not there.
+    pub(crate) fn placed(&self, key: &ProcessKey, ranges: &[SlotRange]) -> Option<Placed> {
+        let entry = self.apps.get(&key.app)?;
+        let spec = entry.specs.get(&(key.release, key.process.clone()))?;
+        Some(Placed {
+            spec: spec.clone(),
+            ranges: ranges.to_vec(),
         })
     }
 }
 
-impl Library {
-    /// Reads what is new and forgets what is out of use; gives the releases of apps that exist.
-    async fn update(
-        &mut self,
-        store: &Store,
-        apps: &[Stored<App>],
-        placements: &[Stored<Placement>],
-    ) -> Result<BTreeMap<(AppName, ReleaseId), Arc<Release>>, RangeError> {
-        let needed = needed(apps, placements);
-        self.releases.retain(|key, _| needed.contains(key));
-        for (app, created_at, id) in &needed {
-            let key = (app.clone(), *created_at, *id);
-            if !self.releases.contains_key(&key)
-                && let Some(found) = records::load_release(store, app, *id).await?
-            {
-                self.releases.insert(key, Arc::new(found.value));
+impl AppEntry {
+    /// An app with its releases and their images as they were sealed; of `before` what is the same is kept.
+    pub(crate) fn new(
+        stored: Stored<App>,
+        releases: BTreeMap<ReleaseId, Arc<Release>>,
+        sealed: impl Fn(&Release) -> Option<Arc<Image>>,
+        before: Option<&Self>,
+    ) -> Self {
+        // An app of the same name that was created later has other releases.
+        let before = before.filter(|before| before.stored.value.created_at == stored.value.created_at);
+        let (mut images, mut specs) = (BTreeMap::new(), BTreeMap::new());
+        for (id, release) in &releases {
+            let known = before.and_then(|before| before.state.images.get(id));
+            let Some(image) = known.cloned().or_else(|| as_it_runs(release, sealed(release)?)) else {
+                continue;
+            };
+            for (name, process) in &image.processes {
+                let key = (*id, name.clone());
+                let known = before.and_then(|before| before.specs.get(&key)).cloned();
+                let spec = known.unwrap_or_else(|| {
+                    Arc::new(AssignedProcess {
+                        app: stored.value.name.clone(),
+                        release: *id,
+                        name: name.clone(),
+                        ranges: Vec::new(),
+                        process: process.clone(),
+                        config: release.config.clone(),
+                    })
+                });
+                specs.insert(key, spec);
             }
+            images.insert(*id, image);
         }
-        let digests: BTreeSet<Digest> = self.releases.values().map(|release| release.image).collect();
-        self.images.retain(|digest, _| digests.contains(digest));
-        for digest in digests {
-            if !self.images.contains_key(&digest)
-                && let Some(found) = records::load_image(store, &digest).await?
-            {
-                self.images.insert(digest, Arc::new(found.value));
+        let state = match before {
+            Some(before) if before.stored.value == stored.value && before.state.images == images => {
+                before.state.clone()
             }
-        }
-        self.limited.retain(|key, _| self.releases.contains_key(key));
-        for (key, release) in &self.releases {
-            if !release.limits.is_empty()
-                && !self.limited.contains_key(key)
-                && let Some(image) = self.images.get(&release.image)
-            {
-                let limited = Arc::new(release.limits.image(image));
-                self.limited.insert(key.clone(), limited);
-            }
-        }
-        let named = |((app, _, id), release): (&(AppName, Timestamp, ReleaseId), &Arc<Release>)| {
-            ((app.clone(), *id), release.clone())
+            _ => Arc::new(AppState {
+                app: stored.value.clone(),
+                images,
+            }),
         };
-        Ok(self.releases.iter().map(named).collect())
+        Self {
+            stored,
+            state,
+            releases,
+            specs,
+        }
     }
 
-    /// The image of each release, as it runs.
-    fn as_run(&self) -> BTreeMap<(AppName, ReleaseId), Arc<Image>> {
-        let images = self.releases.iter().filter_map(|(key, release)| {
-            let limited = self.limited.get(key);
-            let image = limited.or_else(|| self.images.get(&release.image))?;
-            Some(((key.0.clone(), key.2), image.clone()))
-        });
-        images.collect()
+    pub(crate) fn is_migrating(&self) -> bool {
+        self.stored.value.migration.is_some()
+    }
+
+    /// Whether what its instances need is the same as of another.
+    pub(crate) fn has_specs_of(&self, other: &Self) -> bool {
+        let same = |((left, a), (right, b)): (
+            (&(ReleaseId, ProcessName), &Arc<AssignedProcess>),
+            (&(ReleaseId, ProcessName), &Arc<AssignedProcess>),
+        )| left == right && Arc::ptr_eq(a, b);
+        self.specs.len() == other.specs.len() && self.specs.iter().zip(&other.specs).all(same)
     }
 }
 
-fn needed(
-    apps: &[Stored<App>],
-    placements: &[Stored<Placement>],
-) -> BTreeSet<(AppName, Timestamp, ReleaseId)> {
-    let mut needed = BTreeSet::new();
-    let mut created: BTreeMap<&AppName, Timestamp> = BTreeMap::new();
-    for app in apps.iter().map(|a| &a.value) {
-        created.insert(&app.name, app.created_at);
-        let migration = app.migration.iter();
-        let moving = migration.flat_map(|m| m.from.keys().chain(m.fallback.keys()).chain([&m.to]));
-        let ids = app.scale.keys().chain(moving).chain(&app.latest);
-        needed.extend(ids.map(|id| (app.name.clone(), app.created_at, *id)));
-    }
-    for placement in placements.iter().map(|p| &p.value) {
-        if let Some(created_at) = created.get(&placement.app) {
-            needed.insert((placement.app.clone(), *created_at, placement.release));
+/// The image of a release as it runs.
+fn as_it_runs(release: &Release, sealed: Arc<Image>) -> Option<Arc<Image>> {
+    Some(match release.limits.is_empty() {
+        true => sealed,
+        false => Arc::new(release.limits.image(&sealed)),
+    })
+}
+
+impl Placed {
+    /// As it is sent to the node.
+    pub(crate) fn assigned(&self) -> AssignedProcess {
+        AssignedProcess {
+            ranges: self.ranges.clone(),
+            ..AssignedProcess::clone(&self.spec)
         }
     }
-    needed
+
+    /// The process type.
+    pub(crate) fn key(&self) -> ProcessKey {
+        ProcessKey {
+            app: self.spec.app.clone(),
+            release: self.spec.release,
+            process: self.spec.name.clone(),
+        }
+    }
+
+    /// How many slots there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.ranges.iter().map(SlotRange::count).sum()
+    }
+
+    /// Its order among those of a node.
+    pub(crate) fn order(&self) -> (&AppName, ReleaseId, &ProcessName) {
+        (&self.spec.app, self.spec.release, &self.spec.name)
+    }
 }

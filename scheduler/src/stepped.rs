@@ -18,6 +18,7 @@ use crate::{
     Config,
     control::{Control, Turn},
     observed::{Now, Taken},
+    publish::Orders,
     shared::Shared,
 };
 
@@ -99,12 +100,12 @@ impl SteppedPlane {
         newest
             .as_deref()
             .filter(|newest| newest.generation > generation)
-            .cloned()
+            .map(Orders::assignment)
     }
 
     /// A number that grows whenever nodes report something that a decision can hang on.
     pub fn heard(&self) -> u64 {
-        *self.shared.observed.changes().borrow()
+        self.shared.observed.changes_count()
     }
 
     /// Slots that the last plan could not place, of all apps.

@@ -116,7 +116,7 @@ fn measure(fleet: &Fleet) {
     let (lost, _) = median(|| plan(&lost_snapshot));
     let (drain, _) = median(|| plan(&drain_snapshot));
     let mut scaled = snapshot.clone();
-    scaled.apps[0].app.scale = scale(fleet.instances_per_app + 10);
+    Arc::make_mut(&mut scaled.apps[0]).app.scale = scale(fleet.instances_per_app + 10);
     let (scale, plan_of_scale) = median(|| plan(&scaled));
     let started: u32 = plan_of_scale.changes().map(|change| change.started).sum();
     assert_eq!(started, 10);
@@ -217,7 +217,7 @@ fn snapshot(fleet: &Fleet) -> Snapshot {
             ReleaseId::FIRST,
             Arc::new(image(n, fleet.rules && n.is_multiple_of(4))),
         )]);
-        AppState { app, images }
+        Arc::new(AppState { app, images })
     };
     Snapshot {
         apps: (0..fleet.apps).map(app).collect(),

@@ -48,7 +48,7 @@ mod world;
 pub use instances::InstanceSet;
 pub use migrate::{CRASHES_MAX, MigrationStep, MigrationView, STALL_MS_MAX, finished, given_up, migration};
 pub use parts::{PARTS_MAX, RANGES_MAX, STEPS_MAX};
-pub use peers::{Instances, RunningOn, peers};
+pub use peers::{Instances, Routed, RunningOn, Shares, peers};
 pub use placements::Placements;
 pub use released::released;
 pub use report::{Blocked, Change, Plan, Report};

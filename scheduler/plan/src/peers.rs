@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use gilliam_model::{
     name::{AppName, NodeName, ProcessName},
     peer::{PeerNode, PeerShare, coarse},
-    placement::Placement,
-    release::ReleaseId,
     report::ProcessKey,
     route::RouteTable,
 };
@@ -34,82 +32,76 @@ pub struct Instances {
     pub crashed: u32,
 }
 
-type Shares<'a> = BTreeMap<(&'a AppName, &'a ProcessName), u32>;
+/// How many instances of each routed process type a node runs; 0 of what is starting there alone.
+pub type Shares = BTreeMap<(AppName, ProcessName), u32>;
+
+/// The process types that have routes.
+#[derive(Debug, Clone, Default)]
+pub struct Routed(BTreeSet<(AppName, ProcessName)>);
+
+impl Routed {
+    /// Those of a table.
+    pub fn of(routes: &RouteTable) -> Self {
+        let routes = routes.hosts.values();
+        Self(
+            routes
+                .map(|route| (route.app.clone(), route.process.clone()))
+                .collect(),
+        )
+    }
+
+    /// What a node runs of what is placed on it, each process type with its number of slots.
+    ///
+    /// What runs but is no longer placed is about to stop, and does not count.
+    pub fn shares(&self, placed: impl IntoIterator<Item = (ProcessKey, u32)>, on: &RunningOn<'_>) -> Shares {
+        let there: BTreeMap<&ProcessKey, Instances> = on.running.iter().copied().collect();
+        let mut shares = Shares::new();
+        for (key, count) in placed {
+            let there = there.get(&key).copied().unwrap_or_default();
+            let of = (key.app, key.process);
+            let starts = count > there.running.saturating_add(there.crashed);
+            if (there.running > 0 || starts) && self.0.contains(&of) {
+                *shares.entry(of).or_default() += count.min(there.running);
+            }
+        }
+        shares
+    }
+}
 
 /// The nodes that run instances of routed process types, by name; of what runs nowhere, a few nodes where it is
-/// starting.
-///
-/// What runs but is no longer placed is about to stop, and does not count.
-pub fn peers<'a>(
-    routes: &RouteTable,
-    placements: impl IntoIterator<Item = &'a Placement>,
-    nodes: impl IntoIterator<Item = RunningOn<'a>>,
-) -> Vec<PeerNode> {
-    let routed: BTreeSet<(&AppName, &ProcessName)> = routes
-        .hosts
-        .values()
-        .map(|route| (&route.app, &route.process))
-        .collect();
-    let mut placed: BTreeMap<&NodeName, Vec<&Placement>> = BTreeMap::new();
-    for placement in placements {
-        if routed.contains(&(&placement.app, &placement.process)) {
-            placed.entry(&placement.node).or_default().push(placement);
-        }
-    }
-    let of_node = |on: RunningOn<'a>| {
-        let placed = placed.get(on.node).map_or(&[][..], Vec::as_slice);
-        (on.node, (on.address, shares(placed, &on.running)))
-    };
-    // By name, whatever order they come in.
-    let nodes: BTreeMap<&NodeName, (&str, Shares<'_>)> = nodes.into_iter().map(of_node).collect();
-    let of_nodes = nodes.values().flat_map(|(_, shares)| shares);
-    let run: BTreeSet<_> = of_nodes
+/// starting. Nodes come by name, each with where it takes requests.
+pub fn peers<'a>(nodes: impl Iterator<Item = (&'a NodeName, &'a str, &'a Shares)> + Clone) -> Vec<PeerNode> {
+    let of_nodes = nodes.clone().flat_map(|(_, _, shares)| shares);
+    let run: BTreeSet<&(AppName, ProcessName)> = of_nodes
         .filter(|(_, count)| **count > 0)
-        .map(|(of, _)| *of)
+        .map(|(of, _)| of)
         .collect();
-    let mut told: BTreeMap<(&AppName, &ProcessName), usize> = BTreeMap::new();
-    let peers = nodes.into_iter().map(|(node, (address, mut shares))| {
-        shares.retain(|of, count| {
-            let told = told.entry(*of).or_default();
+    let mut told: BTreeMap<&(AppName, ProcessName), usize> = BTreeMap::new();
+    let peers = nodes.map(|(node, address, shares)| {
+        let mut running = Vec::new();
+        for (of, count) in shares {
+            let told = told.entry(of).or_default();
             *told += usize::from(*count == 0);
-            *count > 0 || (!run.contains(of) && *told <= STARTING_NODES_MAX)
-        });
-        let share = |((app, process), count): ((&AppName, &ProcessName), u32)| PeerShare {
-            app: app.clone(),
-            process: process.clone(),
-            count: coarse(count),
-        };
+            if *count > 0 || (!run.contains(of) && *told <= STARTING_NODES_MAX) {
+                running.push(PeerShare {
+                    app: of.0.clone(),
+                    process: of.1.clone(),
+                    count: coarse(*count),
+                });
+            }
+        }
         PeerNode {
             node: node.clone(),
             address: address.to_owned(),
-            running: shares.into_iter().map(share).collect(),
+            running,
         }
     });
     peers.filter(|peer| !peer.running.is_empty()).collect()
 }
 
-/// What a node runs of what is placed on it, and 0 of what is starting there alone.
-fn shares<'a>(placed: &[&'a Placement], reported: &[(&ProcessKey, Instances)]) -> Shares<'a> {
-    let there: BTreeMap<(&AppName, ReleaseId, &ProcessName), Instances> = reported
-        .iter()
-        .map(|(key, there)| ((&key.app, key.release, &key.process), *there))
-        .collect();
-    let mut shares = Shares::new();
-    for placement in placed {
-        let of = (&placement.app, placement.release, &placement.process);
-        let there = there.get(&of).copied().unwrap_or_default();
-        let starts = placement.count() > there.running.saturating_add(there.crashed);
-        if there.running > 0 || starts {
-            let serve = placement.count().min(there.running);
-            *shares.entry((&placement.app, &placement.process)).or_default() += serve;
-        }
-    }
-    shares
-}
-
 #[cfg(test)]
 mod tests {
-    use gilliam_model::{app::App, instance::Epoch, placement::SlotRange};
+    use gilliam_model::app::App;
 
     use super::*;
 
@@ -122,59 +114,47 @@ mod tests {
         Instances { running, crashed: 0 }
     }
 
-    fn placed(text: &str, node: &NodeName, count: u32) -> Placement {
-        let ProcessKey {
-            app,
-            release,
-            process,
-        } = key(text);
-        let (first, last, epoch) = (1, count, Epoch::default());
-        Placement {
-            app,
-            release,
-            process,
-            node: node.clone(),
-            ranges: vec![SlotRange { first, last, epoch }],
-            leaving: Vec::new(),
-        }
+    fn of_nodes(nodes: &[NodeName], shares: impl Fn(usize) -> Shares) -> Vec<PeerNode> {
+        let shares: Vec<Shares> = (0..nodes.len()).map(shares).collect();
+        peers(
+            nodes
+                .iter()
+                .zip(&shares)
+                .map(|(node, shares)| (node, "1:1", shares)),
+        )
     }
 
     #[test]
     fn a_node_is_listed_for_what_it_runs_and_is_to_run() {
         let at = "2026-11-21T09:00:00Z".parse().expect("time");
-        let routes = crate::routes(&[App::new("a".parse().expect("name"), at)]);
-        let [n1, n2, n3]: [NodeName; 3] = ["n1", "n2", "n3"].map(|name| name.parse().expect("name"));
-        let placements = [
-            placed("a/v1/web", &n1, 3),
-            placed("a/v2/web", &n1, 3),
-            placed("a/v1/worker", &n1, 9),
-            placed("a/v2/web", &n2, 5),
-        ];
+        let routed = Routed::of(&crate::routes(&[App::new("a".parse().expect("name"), at)]));
+        let nodes = ["n1", "n2", "n3"].map(|name| name.parse().expect("name"));
         let (v1, v2, worker, other) = (
             key("a/v1/web"),
             key("a/v2/web"),
             key("a/v1/worker"),
             key("b/v1/web"),
         );
-        let on = |node, address, running: Vec<_>| RunningOn {
-            node,
-            address,
-            running: running
-                .into_iter()
-                .map(|(key, count)| (key, run(count)))
-                .collect(),
-        };
-        let table = peers(
-            &routes,
-            &placements,
-            [
-                on(&n2, "2:1", vec![(&v2, 0)]),
-                on(&n3, "3:1", vec![(&v1, 4)]),
-                on(&n1, "1:1", vec![(&v1, 7), (&v2, 2), (&worker, 9), (&other, 1)]),
-            ],
-        );
+        let placed = [
+            vec![(&v1, 3), (&worker, 9), (&v2, 3), (&other, 1)],
+            vec![(&v2, 5)],
+            vec![],
+        ];
+        let reported = [
+            vec![(&v1, run(7)), (&v2, run(2)), (&worker, run(9)), (&other, run(1))],
+            vec![(&v2, run(0))],
+            vec![(&v1, run(4))],
+        ];
+        let table = of_nodes(&nodes, |n| {
+            let on = RunningOn {
+                node: &nodes[n],
+                address: "1:1",
+                running: reported[n].clone(),
+            };
+            routed.shares(placed[n].iter().map(|(key, count)| ((*key).clone(), *count)), &on)
+        });
         let [n] = &table[..] else { panic!("{table:?}") };
-        assert_eq!((&n.node, &*n.address), (&n1, "1:1"));
+        assert_eq!((&n.node, &*n.address), (&nodes[0], "1:1"));
         let shares: Vec<_> = n
             .running
             .iter()
@@ -186,21 +166,19 @@ mod tests {
     #[test]
     fn where_something_starts_is_told_only_while_it_runs_nowhere() {
         let at = "2026-11-21T09:00:00Z".parse().expect("time");
-        let routes = crate::routes(&[App::new("a".parse().expect("name"), at)]);
+        let routed = Routed::of(&crate::routes(&[App::new("a".parse().expect("name"), at)]));
         let nodes: Vec<NodeName> = (1..=6).map(|n| format!("n{n}").parse().expect("name")).collect();
-        let placements: Vec<_> = nodes.iter().map(|node| placed("a/v1/web", node, 2)).collect();
         let v1 = key("a/v1/web");
         let told = |reports: &[(usize, Instances)]| {
-            let on = |node| RunningOn {
-                node: &nodes[node],
-                address: "1:1",
-                running: reports
-                    .iter()
-                    .filter(|(of, _)| *of == node)
-                    .map(|(_, there)| (&v1, *there))
-                    .collect(),
-            };
-            let table = peers(&routes, &placements, (0..6).rev().map(on));
+            let table = of_nodes(&nodes, |node| {
+                let here = reports.iter().filter(|(of, _)| *of == node);
+                let on = RunningOn {
+                    node: &nodes[node],
+                    address: "1:1",
+                    running: here.map(|(_, there)| (&v1, *there)).collect(),
+                };
+                routed.shares([(v1.clone(), 2)], &on)
+            });
             let told = table.iter().map(|n| format!("{}={}", n.node, n.running[0].count));
             told.collect::<Vec<_>>()
         };

@@ -2,7 +2,8 @@
 //! each.
 //!
 //! In: records, one by one or all at once. Out: for each process type its records in the order of nodes, with
-//! their counts. A copy shares what it is a copy of, so that a snapshot costs no more than its process types.
+//! their counts. A copy shares what it is a copy of, and costs nothing; the first change of one of two copies costs
+//! as much as there are process types.
 //!
 //! Invariant: records of a process type are in the order of their nodes' names, at most one for each node.
 
@@ -12,7 +13,7 @@ use std::{
 };
 
 use gilliam_model::{
-    name::{AppName, NodeName},
+    name::{AppName, NodeName, ProcessName},
     placement::{Placement, SlotRange},
     release::ReleaseId,
     report::ProcessKey,
@@ -24,7 +25,9 @@ use crate::report::Plan;
 #[derive(Debug, Clone, Default)]
 pub struct Placements {
     nodes: Arc<Nodes>,
-    groups: BTreeMap<ProcessKey, Arc<Vec<Record>>>,
+    groups: Arc<BTreeMap<ProcessKey, Arc<Vec<Record>>>>,
+    /// Records with slots that are leaving.
+    leaving: usize,
 }
 
 /// The nodes that hold or held something; a record names its node by its number here.
@@ -128,32 +131,48 @@ impl Placements {
     }
 
     fn set_in(&mut self, key: ProcessKey, placement: &Placement) {
-        let nodes = Arc::make_mut(&mut self.nodes);
-        let node = nodes.number(&placement.node);
         if placement.ranges.is_empty() {
-            let Some(records) = self.groups.get_mut(&key) else {
-                return;
-            };
-            if let Ok(at) = find(nodes, records, &placement.node) {
-                nodes.records[node as usize] -= 1;
-                Arc::make_mut(records).remove(at);
-                if records.is_empty() {
-                    self.groups.remove(&key);
-                }
-            }
-            return;
+            return self.remove(&key, &placement.node);
         }
-        let records = self.groups.entry(key).or_default();
-        let found = find(nodes, records, &placement.node);
-        let records = Arc::make_mut(records);
-        let record = Record::of(node, placement);
+        let known = self.groups.get(&key);
+        let found = known.map_or(Err(0), |records| find(&self.nodes, records, &placement.node));
+        let groups = Arc::make_mut(&mut self.groups);
+        let records = Arc::make_mut(groups.entry(key).or_default());
         match found {
-            Ok(at) => records[at] = record,
+            Ok(at) => {
+                let record = Record::of(records[at].node, placement);
+                self.leaving -= usize::from(records[at].leaving_count > 0);
+                self.leaving += usize::from(record.leaving_count > 0);
+                records[at] = record;
+            }
             Err(at) => {
-                nodes.records[node as usize] += 1;
+                let nodes = Arc::make_mut(&mut self.nodes);
+                let record = Record::of(nodes.number(&placement.node), placement);
+                nodes.records[record.node as usize] += 1;
+                self.leaving += usize::from(record.leaving_count > 0);
                 records.insert(at, record);
             }
         }
+    }
+
+    /// Removes the record of a process type on a node, if there is one.
+    pub fn remove(&mut self, key: &ProcessKey, node: &NodeName) {
+        let Some(records) = self.groups.get(key) else {
+            return;
+        };
+        let Ok(at) = find(&self.nodes, records, node) else {
+            return;
+        };
+        let groups = Arc::make_mut(&mut self.groups);
+        let Some(records) = groups.get_mut(key) else {
+            return;
+        };
+        let gone = Arc::make_mut(records).remove(at);
+        if records.is_empty() {
+            groups.remove(key);
+        }
+        self.leaving -= usize::from(gone.leaving_count > 0);
+        Arc::make_mut(&mut self.nodes).records[gone.node as usize] -= 1;
     }
 
     /// Every record, in the order of keys.
@@ -169,12 +188,62 @@ impl Placements {
         let first = ProcessKey {
             app: app.clone(),
             release: ReleaseId::FIRST,
-            process: "a".parse().expect("the first of all names"),
+            process: first_name(),
         };
         self.groups
             .range(first..)
             .take_while(move |(key, _)| key.app == app)
             .flat_map(|(key, records)| records.iter().map(|record| self.placement(key, record)))
+    }
+
+    /// The process types of one app that have records.
+    pub fn keys_of_app(&self, app: &AppName) -> impl Iterator<Item = &ProcessKey> {
+        let app = app.clone();
+        let first = ProcessKey {
+            app: app.clone(),
+            release: ReleaseId::FIRST,
+            process: first_name(),
+        };
+        let groups = self.groups.range(first..);
+        groups.map(|(key, _)| key).take_while(move |key| key.app == app)
+    }
+
+    /// Every process type that has records.
+    pub fn keys(&self) -> impl Iterator<Item = &ProcessKey> {
+        self.groups.keys()
+    }
+
+    /// The nodes that a process type has records on, with its slots there.
+    pub fn on_nodes(&self, key: &ProcessKey) -> impl Iterator<Item = (&NodeName, &[SlotRange])> {
+        let records = self
+            .groups
+            .get(key)
+            .into_iter()
+            .flat_map(|records| records.iter());
+        records.map(|record| (&self.nodes.names[record.node as usize], record.ranges()))
+    }
+
+    /// The slots of a process type on a node; none where it has no record.
+    pub fn ranges(&self, key: &ProcessKey, node: &NodeName) -> Option<&[SlotRange]> {
+        let records = self.groups.get(key)?;
+        let at = find(&self.nodes, records, node).ok()?;
+        Some(records[at].ranges())
+    }
+
+    /// Whether slots of any process type are leaving.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving > 0
+    }
+
+    /// The process types with slots that are leaving.
+    pub fn leaving_keys(&self) -> impl Iterator<Item = &ProcessKey> {
+        // Nearly always there is none, and nothing is looked at.
+        let groups = self.is_leaving().then_some(&self.groups);
+        let groups = groups.into_iter().flat_map(|groups| groups.iter());
+        let leaves = |records: &[Record]| records.iter().any(|record| record.leaving_count > 0);
+        groups
+            .filter(move |(_, records)| leaves(records))
+            .map(|(key, _)| key)
     }
 
     /// How many records there are.
@@ -208,6 +277,10 @@ impl Placements {
             leaving: record.leaving().to_vec(),
         }
     }
+}
+
+fn first_name() -> ProcessName {
+    "a".parse().expect("the first of all names")
 }
 
 /// Where the record of a node is, or would be.
@@ -269,8 +342,9 @@ impl Placements {
             nodes.records[node as usize] += 1;
             Record::of(node, placement)
         });
-        let records = records.collect();
-        self.groups.insert(key, Arc::new(records));
+        let records: Vec<Record> = records.collect();
+        self.leaving += records.iter().filter(|record| record.leaving_count > 0).count();
+        Arc::make_mut(&mut self.groups).insert(key, Arc::new(records));
     }
 }
 
@@ -316,6 +390,33 @@ mod tests {
         let of_b: Vec<Placement> = all.of_app(&"b".parse().expect("name")).collect();
         assert_eq!(of_b, left);
         assert_eq!(all.of_app(&"a".parse().expect("name")).count(), 0);
+    }
+
+    #[test]
+    fn what_is_asked_of_a_process_type_is_found() {
+        let mut leaving = placement("b", "n1", 2);
+        leaving.leaving = vec![SlotRange {
+            first: 1,
+            last: 1,
+            epoch: Epoch(1),
+        }];
+        let mut all: Placements = [leaving.clone(), placement("b", "n2", 3), placement("c", "n1", 1)]
+            .iter()
+            .collect();
+        let key = all.keys_of_app(&leaving.app).next().expect("one").clone();
+        assert_eq!(all.keys_of_app(&leaving.app).count(), 1);
+        assert_eq!(all.keys().count(), 2);
+        let nodes: Vec<&str> = all.on_nodes(&key).map(|(node, _)| node.as_str()).collect();
+        assert_eq!(nodes, ["n1", "n2"]);
+        assert_eq!(all.ranges(&key, &leaving.node), Some(leaving.ranges.as_slice()));
+        assert!(all.is_leaving());
+        assert_eq!(all.leaving_keys().collect::<Vec<_>>(), [&key]);
+        all.set(&placement("b", "n1", 2));
+        assert!(!all.is_leaving());
+        all.set(&leaving);
+        all.remove(&key, &leaving.node);
+        assert!(!all.is_leaving() && all.ranges(&key, &leaving.node).is_none());
+        assert_eq!(all.leaving_keys().count(), 0);
     }
 
     #[test]

@@ -24,8 +24,9 @@ use crate::{
 pub struct Snapshot {
     /// The epoch of the last plan.
     pub epoch: Epoch,
-    /// Every app. Placements of an app that is not here stop.
-    pub apps: Vec<AppState>,
+    /// Every app. Placements of an app that is not here stop. Shared, since nearly all of them are as they were
+    /// the last time.
+    pub apps: Vec<Arc<AppState>>,
     /// The nodes that are known of. A node that is not here is one that has not been heard of since the
     /// control plane began to listen: it keeps what is placed on it and gets nothing new, until it is listed
     /// as ready or as lost.

@@ -4,7 +4,7 @@
 //! not what happens on the way. What is under way anyhow (a migration, a drain) is planned to its end on both
 //! sides, and so is no part of the answer.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use gilliam_model::{
     label::Labels,
@@ -111,6 +111,7 @@ fn apply(snapshot: &mut Snapshot, app: Option<&AppName>, change: &WhatIf) -> Res
                 .apps
                 .iter_mut()
                 .find(|state| state.app.name == *app)
+                .map(Arc::make_mut)
                 .ok_or_else(missing)?;
             let target = scale_target(&state.app, patch.release).map_err(WhatIfRefusal::Scale)?;
             let image = state.images.get(&target).ok_or_else(|| {

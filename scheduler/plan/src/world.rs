@@ -3,7 +3,7 @@
 //! Of a group that stays as it is only counts are looked at; one that changes is opened, and then its slots
 //! are known one range after the other.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gilliam_model::{
     instance::Epoch,
@@ -386,8 +386,9 @@ impl<'a> World<'a> {
 }
 
 /// Every group that is wanted or placed, by name.
-fn groups<'a>(apps: &'a [AppState], placements: &'a Placements) -> Vec<Group<'a>> {
-    let by_name: BTreeMap<&AppName, &AppState> = apps.iter().map(|state| (&state.app.name, state)).collect();
+fn groups<'a>(apps: &'a [Arc<AppState>], placements: &'a Placements) -> Vec<Group<'a>> {
+    let by_name: BTreeMap<&AppName, &AppState> =
+        apps.iter().map(|state| (&state.app.name, &**state)).collect();
     let needs = |name: GroupName<'_>| {
         let image = by_name.get(name.app)?.images.get(&name.release)?;
         Some(Needs::of(name, image.processes.get(name.process)?))

@@ -34,7 +34,7 @@ fn snapshot(nodes: &[&str], count: u32) -> Snapshot {
     app.scale = BTreeMap::from([(ReleaseId::FIRST, scale(count))]);
     let images = BTreeMap::from([(ReleaseId::FIRST, Arc::new(image()))]);
     Snapshot {
-        apps: vec![AppState { app, images }],
+        apps: vec![Arc::new(AppState { app, images })],
         nodes: nodes
             .iter()
             .map(|name| cluster::node(name, 2 * COUNT, 2 * u64::from(COUNT)))
@@ -102,7 +102,7 @@ fn a_scale_is_one_record_and_one_range() {
     };
     assert_eq!(snapshot.placements.records_count(), 1);
     assert_eq!(placed(&snapshot)[0].ranges, [all]);
-    snapshot.apps[0].app.scale = BTreeMap::from([(ReleaseId::FIRST, scale(3))]);
+    Arc::make_mut(&mut snapshot.apps[0]).app.scale = BTreeMap::from([(ReleaseId::FIRST, scale(3))]);
     assert_eq!((settle(&mut snapshot), count(&snapshot)), (1, 3));
 }
 
@@ -139,7 +139,7 @@ fn a_lost_node_is_replaced_in_one_plan() {
 fn a_migration_takes_a_few_rounds() {
     let mut snapshot = snapshot(&["a", "b"], COUNT);
     settle(&mut snapshot);
-    let state = &mut snapshot.apps[0];
+    let state = Arc::make_mut(&mut snapshot.apps[0]);
     let v2 = ReleaseId::FIRST.next();
     state.images.insert(v2, Arc::new(image()));
     state.app = released(&state.app, v2, &image(), true, state.app.created_at);

@@ -4,7 +4,7 @@ mod cluster;
 mod generators;
 mod truth;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use cluster::{after_each_part, applied, run_all, turn};
 use generators::{Group, RELEASES, release, scale, snapshots};
@@ -202,7 +202,7 @@ proptest! {
         let Some(first) = snapshot.apps[0].app.scale.keys().next().copied() else { return Ok(()) };
         let web: ProcessName = "web".parse().expect("name");
         let had = snapshot.apps[0].app.scale[&first].count(&web);
-        snapshot.apps[0].app.scale.get_mut(&first).expect("there").set(web.clone(), had + count);
+        Arc::make_mut(&mut snapshot.apps[0]).app.scale.get_mut(&first).expect("there").set(web.clone(), had + count);
         let plan = plan(&snapshot);
         let is_it = |p: &Placement| p.process == web && p.release == first;
         prop_assume!(plan.changes().all(|change| is_it(&change.placement)));
@@ -257,7 +257,7 @@ proptest! {
             slots
         };
         let before = of_beta(&snapshot.placements);
-        snapshot.apps[0].app.scale = BTreeMap::from([(release(1), scale)]);
+        Arc::make_mut(&mut snapshot.apps[0]).app.scale = BTreeMap::from([(release(1), scale)]);
         settle(&mut snapshot, 200);
         let after = of_beta(&snapshot.placements);
         for (slot, (node, epoch)) in before {
@@ -293,7 +293,7 @@ proptest! {
     /// (9) When nothing is wanted, everything stops and nothing starts.
     #[test]
     fn nothing_wanted_means_stops_only(mut snapshot in snapshots(true)) {
-        for state in &mut snapshot.apps {
+        for state in snapshot.apps.iter_mut().map(Arc::make_mut) {
             state.app.scale.clear();
             state.app.migration = None;
         }

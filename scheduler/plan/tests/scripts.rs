@@ -221,13 +221,13 @@ impl Script {
     fn app(&mut self, name: &str) -> &mut AppState {
         let apps = &mut self.snapshot.apps;
         if let Some(i) = apps.iter().position(|state| state.app.name.as_str() == name) {
-            return &mut apps[i];
+            return Arc::make_mut(&mut apps[i]);
         }
-        apps.push(AppState {
+        apps.push(Arc::new(AppState {
             app: cluster::app(name),
             images: BTreeMap::new(),
-        });
-        apps.last_mut().expect("just made")
+        }));
+        apps.last_mut().map(Arc::make_mut).expect("just made")
     }
 
     fn release(&mut self, app: &str, words: &[&str]) {
@@ -402,7 +402,7 @@ impl Script {
                 MigrationStep::Done => finished(&state.app),
                 MigrationStep::GiveUp { reason } => given_up(&state.app, reason, self.now),
             };
-            state.app = after;
+            Arc::make_mut(state).app = after;
             lines.push(describe(&state.app));
         }
         let plan = cluster::turn(&mut self.snapshot);

@@ -3,17 +3,20 @@
 //! Invariant: what an operator asks for is a record in the store; the control loop does it, on whichever control plane
 //! plans.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::{Json, extract::State};
 use gilliam_model::{
     Timestamp,
     api::NodeState,
-    assignment::AssignedProcess,
     instance::InstanceState,
+    limits::Limits,
     name::NodeName,
     node::{Node, NodeDetails, NodeSummary, PlacedProcess},
-    report::ProcessKey,
+    sync::NodeFacts,
 };
 use gilliam_store::{Check, CommitError, Expect, keys, records, records::Stored};
 use http::StatusCode;
@@ -23,6 +26,7 @@ use crate::{
     observed::NodeView,
     refusal::Refusal,
     shared::Shared,
+    state::{Placed, State as Known},
 };
 
 /// Tries of a change that others changed meanwhile; each lost one means that another was done.
@@ -161,7 +165,7 @@ struct Fleet {
     now: Timestamp,
     decided: BTreeMap<NodeName, Node>,
     seen: BTreeMap<NodeName, NodeView>,
-    placed: BTreeMap<NodeName, Vec<AssignedProcess>>,
+    state: Arc<Known>,
 }
 
 impl Fleet {
@@ -174,10 +178,7 @@ impl Fleet {
             now: Timestamp::now(),
             decided: decided.collect(),
             seen: shared.nodes(),
-            placed: shared
-                .known()
-                .map(|state| state.assignments())
-                .unwrap_or_default(),
+            state: shared.known().unwrap_or_default(),
         })
     }
 
@@ -187,21 +188,21 @@ impl Fleet {
         let decided = decided.map(|node| &node.name);
         decided
             .chain(self.seen.keys())
-            .chain(self.placed.keys())
+            .chain(self.state.assigned.keys())
             .collect()
     }
 
-    fn placed(&self, name: &NodeName) -> &[AssignedProcess] {
-        self.placed.get(name).map_or(&[], Vec::as_slice)
+    fn placed(&self, name: &NodeName) -> &[Placed] {
+        self.state.placed_on(name)
     }
 
     fn summary(&self, name: &NodeName) -> NodeSummary {
         let (decided, seen) = (self.decided.get(name), self.seen.get(name));
         let placed = self.placed(name);
-        let promised = |each: fn(&AssignedProcess) -> u64| -> u64 {
+        let promised = |each: fn(&Limits) -> u64| -> u64 {
             placed
                 .iter()
-                .map(|assigned| each(assigned).saturating_mul(slots(assigned)))
+                .map(|placed| each(&placed.spec.process.limits).saturating_mul(placed.count().into()))
                 .fold(0, u64::saturating_add)
         };
         let reports = || {
@@ -217,27 +218,23 @@ impl Fleet {
             joined_at: decided.and_then(|node| Some(node.identity.as_ref()?.joined_at)),
             seen_at: seen.map(|seen| seen.seen_at),
             silent_ms: silent.map(|silent| u64::try_from(silent).unwrap_or(0)),
-            facts: seen.map(|seen| seen.facts.clone()),
-            placed: placed.iter().map(slots).sum(),
+            facts: seen.map(|seen| NodeFacts::clone(&seen.facts)),
+            placed: placed.iter().map(|placed| u64::from(placed.count())).sum(),
             running: reports()
                 .map(|report| u64::from(report.count(InstanceState::Running)))
                 .sum(),
             memory_used_bytes: reports().map(|report| report.memory_bytes).sum(),
-            memory_promised_bytes: promised(|assigned| assigned.process.limits.memory_bytes_max),
-            cpu_promised_millis: promised(|assigned| assigned.process.limits.cpu_millis.into()),
+            memory_promised_bytes: promised(|limits| limits.memory_bytes_max),
+            cpu_promised_millis: promised(|limits| limits.cpu_millis.into()),
         }
     }
 
-    fn process(&self, name: &NodeName, assigned: &AssignedProcess) -> PlacedProcess {
-        let key = ProcessKey {
-            app: assigned.app.clone(),
-            release: assigned.release,
-            process: assigned.name.clone(),
-        };
+    fn process(&self, name: &NodeName, placed: &Placed) -> PlacedProcess {
+        let key = placed.key();
         let seen = self.seen.get(name).filter(|seen| seen.is_ready());
         let report = seen.and_then(|seen| seen.reports.get(&key));
         PlacedProcess {
-            placed: u32::try_from(slots(assigned)).unwrap_or(u32::MAX),
+            placed: placed.count(),
             running: report.map_or(0, |report| report.count(InstanceState::Running)),
             memory_used_bytes: report.map_or(0, |report| report.memory_bytes),
             app: key.app,
@@ -245,8 +242,4 @@ impl Fleet {
             process: key.process,
         }
     }
-}
-
-fn slots(assigned: &AssignedProcess) -> u64 {
-    assigned.ranges.iter().map(|range| u64::from(range.count())).sum()
 }

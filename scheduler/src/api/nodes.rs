@@ -4,7 +4,6 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use axum::{Extension, Json, extract::State};
 use gilliam_model::{
-    assignment::Assignment,
     name::{AppName, NODE_NAME_BYTES_MAX, NodeName},
     report::DetailsWanted,
     sync::{
@@ -25,6 +24,7 @@ use crate::{
     },
     observed::{NotTaken, Now, Taken},
     peers,
+    publish::Orders,
     refusal::Refusal,
     shared::Shared,
 };
@@ -64,7 +64,7 @@ pub(crate) async fn sync(
     shared.details.take(&name, &request.processes);
     let taken = shared.observed.report(request, Now::read());
     let taken = taken.map_err(|error| not_taken(&name, error))?;
-    let is_news = |assignment: &Assignment| assignment.generation > generation;
+    let is_news = |orders: &Orders| orders.generation > generation;
     let lost_after_ms = u64::try_from(shared.config.lost_after.as_millis()).unwrap_or(u64::MAX);
     let mut answer = SyncResponse {
         control: shared.life.clone(),
@@ -78,7 +78,8 @@ pub(crate) async fn sync(
         return Ok(Json(answer));
     }
     let published = newest.borrow().as_ref().map_or(0, |a| a.generation);
-    if published < generation {
+    // What was published here is what holds as of the last reading, which may be later than what it follows.
+    if published < generation && shared.followed().0 < generation {
         catch_up(shared, &name, generation).await?;
     }
     let mut drain = api.drain.clone();
@@ -93,7 +94,7 @@ pub(crate) async fn sync(
         _ = drain.requested() => {}
     }
     let found = newest.borrow().clone().filter(|assignment| is_news(assignment));
-    answer.assignment = found.map(|assignment| Assignment::clone(&assignment));
+    answer.assignment = found.map(|orders| orders.assignment());
     answer.peers = peers::newer(&peers.borrow(), follows);
     Ok(Json(answer))
 }

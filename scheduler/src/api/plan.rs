@@ -12,16 +12,18 @@ use gilliam_model::{
     what_if::{Difference, Question, WhatIf, WhatIfError},
 };
 use gilliam_plan::{Snapshot, WhatIfRefusal, scale_target, what_if};
+use gilliam_store::Since;
 use http::StatusCode;
 
 use crate::{
     api::{Api, extract, openapi::Errors, scale},
-    control,
+    mirror::Mirror,
     observed::Now,
     refusal::Refusal,
     release,
     shared::Shared,
-    state::{self, Library},
+    snapshot,
+    state::{PREFIXES, State as Known},
 };
 
 /// Shows what a change would place, move, stop and block, once all has come to rest. Changes nothing.
@@ -42,9 +44,9 @@ pub(crate) async fn ask(
         .as_deref()
         .map(|app| app.parse::<AppName>().map_err(|_| Refusal::no_app(app)));
     let app = app.transpose()?;
-    let state = state::State::read(&shared.store, &mut Library::default()).await?;
+    let state = newest(shared).await?;
     let now = Now::read();
-    let mut snapshot = control::snapshot(
+    let mut snapshot = snapshot::of(
         &state,
         &shared.observed.view(now),
         shared.observed.in_grace(now),
@@ -62,6 +64,19 @@ pub(crate) async fn ask(
     answer.map(Json).map_err(|refusal| refused(app.as_ref(), refusal))
 }
 
+/// The state as it is now: as the last turn knows it, or read anew if it changed since.
+async fn newest(shared: &Shared) -> Result<Arc<Known>, Refusal> {
+    if let Some(known) = shared.known() {
+        let since = shared.store.since(&PREFIXES, known.revision).await?;
+        if matches!(since, Since::Known { changes, .. } if changes.is_empty()) {
+            return Ok(known);
+        }
+    }
+    let mut mirror = Mirror::default();
+    mirror.refresh(&shared.store).await?;
+    Ok(mirror.state())
+}
+
 /// Adds the image of a release that is asked about, and runs nowhere so far.
 async fn add_image(
     shared: &Shared,
@@ -72,6 +87,7 @@ async fn add_image(
     let Some(state) = snapshot.apps.iter_mut().find(|state| state.app.name == *app) else {
         return Err(Refusal::no_app(app.as_str()));
     };
+    let state = Arc::make_mut(state);
     let target = scale_target(&state.app, release).map_err(|refusal| scale::refused(app, refusal))?;
     if let Entry::Vacant(entry) = state.images.entry(target) {
         let release = release::load(shared, app, target).await?;

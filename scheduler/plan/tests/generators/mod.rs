@@ -236,7 +236,7 @@ pub(crate) fn snapshots(migrating: bool) -> impl Strategy<Value = Snapshot> {
                 .map(|(id, _)| id);
             Snapshot {
                 epoch: Epoch(3),
-                apps: vec![apps.0, apps.1],
+                apps: vec![Arc::new(apps.0), Arc::new(apps.1)],
                 nodes,
                 observed: running.collect::<Observed>(),
                 placements: placements.iter().collect(),
