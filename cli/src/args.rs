@@ -78,6 +78,20 @@ pub(crate) fn span(text: &str) -> Result<std::time::Duration, String> {
     Ok(std::time::Duration::from_millis(millis))
 }
 
+/// The silence after which a node is held dead, on the command line.
+pub(crate) fn dead_after(text: &str) -> Result<std::time::Duration, String> {
+    use gilliam_scheduler::{LOST_AFTER_MAX, LOST_AFTER_MIN};
+    let asked = span(text)?;
+    match (LOST_AFTER_MIN..=LOST_AFTER_MAX).contains(&asked) {
+        true => Ok(asked),
+        false => Err(format!(
+            "it is from {} s to {} h",
+            LOST_AFTER_MIN.as_secs(),
+            LOST_AFTER_MAX.as_secs() / 3_600
+        )),
+    }
+}
+
 /// Colon forms and the words they stand for.
 const COLON_FORMS: &[(&str, &[&str])] = &[
     ("apps:create", &["create"]),
@@ -153,6 +167,18 @@ mod tests {
         check("gilliam config set ps:scale", "gilliam config set ps:scale");
         check("gilliam nope:set", "gilliam nope:set");
         check("gilliam --json", "gilliam --json");
+    }
+
+    #[test]
+    fn a_node_is_held_dead_neither_at_once_nor_never() {
+        for (text, want) in [
+            ("1s", Ok(1)),
+            ("1h", Ok(3_600)),
+            ("999ms", Err("it is from 1 s to 1 h".to_owned())),
+            ("61m", Err("it is from 1 s to 1 h".to_owned())),
+        ] {
+            assert_eq!(dead_after(text).map(|span| span.as_secs()), want, "{text}");
+        }
     }
 
     #[test]

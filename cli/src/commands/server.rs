@@ -6,7 +6,7 @@ use gilliam_model::{join::TTL_SECONDS, token::Role};
 use gilliam_scheduler::{Cluster, Handle, Secure};
 
 use crate::{
-    args::span,
+    args::{dead_after, span},
     blobs_flag::BlobsFlags,
     commands::up::data_folder,
     context::Context,
@@ -34,8 +34,8 @@ pub(crate) struct Args {
     /// HOST:PORT at which users and nodes reach it; may be given several times [default: the address of --api]
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Vec<String>,
-    /// Silence after which a node is held dead, and its instances start elsewhere.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = span)]
+    /// Silence after which a node is held dead, and its instances start elsewhere; from 1s to 1h.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = dead_after)]
     dead_after: Duration,
     /// How long certificates of nodes and servers are good; each is renewed when half of that is over.
     #[arg(long, value_name = "TIME", default_value = "720h", value_parser = span)]
