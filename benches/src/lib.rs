@@ -13,6 +13,7 @@
 mod account;
 mod attacks;
 mod child;
+mod cluster;
 mod coldstart;
 mod density;
 mod figure;
@@ -51,10 +52,12 @@ pub enum Scenario {
     Limits,
     /// What a hostile tenant costs a quiet one.
     Neighbour,
+    /// How fast a server with many nodes starts instances.
+    Cluster,
 }
 
 impl Scenario {
-    /// All of them, in the order they run.
+    /// Those that run when none is named, in that order: of one machine alone.
     pub const ALL: [Scenario; 5] = [
         Scenario::Density,
         Scenario::Coldstart,
@@ -71,6 +74,7 @@ impl Scenario {
             Scenario::Http => "http",
             Scenario::Limits => "limits",
             Scenario::Neighbour => "neighbour",
+            Scenario::Cluster => "cluster",
         }
     }
 }
@@ -121,7 +125,9 @@ pub struct Options {
     pub load: Option<Duration>,
     /// Connections kept open by the load.
     pub connections: usize,
-    /// Workers of `density`; by default what memory allows.
+    /// Nodes of `cluster`; by default as `is_quick` says.
+    pub nodes: Option<u32>,
+    /// Workers of `density` and `cluster`; by default what memory allows, and as `is_quick` says.
     pub instances: Option<u32>,
     /// Apps of `density` and `coldstart` that only wait.
     pub apps: Option<u32>,
@@ -147,6 +153,7 @@ pub fn run(options: &Options, stop: &Stop, progress: &dyn Fn(&str)) -> Report {
             Scenario::Http => http::run(&session, &mut report),
             Scenario::Limits => limits::run(&session, &mut report),
             Scenario::Neighbour => neighbour::run(&session, &mut report),
+            Scenario::Cluster => cluster::run(&session, &mut report),
         };
         if stop.is_requested() {
             report.fail("interrupted: what was measured until then is above".to_owned());

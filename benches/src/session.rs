@@ -127,6 +127,11 @@ impl<'a> Session<'a> {
         found.or_else(|| debian.is_file().then(|| debian.to_owned()))
     }
 
+    /// The etcd that keeps the state of a cluster.
+    pub(crate) fn etcd(&self) -> Option<PathBuf> {
+        self.on_path("etcd")
+    }
+
     fn on_path(&self, program: &str) -> Option<PathBuf> {
         let path = self.options.search_path.as_ref()?;
         std::env::split_paths(path)

@@ -26,7 +26,7 @@ use crate::{
                         {\"bench\":\"density\",\"name\":\"workers: live\",\"value\":500000,\"unit\":\"instances\"}."
 )]
 pub(crate) struct Args {
-    /// What to measure; all of it by default.
+    /// What to measure; all but `cluster` by default.
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<Name>,
     /// Measures shorter and smaller.
@@ -42,7 +42,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=4096))]
     connections: u16,
-    /// Workers to start in `density`; by default what memory allows.
+    /// Nodes to start in `cluster` [default: 20]
+    #[arg(long, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    nodes: Option<u32>,
+    /// Workers to start in `density`, by default what memory allows, and in `cluster` [default: 20,000]
     #[arg(long, value_name = "COUNT")]
     #[arg(value_parser = clap::value_parser!(u32).range(2..=10_000_000))]
     instances: Option<u32>,
@@ -69,6 +73,7 @@ enum Name {
     Http,
     Limits,
     Neighbour,
+    Cluster,
 }
 
 impl From<Name> for Scenario {
@@ -79,6 +84,7 @@ impl From<Name> for Scenario {
             Name::Http => Scenario::Http,
             Name::Limits => Scenario::Limits,
             Name::Neighbour => Scenario::Neighbour,
+            Name::Cluster => Scenario::Cluster,
         }
     }
 }
@@ -96,6 +102,7 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         is_quick: args.quick,
         load: args.seconds,
         connections: args.connections.into(),
+        nodes: args.nodes,
         instances: args.instances,
         apps: args.apps,
         wasmtime: absolute(args.wasmtime)?,
