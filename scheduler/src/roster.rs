@@ -12,7 +12,7 @@ use std::{
 };
 
 use gilliam_model::{
-    api::{InstanceInfo, ProcessSummary},
+    api::{InstanceInfo, NodeState, ProcessSummary},
     app::App,
     instance::{InstanceId, InstanceReport, InstanceState},
     name::{NodeName, ProcessName},
@@ -45,6 +45,8 @@ struct Share<'a> {
     states: Vec<(InstanceState, InstanceSet)>,
     /// What is placed on it and not reported.
     silent: InstanceSet,
+    /// What that means: a node that is heard of is about to start them.
+    silence: InstanceState,
 }
 
 /// Which instances of a process type to list.
@@ -242,15 +244,21 @@ impl<'a> Share<'a> {
         let reported = states
             .iter()
             .fold(InstanceSet::default(), |all, (_, here)| all.union(here));
+        let view = nodes.get(node);
+        let is_heard = view.is_some_and(|view| view.state != NodeState::Lost);
         let all_run = states
             .iter()
             .all(|(state, here)| *state == InstanceState::Running || here.is_empty());
         Self {
             node,
-            host: nodes.get(node).map_or(node.as_str(), |view| &view.facts.host),
+            host: view.map_or(node.as_str(), |view| &view.facts.host),
             report,
             is_settled: all_run && reported == *placed,
             silent: placed.minus(&reported),
+            silence: match is_heard {
+                true => InstanceState::Starting,
+                false => InstanceState::Unknown,
+            },
             states,
         }
     }
@@ -258,7 +266,7 @@ impl<'a> Share<'a> {
     /// Its instances by state, and whether the node reports them.
     fn all(&self) -> impl Iterator<Item = (InstanceState, bool, &InstanceSet)> {
         let reported = self.states.iter().map(|(state, here)| (*state, true, here));
-        reported.chain([(InstanceState::Starting, false, &self.silent)])
+        reported.chain([(self.silence, false, &self.silent)])
     }
 
     fn count(&self) -> u32 {

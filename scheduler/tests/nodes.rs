@@ -219,7 +219,8 @@ async fn a_lost_nodes_instances_move_and_a_lone_node_keeps_them() {
     plane.scale("hello", json!({ "web": 2 })).await;
     let before = plane.settled("hello").await;
     drop(gone);
-    plane.until("hello", "unsettled", |i| !i.settled).await;
+    let silent = plane.until("hello", "unsettled", |i| !i.settled).await;
+    assert_eq!(lines(&silent), ["web.1 v1 unknown", "web.2 v1 unknown"]);
     let back = Node::new(&plane, "a").follow();
     let after = plane.settled("hello").await;
     assert_eq!(ids(&after), ids(&before), "kept, not started anew");

@@ -129,8 +129,10 @@ fn row(node: &NodeSummary, now: Timestamp) -> Vec<String> {
         ),
         format!("{} of {} promised", cores(node.cpu_promised_millis), cores(cpu)),
         facts.map_or_else(|| "-".to_string(), |facts| facts.version.clone()),
-        node.seen_at
-            .map_or_else(|| "never".to_string(), |at| amounts::ago(at, now)),
+        node.seen_at.map_or_else(
+            || "never".to_string(),
+            |at| format!("{} ago", amounts::age(at, now)),
+        ),
     ]
 }
 

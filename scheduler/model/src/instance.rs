@@ -119,6 +119,8 @@ pub enum InstanceState {
     Stopping,
     /// It ended by itself and is started again after a delay.
     Crashed,
+    /// Its node is silent: whether it runs is not known.
+    Unknown,
 }
 
 impl InstanceState {
@@ -129,6 +131,7 @@ impl InstanceState {
             InstanceState::Running => "running",
             InstanceState::Stopping => "stopping",
             InstanceState::Crashed => "crashed",
+            InstanceState::Unknown => "unknown",
         }
     }
 }

@@ -111,7 +111,7 @@ fn refused(app: Option<&AppName>, refusal: WhatIfRefusal) -> Refusal {
     match (refusal, app) {
         (WhatIfRefusal::NoApp { app: Some(app) }, _) => Refusal::no_app(app.as_str()),
         (WhatIfRefusal::NoApp { app: None }, _) => Refusal::invalid(message).hint("name the app: --app NAME"),
-        (WhatIfRefusal::NoNode { .. }, _) => Refusal::invalid(message).hint("gilliam status lists the nodes"),
+        (WhatIfRefusal::NoNode { .. }, _) => Refusal::invalid(message).hint("gilliam nodes lists them"),
         (WhatIfRefusal::Scale(refusal), Some(app)) => scale::refused(app, refusal),
         (WhatIfRefusal::Scale(_), None) => Refusal::invalid(message),
     }

@@ -37,6 +37,7 @@ fn summary_row(summary: &ProcessSummary, now: Timestamp) -> Vec<String> {
         InstanceState::Starting,
         InstanceState::Crashed,
         InstanceState::Stopping,
+        InstanceState::Unknown,
     ];
     let states = shown.into_iter().filter_map(|state| {
         let count = summary.states.get(&state).filter(|count| **count > 0)?;
