@@ -51,14 +51,11 @@ fn goals(name: &str) -> Goals {
 fn in_node(session: &Session<'_>, report: &mut Report) -> anyhow::Result<()> {
     session.note("coldstart: fresh instances in this process");
     for (name, component, path) in web_guests(session)? {
-        let (mut p50, mut p99) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            session.check()?;
-            let mut us = in_process::fresh_us(&component, &path, session.pick(100, 400))?;
-            us.sort_by(f64::total_cmp);
-            p50.push(median(&us));
-            p99.push(us[us.len() * 99 / 100]);
-        }
+        session.check()?;
+        let mut rounds = in_process::fresh_us(&component, &path, ROUNDS, session.pick(100, 400))?;
+        rounds.iter_mut().for_each(|us| us.sort_by(f64::total_cmp));
+        let p50: Vec<f64> = rounds.iter().map(|us| median(us)).collect();
+        let p99: Vec<f64> = rounds.iter().map(|us| us[us.len() * 99 / 100]).collect();
         let goal = goals(&name).p50_us;
         let (p99_goal, what) = (
             goal.map(|_| 3.0 * median(&p50)),

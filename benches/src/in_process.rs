@@ -80,14 +80,23 @@ pub(crate) struct HttpCost {
     pub(crate) without_us: Vec<f64>,
 }
 
-/// Microseconds of each of so many answers, each of a fresh instance with its limits: what a node does of a
-/// request without network and ingress, from the store to its end.
-pub(crate) fn fresh_us(component: &[u8], path: &str, requests: u32) -> anyhow::Result<Vec<f64>> {
+/// Microseconds of each of so many answers, each of a fresh instance with its limits, by round: what a node does
+/// of a request without network and ingress, from the store to its end.
+pub(crate) fn fresh_us(
+    component: &[u8],
+    path: &str,
+    rounds: usize,
+    requests: u32,
+) -> anyhow::Result<Vec<Vec<f64>>> {
     let web = Web::new(component, path, Limits::With).map_err(told)?;
     runtime()?.block_on(async {
         // Brings the code and the first slot in.
         web.answers_us(1).await.map_err(told)?;
-        web.answers_us(requests).await.map_err(told)
+        let mut all = Vec::new();
+        for _ in 0..rounds {
+            all.push(web.answers_us(requests).await.map_err(told)?);
+        }
+        Ok(all)
     })
 }
 
