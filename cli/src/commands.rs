@@ -3,6 +3,7 @@
 mod apps;
 mod bench;
 mod clusters;
+mod completion;
 mod config;
 mod create;
 mod deploy;
@@ -65,6 +66,7 @@ pub(crate) enum Command {
     Store(store::Args),
     Bench(bench::Args),
     Sim(sim::Args),
+    Completion(completion::Args),
     Version(version::Args),
     #[command(hide = true)]
     Internal(internal::Args),
@@ -114,6 +116,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Store(args) => store::run(&context, args).await,
         Command::Bench(args) => bench::run(&context, args).await,
         Command::Sim(args) => sim::run(&context, &args),
+        Command::Completion(args) => completion::run(&args),
         Command::Version(args) => version::run(&context, args).await,
     }
 }

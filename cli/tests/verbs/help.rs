@@ -3,8 +3,32 @@
 use crate::env::Env;
 
 const VERBS: &[&str] = &[
-    "up", "create", "deploy", "config", "limits", "inspect", "scale", "ps", "logs", "releases", "rollback",
-    "restart", "apps", "open", "destroy", "status", "plan", "clusters", "node", "store", "bench", "version",
+    "up",
+    "create",
+    "deploy",
+    "config",
+    "limits",
+    "inspect",
+    "scale",
+    "ps",
+    "logs",
+    "releases",
+    "rollback",
+    "restart",
+    "apps",
+    "open",
+    "destroy",
+    "status",
+    "plan",
+    "clusters",
+    "server",
+    "node",
+    "nodes",
+    "store",
+    "bench",
+    "sim",
+    "completion",
+    "version",
 ];
 
 #[test]
@@ -32,4 +56,19 @@ fn every_verb_is_listed_and_explains_itself() {
 fn the_version_is_the_packages() {
     let want = concat!("gilliam ", env!("CARGO_PKG_VERSION"), "\n");
     Env::new().run(&["--version"]).printed(want);
+}
+
+#[test]
+fn shells_complete_every_verb() {
+    let env = Env::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = env.run(&["completion", shell]);
+        assert_eq!((script.code, script.stderr.as_str()), (Some(0), ""));
+        for verb in VERBS {
+            assert!(script.stdout.contains(verb), "{shell}: {verb}");
+        }
+    }
+    let unknown = env.run(&["completion", "dos"]);
+    assert_eq!(unknown.code, Some(2));
+    assert!(unknown.stderr.contains("zsh"), "{}", unknown.stderr);
 }
