@@ -92,6 +92,12 @@ pub(crate) fn dead_after(text: &str) -> Result<std::time::Duration, String> {
     }
 }
 
+/// A number of bytes on the command line: `2GiB`, `500MB`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let unit = gilliam_model::quantity::Unit::Bytes;
+    unit.parse(text).ok_or_else(|| format!("not {}", unit.expected()))
+}
+
 /// Colon forms and the words they stand for.
 const COLON_FORMS: &[(&str, &[&str])] = &[
     ("apps:create", &["create"]),

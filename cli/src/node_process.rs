@@ -53,6 +53,8 @@ pub(crate) struct NodeCommand {
     pub(crate) http: SocketAddr,
     /// First port of web instances.
     pub(crate) port_base: u16,
+    /// Bytes that it keeps of what nothing runs, when that is not by the size of the disk.
+    pub(crate) cache_bytes_max: Option<u64>,
     /// The node's name.
     pub(crate) name: String,
 }
@@ -319,7 +321,13 @@ fn arguments(command: &NodeCommand) -> Vec<OsString> {
         ("--name", command.name.clone().into()),
     ];
     let pairs = pairs.into_iter().flat_map(|(flag, value)| [flag.into(), value]);
-    std::iter::once("node".into()).chain(pairs).collect()
+    let cache = command
+        .cache_bytes_max
+        .map(|bytes| ["--cache-size".into(), format!("{bytes}B").into()]);
+    std::iter::once("node".into())
+        .chain(pairs)
+        .chain(cache.into_iter().flatten())
+        .collect()
 }
 
 /// Opens the log for appending: what is written after it was emptied begins at its start.

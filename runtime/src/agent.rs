@@ -124,6 +124,7 @@ impl Agent {
                     if let Some(newest) = &answer.peers {
                         self.ingress.set_peers(newest);
                         self.peers.send_replace(Some(Arc::new(newest.clone())));
+                        self.artefacts.set_others(newest.nodes.len().saturating_sub(1));
                         peers = newest.version;
                     }
                     reporter.answered(&answer, is_other, &self.board);
@@ -319,6 +320,7 @@ mod tests {
             control.clone(),
             vec!["false".into()],
             Arc::new(Logs::new(1)),
+            None,
         );
         let logs = Arc::new(Logs::new(1));
         Agent {

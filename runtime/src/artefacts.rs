@@ -8,13 +8,13 @@
 //! Invariant: callers that want the same component at once share one attempt, its failure included.
 
 mod compile;
-mod unused;
+mod shelf;
 
 use std::{
     collections::{HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use gilliam_engine::{Artefact, CompileKey, EngineKind, Engines, LoadError, Loaded, Tier, code_bytes, load};
@@ -22,7 +22,7 @@ use gilliam_model::{assignment::Assignment, code::Code, image::Process, log::Log
 use tokio::sync::OnceCell;
 
 use crate::{
-    blobs::{Blobs, remove_files},
+    blobs::{BlobError, Blobs, remove_files},
     compile_child::read_key,
     control::Control,
     lock::{node_folder, write_private},
@@ -30,7 +30,7 @@ use crate::{
     machine,
 };
 use compile::{Compiler, Job, Urgency};
-use unused::{newest_files, unused_bytes_max};
+use shelf::Shelf;
 
 /// Code beyond which a component starts with a quick build: its optimised one takes seconds.
 const QUICK_FIRST_CODE_BYTES_MIN: u64 = 2 << 20;
@@ -42,6 +42,8 @@ const LOG_SOURCE: &str = "compiler";
 pub(crate) struct ArtefactError {
     pub(crate) code: Code,
     pub(crate) message: String,
+    /// Whether it is for want of room on the disk.
+    is_full: bool,
 }
 
 impl ArtefactError {
@@ -49,6 +51,7 @@ impl ArtefactError {
         Self {
             code,
             message: message.to_string(),
+            is_full: false,
         }
     }
 
@@ -71,9 +74,11 @@ pub(crate) struct Artefacts {
     blobs: Blobs,
     compiler: Compiler,
     key: CompileKey,
-    code_folder: PathBuf,
+    shelf: Shelf,
     logs: Arc<Logs>,
     attempts: Mutex<HashMap<String, Attempt>>,
+    /// The components of the last assignment, by the hex digits of their digests.
+    assigned: Mutex<HashSet<String>>,
 }
 
 impl Artefacts {
@@ -84,10 +89,11 @@ impl Artefacts {
         control: Arc<Control>,
         compile_command: Vec<std::ffi::OsString>,
         logs: Arc<Logs>,
+        cache_bytes_max: Option<u64>,
     ) -> io::Result<Self> {
         let folder = node_folder(data);
-        let (blobs, code_folder, key_path) = (folder.join("blobs"), folder.join("code"), folder.join("key"));
-        for folder in [&blobs, &code_folder] {
+        let (blobs, code, key_path) = (folder.join("blobs"), folder.join("code"), folder.join("key"));
+        for folder in [&blobs, &code] {
             private_folder(folder)?;
             remove_files(folder, |name| name.ends_with(".draft"));
         }
@@ -100,12 +106,13 @@ impl Artefacts {
         );
         Ok(Self {
             engines,
-            blobs: Blobs::new(blobs, control),
+            blobs: Blobs::new(blobs.clone(), control),
             compiler,
             key,
-            code_folder,
+            shelf: Shelf::new(blobs, code, cache_bytes_max),
             logs,
             attempts: Mutex::default(),
+            assigned: Mutex::default(),
         })
     }
 
@@ -117,13 +124,15 @@ impl Artefacts {
     ) -> Result<Loaded, ArtefactError> {
         let name = wanted_name(process);
         let attempt = {
-            let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut attempts = self.attempts();
             attempts.entry(name.clone()).or_default().clone()
         };
         let result = attempt.get_or_init(|| self.prepare(app, process)).await.clone();
-        if result.is_err() {
+        if result.is_ok() {
+            self.shelf.used([process.component.hex().as_str()]);
+        } else {
             // Whoever comes later tries again.
-            let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut attempts = self.attempts();
             if attempts
                 .get(&name)
                 .is_some_and(|current| Arc::ptr_eq(current, &attempt))
@@ -139,22 +148,55 @@ impl Artefacts {
         let processes = || assignment.processes.iter().map(|assigned| &assigned.process);
         // Thousands of apps have as many: looked up, never searched.
         let wanted: HashSet<String> = processes().map(wanted_name).collect();
-        self.attempts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|name, _| wanted.contains(name));
-        let digests: HashSet<String> = processes()
-            .map(|process| process.component.hex().to_string())
-            .collect();
-        let is_wanted = |name: &str| name.get(..64).is_some_and(|digest| digests.contains(digest));
-        let kept = newest_files(&self.code_folder, unused_bytes_max(&self.code_folder), &is_wanted);
-        remove_files(&self.code_folder, |name| {
-            name.ends_with(".cwasm") && !is_wanted(name) && !kept.contains(name)
-        });
-        let kept: HashSet<&str> = kept.iter().filter_map(|name| name.get(..64)).collect();
-        let is_kept = |name: &str| kept.contains(name);
-        // A draft has its digest in front as well: one that is wanted may just be on its way.
-        self.blobs.keep_only(|name| is_wanted(name) || is_kept(name));
+        self.attempts().retain(|name, _| wanted.contains(name));
+        let assigned: HashSet<String> = processes().map(|process| process.component.hex()).collect();
+        let before = std::mem::replace(&mut *self.assigned(), assigned);
+        let left: Vec<&str> = {
+            let assigned = self.assigned();
+            before
+                .iter()
+                .filter(|hex| !assigned.contains(*hex))
+                .map(String::as_str)
+                .collect()
+        };
+        // Until now they were in use.
+        self.shelf.used(left);
+        self.shelf.tidy(&self.in_use());
+    }
+
+    /// What must stay on disk: what is assigned, and what is loaded or on its way.
+    fn in_use(&self) -> HashSet<String> {
+        let mut in_use = self.assigned().clone();
+        let attempts = self.attempts();
+        in_use.extend(
+            attempts
+                .keys()
+                .filter_map(|name| name.get(..64))
+                .map(str::to_owned),
+        );
+        in_use
+    }
+
+    /// Makes room on a full disk; false when there is none to be made.
+    async fn make_room(self: &Arc<Self>) -> bool {
+        let this = self.clone();
+        let clear = move || this.shelf.clear(&this.in_use());
+        let freed = tokio::task::spawn_blocking(clear).await.unwrap_or(0);
+        tracing::warn!(freed, "the disk is full; what nothing runs was removed");
+        freed > 0
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, HashMap<String, Attempt>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn assigned(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of how many other nodes there are, which want the same at the same time.
+    pub(crate) fn set_others(&self, count: usize) {
+        self.blobs.set_others(count);
     }
 
     async fn prepare(self: &Arc<Self>, app: &AppName, process: &Process) -> Result<Loaded, ArtefactError> {
@@ -185,7 +227,7 @@ impl Artefacts {
             code_bytes,
             out: &path,
         };
-        self.compiler.compile(job, Urgency::Awaited).await?;
+        self.compile(job, Urgency::Awaited).await?;
         let loaded = self.load(artefact, &path).await?.map_err(ArtefactError::unfit)?;
         if tier == Tier::Quick {
             self.optimise(app, process, &loaded);
@@ -193,12 +235,26 @@ impl Artefacts {
         Ok(loaded)
     }
 
-    async fn blob(&self, process: &Process) -> Result<PathBuf, ArtefactError> {
-        let blob = self
-            .blobs
-            .verified(&process.component, process.component_bytes)
-            .await;
-        blob.map_err(|error| ArtefactError::new(error.code(), with_source(&error)))
+    async fn blob(self: &Arc<Self>, process: &Process) -> Result<PathBuf, ArtefactError> {
+        let fetch = || self.blobs.verified(&process.component, process.component_bytes);
+        let mut blob = fetch().await;
+        if blob.as_ref().is_err_and(BlobError::is_full) && self.make_room().await {
+            blob = fetch().await;
+        }
+        blob.map_err(|error| ArtefactError {
+            is_full: error.is_full(),
+            ..ArtefactError::new(error.code(), with_source(&error))
+        })
+    }
+
+    async fn compile(self: &Arc<Self>, job: Job<'_>, urgency: Urgency) -> Result<(), ArtefactError> {
+        let compiled = self.compiler.compile(job, urgency).await;
+        match &compiled {
+            Err(error) if error.is_full && self.make_room().await => {
+                self.compiler.compile(job, urgency).await
+            }
+            _ => compiled,
+        }
     }
 
     /// What was compiled before; none when it was not, or has to be compiled again.
@@ -231,7 +287,7 @@ impl Artefacts {
                 Ok(()) => this.say(&app, "the optimised build of its code serves from now on"),
                 // The quick one serves as well; the next start of the node tries again.
                 Err(error) => {
-                    let ArtefactError { code, message } = error;
+                    let ArtefactError { code, message, .. } = error;
                     this.say(
                         &app,
                         &format!("it stays with the quick build of its code: {code} {message}"),
@@ -260,7 +316,7 @@ impl Artefacts {
             code_bytes: u64::MAX,
             out: &path,
         };
-        self.compiler.compile(job, Urgency::Background).await?;
+        self.compile(job, Urgency::Background).await?;
         let quick = quick.clone();
         let swap = tokio::task::spawn_blocking(move || quick.swap(Tier::Optimised, &path));
         let swapped = swap.await.map_err(|error| ArtefactError::new(Code::R99, error))?;
@@ -296,7 +352,7 @@ impl Artefacts {
     }
 
     fn code_path(&self, artefact: &Artefact) -> PathBuf {
-        self.code_folder.join(self.engines.code_file_name(artefact))
+        self.shelf.code.join(self.engines.code_file_name(artefact))
     }
 
     /// Maps compiled code, away from the threads of the ingress: it is read and authenticated whole.
@@ -354,114 +410,4 @@ fn private_folder(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        fs::File,
-        time::{Duration, SystemTime},
-    };
-
-    use gilliam_engine::EnginesConfig;
-    use gilliam_model::{
-        assignment::AssignedProcess, config::Config, digest::Digest, image::Shape, limits::Limits,
-        route::RouteTable,
-    };
-
-    use super::*;
-    use crate::config::ControlAddress;
-
-    fn digest(byte: u8) -> Digest {
-        Digest::from_sha256([byte; 32])
-    }
-
-    /// An assignment of one process with this component.
-    fn assignment(component: Digest) -> Assignment {
-        let process = Process {
-            component,
-            component_bytes: 1,
-            shape: Shape::HttpP2,
-            command: "web.wasm".to_owned(),
-            args: vec!["web.wasm".to_owned()],
-            limits: Limits::default(),
-            allowed_outbound_hosts: Vec::new(),
-            guard_pages: false,
-            placement: gilliam_model::rules::PlacementRules::default(),
-        };
-        let assigned = AssignedProcess {
-            app: "a".parse().expect("app"),
-            release: "v1".parse().expect("release"),
-            name: "web".parse().expect("process"),
-            ranges: Vec::new(),
-            process,
-            config: Config::default(),
-        };
-        Assignment {
-            generation: 1,
-            processes: vec![assigned],
-            routes: RouteTable::default(),
-        }
-    }
-
-    #[test]
-    fn files_of_what_runs_stay_with_the_newest_of_the_rest() {
-        let data = tempfile::tempdir().expect("folder");
-        let config = EnginesConfig {
-            http_p2_slots: 1,
-            p3_slots: 1,
-            command_slots: 1_000,
-            ..EnginesConfig::default()
-        };
-        let engines = Engines::new(&config).expect("engines");
-        let control = Arc::new(Control::new(ControlAddress::File(data.path().join("none"))));
-        fs::create_dir(node_folder(data.path())).expect("folder");
-        let logs = Arc::new(Logs::new(1));
-        let artefacts = Artefacts::open(data.path(), engines.clone(), control, vec!["false".into()], logs);
-        let artefacts = artefacts.expect("artefacts");
-        let (blobs, code) = (
-            node_folder(data.path()).join("blobs"),
-            artefacts.code_folder.clone(),
-        );
-        let code_of = |byte| {
-            code.join(engines.code_file_name(&Artefact {
-                shape: Shape::HttpP2,
-                engine: EngineKind::HttpP2,
-                digest: digest(byte),
-                tier: Tier::Optimised,
-            }))
-        };
-        for byte in 0..30 {
-            fs::write(blobs.join(digest(byte).hex()), "blob").expect("write");
-            fs::write(blobs.join(format!("{}.draft", digest(byte).hex())), "draft").expect("write");
-            let file = File::create(code_of(byte)).expect("create");
-            // Twenty of them fill what is kept.
-            file.set_len(unused_bytes_max(&code) / 20).expect("length");
-            let age = Duration::from_secs(1_000 - u64::from(byte));
-            file.set_modified(SystemTime::now() - age).expect("time");
-        }
-        artefacts.keep_only(&assignment(digest(0)));
-        for byte in 0..30 {
-            let is_kept = byte == 0 || byte >= 10;
-            let blob = blobs.join(digest(byte).hex());
-            assert_eq!(
-                (blob.exists(), code_of(byte).exists()),
-                (is_kept, is_kept),
-                "{byte}"
-            );
-            let draft = blobs.join(format!("{}.draft", digest(byte).hex()));
-            assert_eq!(draft.exists(), byte == 0, "{byte}");
-        }
-    }
-
-    #[test]
-    fn a_damaged_key_is_made_anew_and_a_good_one_kept() {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("key");
-        for damaged in [&b""[..], b"short"] {
-            fs::write(&path, damaged).expect("write");
-            own_key(&path).expect("another key");
-            let made = fs::read(&path).expect("key");
-            assert_eq!(made.len(), 32);
-            own_key(&path).expect("the same key");
-            assert_eq!(fs::read(&path).expect("key"), made);
-        }
-    }
-}
+mod tests;

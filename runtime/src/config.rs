@@ -73,6 +73,8 @@ pub struct NodeConfig {
     pub labels: Labels,
     /// What instances may be promised, where it is not what the machine has.
     pub capacity: Capacity,
+    /// Bytes of blobs and compiled code that are kept of what nothing runs; by the size of the disk without it.
+    pub cache_bytes_max: Option<u64>,
     /// Sizes of the engine.
     pub engines: EnginesConfig,
 }
@@ -94,6 +96,7 @@ impl NodeConfig {
             peer_advertised: None,
             labels: Labels::default(),
             capacity: Capacity::default(),
+            cache_bytes_max: None,
             engines: EnginesConfig::default(),
             name,
             data,

@@ -16,7 +16,7 @@ use std::{
 use gilliam_client::{Client, ClientError, Trust};
 use serde::Deserialize;
 
-use crate::{config::ControlAddress, identity::Identity};
+use crate::{config::ControlAddress, entropy, identity::Identity};
 
 /// Why there is no way to the control plane now.
 #[derive(Debug, thiserror::Error)]
@@ -119,9 +119,23 @@ impl Control {
         self.ways[way].client()
     }
 
-    /// Takes note that a call of the chosen one failed.
-    pub(crate) fn failed(&self) {
-        self.failed_on(self.chosen());
+    /// Any of them, drawn by lot, for what any may be asked.
+    pub(crate) fn any(&self) -> usize {
+        let lot = entropy::jitter() * f64::from(u32::try_from(self.count()).unwrap_or(u32::MAX));
+        // In 0 ..= count, where the end is as good as the beginning.
+        (0..self.count())
+            .rfind(|way| lot >= f64::from(u32::try_from(*way).unwrap_or(u32::MAX)))
+            .unwrap_or(0)
+    }
+
+    /// The one for an attempt: each in its turn, and while one of them answers none that does not.
+    pub(crate) fn next_after(&self, attempt: usize) -> usize {
+        let answers = |way: &usize| self.ways[*way].answers.load(Ordering::Relaxed);
+        let answering: Vec<usize> = (0..self.count()).filter(answers).collect();
+        match answering.as_slice() {
+            [] => attempt % self.count(),
+            some => some[attempt % some.len()],
+        }
     }
 
     /// Takes note that a call of a control plane failed.
@@ -154,6 +168,25 @@ impl Control {
 
     fn chosen(&self) -> usize {
         self.chosen.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+impl Control {
+    /// Control planes without TLS, all of which answer.
+    pub(crate) fn of_urls(urls: &[String]) -> Self {
+        let way = |api: &String| Way {
+            address: Address::Token {
+                api: api.clone(),
+                token: "gil_test".to_owned(),
+            },
+            current: Mutex::new(None),
+            answers: AtomicBool::new(true),
+        };
+        Self {
+            ways: urls.iter().map(way).collect(),
+            chosen: AtomicUsize::new(0),
+        }
     }
 }
 

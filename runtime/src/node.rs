@@ -140,6 +140,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
         control.clone(),
         config.compile_command.clone(),
         logs.clone(),
+        config.cache_bytes_max,
     );
     let artefacts = Arc::new(artefacts.map_err(data)?);
     let started_at = Timestamp::now();
@@ -254,6 +255,7 @@ fn assemble(
     };
     if let Some(last) = last {
         tracing::info!(generation = last.generation, "took up the last assignment");
+        agent.artefacts.keep_only(&last);
         agent.follow(Arc::new(last));
     }
     (agent, Supervisor::new(Arc::new(surroundings), follow, followed))

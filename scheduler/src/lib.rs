@@ -73,6 +73,8 @@ use crate::{authority::Authority, shared::Shared};
 
 /// Builds at once: a build uses a core and up to a gigabyte for a while, and nodes share the machine.
 const BUILDS_MAX: usize = 2;
+/// Blobs on their way to nodes at once: some fill any link, more only make each of them slower, and nodes time out.
+const BLOB_STREAMS_MAX: usize = 32;
 /// Silence after which a node is held lost: three missed syncs.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 /// Shortest silence after which a node may be held lost: below it a pause of its kernel, or of the server's, moves
@@ -99,6 +101,8 @@ pub struct Config {
     pub build_max: Duration,
     /// Builds at once.
     pub builds_max: usize,
+    /// Blobs on their way to nodes at once.
+    pub blob_streams_max: usize,
     /// Silence after which a node is held lost.
     pub lost_after: Duration,
     /// Whether other control planes may run on the store: one of them plans at a time.
@@ -321,6 +325,7 @@ impl Config {
             probe_command: Vec::new(),
             build_max: build::BUILD_MAX,
             builds_max: BUILDS_MAX,
+            blob_streams_max: BLOB_STREAMS_MAX,
             lost_after: LOST_AFTER,
             shares_store: false,
             policy: Policy::default(),

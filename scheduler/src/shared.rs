@@ -77,6 +77,7 @@ pub(crate) struct Shared {
     pub(crate) followers: Arc<Semaphore>,
     pub(crate) deploys: Arc<Semaphore>,
     pub(crate) builds: Arc<Semaphore>,
+    pub(crate) blob_streams: Arc<Semaphore>,
     /// Changes of one app wait for each other here instead of meeting in a conflict.
     changes: Vec<tokio::sync::Mutex<()>>,
 }
@@ -101,6 +102,7 @@ impl Shared {
             observed: Observed::new(config.lost_after, now),
             details: Details::default(),
             builds: Arc::new(Semaphore::new(config.builds_max)),
+            blob_streams: Arc::new(Semaphore::new(config.blob_streams_max)),
             blobs: config.blobs.clone().unwrap_or_else(Blobs::none),
             config,
             store,

@@ -316,6 +316,36 @@ async fn a_folder_that_cannot_be_used_is_named_at_start() {
 }
 
 #[tokio::test]
+async fn readers_beyond_the_limit_are_told_to_come_back() {
+    let (store, data) = (Store::memory(), folder());
+    let start = Start {
+        data: data.path(),
+        store,
+        lost_after: Duration::from_secs(10),
+    };
+    let one = harness::start_as(start, |config| config.blob_streams_max = 2).await;
+    // Far more than sockets hold, so that who does not read keeps its place.
+    let large = "x".repeat(64 << 20);
+    let digest = digest_of(&large);
+    let blobs = data.path().join("images/blobs/sha256");
+    fs::create_dir_all(&blobs).expect("folder");
+    fs::write(blobs.join(digest.hex()), &large).expect("blob");
+    let path = format!("/v1/blobs/{digest}");
+    let ask = async || one.send(Method::GET, &path, &one.node, None).await;
+    let (first, second) = (ask().await, ask().await);
+    assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 200));
+    let third = ask().await;
+    assert_eq!(third.headers()["retry-after"], "1");
+    read(third).await.refused(429, "A429", "blobs");
+    drop(first);
+    assert_eq!(second.bytes().await.expect("whole").len(), large.len());
+    let deadline = tokio::time::Instant::now() + harness::DEADLINE;
+    while ask().await.status() != 200 {
+        assert!(tokio::time::Instant::now() < deadline, "the place is free again");
+    }
+}
+
+#[tokio::test]
 async fn a_crowd_of_nodes_reads_the_bucket_once() {
     let place = Place::bucket().await;
     let s3 = place.s3.as_ref().expect("a bucket");
@@ -326,7 +356,15 @@ async fn a_crowd_of_nodes_reads_the_bucket_once() {
     let two = plane(&place, &store, data[1].path()).await;
     let before = s3.conduct.reads.load(SeqCst);
     let digest = digest_of(COMPONENT);
-    let fetches = (0..60).map(|_| fetch(&two, &digest));
+    let fetches = (0..60).map(async |_| {
+        loop {
+            // As nodes do, whoever is told to comes back.
+            let answer = fetch(&two, &digest).await;
+            if answer.status != 429 {
+                return answer;
+            }
+        }
+    });
     for answer in futures::future::join_all(fetches).await {
         assert_eq!(answer.ok().text, COMPONENT);
     }

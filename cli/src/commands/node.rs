@@ -10,6 +10,7 @@ use gilliam_runtime::{ControlAddress, NodeConfig, identity::Identity, join};
 use gilliam_serve::drain;
 
 use crate::{
+    args::size,
     context::Context,
     failure::{CommandError, CommandResult},
     program, server_log, shutdown,
@@ -51,6 +52,9 @@ pub(crate) struct Args {
     /// First port given to web instances; 0 lets the system choose.
     #[arg(long, value_name = "PORT", default_value_t = 10_000)]
     port_base: u16,
+    /// Bytes that the node keeps of components that nothing runs, for rollbacks: 2GiB [default: 4GiB or a tenth of the disk]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    cache_size: Option<u64>,
     /// The node's name; by default the host's.
     #[arg(long)]
     name: Option<String>,
@@ -92,6 +96,7 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         capacity,
         peer,
         peer_advertised: args.peer_advertise,
+        cache_bytes_max: args.cache_size,
         ..NodeConfig::new(name.clone(), args.data, args.http, control, compile)
     };
     let (node, addresses) = gilliam_runtime::bind(config)?;

@@ -15,6 +15,7 @@ use gilliam_scheduler::Handle;
 use gilliam_serve::{DrainOutcome, DrainTrigger, drain};
 
 use crate::{
+    args::size,
     blobs_flag::BlobsFlags,
     context::Context,
     control_file::ControlFile,
@@ -54,6 +55,9 @@ pub(crate) struct Args {
     /// First port given to web instances; 0 lets the system choose.
     #[arg(long, value_name = "PORT", default_value_t = 10_000)]
     port_base: u16,
+    /// Bytes that the node keeps of components that nothing runs, for rollbacks: 2GiB [default: 4GiB or a tenth of the disk]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    cache_size: Option<u64>,
     /// The node's name; by default the host's.
     #[arg(long)]
     name: Option<String>,
@@ -89,6 +93,7 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         data,
         http: args.http,
         port_base: args.port_base,
+        cache_bytes_max: args.cache_size,
         name: args.name.unwrap_or_else(super::node::host_name),
     };
     // A signal that comes while the node starts waits until there is a node to end: else that would stay.

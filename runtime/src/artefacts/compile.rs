@@ -24,7 +24,7 @@ use gilliam_model::{code::Code, name::AppName};
 use tokio::{io::AsyncReadExt as _, process::Command, sync::Semaphore};
 
 use super::ArtefactError;
-use crate::compile_child::EXIT_COMPONENT;
+use crate::{blobs::is_full, compile_child::EXIT_COMPONENT};
 
 /// Wall time of a child; its CPU time has a limit of its own, and a busy machine takes longer.
 const WALL_MAX: Duration = Duration::from_secs(300);
@@ -224,7 +224,10 @@ fn take_in(code: PipeReader, mut sealing: Sealing) -> Result<Sealing, ArtefactEr
 
 /// This reaches the app's log: why, such as a full disk, and not where.
 fn not_kept(error: io::Error) -> ArtefactError {
-    ArtefactError::new(Code::R99, format!("cannot keep the compiled code: {error}"))
+    ArtefactError {
+        is_full: is_full(&error),
+        ..ArtefactError::new(Code::R99, format!("cannot keep the compiled code: {error}"))
+    }
 }
 
 fn judge(status: ExitStatus, message: &str) -> Result<(), ArtefactError> {

@@ -8,6 +8,7 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
+use futures::StreamExt as _;
 use gilliam_model::{assignment::AssignedProcess, code::Code, digest::Digest, text::excerpt};
 use http::{HeaderValue, header};
 use tokio_util::io::ReaderStream;
@@ -49,6 +50,8 @@ pub(crate) async fn read(
 
 /// A blob as an answer.
 pub(crate) async fn answer(shared: &Shared, digest: &Digest) -> Result<Response, Refusal> {
+    let place = shared.blob_streams.clone().try_acquire_owned();
+    let place = place.map_err(|_| Refusal::busy("readers of blobs"))?;
     let blob = shared
         .blobs
         .file(digest)
@@ -65,6 +68,11 @@ pub(crate) async fn answer(shared: &Shared, digest: &Digest) -> Result<Response,
         ),
         (header::CONTENT_LENGTH, HeaderValue::from(length)),
     ];
-    let body = Body::from_stream(ReaderStream::with_capacity(file, CHUNK_BYTES));
+    let chunks = ReaderStream::with_capacity(file, CHUNK_BYTES);
+    // The place is taken until the last of it is read, or the reader is gone.
+    let body = Body::from_stream(chunks.map(move |chunk| {
+        let _place = &place;
+        chunk
+    }));
     Ok((headers, body).into_response())
 }

@@ -116,16 +116,21 @@ pub async fn start(start: Start<'_>) -> Plane {
 
 /// The same, with blobs where they are named.
 pub async fn start_with(start: Start<'_>, blobs: Option<Blobs>) -> Plane {
+    start_as(start, |config| config.blobs = blobs).await
+}
+
+/// The same, with other settings.
+pub async fn start_as(start: Start<'_>, change: impl FnOnce(&mut Config)) -> Plane {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/harness/build.sh");
     let command = ["/bin/sh", script].map(OsString::from).to_vec();
     let probe = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/harness/probe.sh");
     let any_port: SocketAddr = ([127, 0, 0, 1], 0).into();
-    let config = Config {
+    let mut config = Config {
         lost_after: start.lost_after,
-        blobs,
         probe_command: ["/bin/sh", probe].map(OsString::from).to_vec(),
         ..Config::new(start.data.to_path_buf(), any_port, command)
     };
+    change(&mut config);
     let (plane, address) = bind_on(config, start.store).expect("bind");
     let handle = plane.handle();
     let (trigger, signal) = drain::channel();
