@@ -62,7 +62,7 @@ pub(crate) struct Mirror {
 /// What became of an app.
 #[derive(Debug)]
 enum Pending {
-    Changed(Stored<App>),
+    Changed(Box<Stored<App>>),
     Deleted,
     /// Its record stays; what is placed of it may be of other releases.
     Same,
@@ -146,7 +146,8 @@ impl Mirror {
         for record in records {
             match record {
                 Record::App(app) => {
-                    self.pending.insert(app.value.name.clone(), Pending::Changed(app));
+                    self.pending
+                        .insert(app.value.name.clone(), Pending::Changed(Box::new(app)));
                 }
                 Record::NoApp(name) => drop(self.pending.insert(name, Pending::Deleted)),
                 Record::Placement(placement) => {
@@ -192,7 +193,7 @@ impl Mirror {
         self.pending = gone.collect();
         let there = apps
             .into_iter()
-            .map(|app| (app.value.name.clone(), Pending::Changed(app)));
+            .map(|app| (app.value.name.clone(), Pending::Changed(Box::new(app))));
         self.pending.extend(there);
         self.touched = Touched {
             all: true,
@@ -220,7 +221,7 @@ impl Mirror {
         for (name, pending) in std::mem::take(&mut self.pending) {
             let before = self.state.apps.get(&name).cloned();
             let stored = match (pending, &before) {
-                (Pending::Changed(stored), _) => stored,
+                (Pending::Changed(stored), _) => *stored,
                 (Pending::Same, Some(before)) => before.stored.clone(),
                 (Pending::Same, None) => continue,
                 (Pending::Deleted, _) => {

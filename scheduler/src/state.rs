@@ -137,11 +137,9 @@ impl AppEntry {
 
     /// Whether what its instances need is the same as of another.
     pub(crate) fn has_specs_of(&self, other: &Self) -> bool {
-        let same = |((left, a), (right, b)): (
-            (&(ReleaseId, ProcessName), &Arc<AssignedProcess>),
-            (&(ReleaseId, ProcessName), &Arc<AssignedProcess>),
-        )| left == right && Arc::ptr_eq(a, b);
-        self.specs.len() == other.specs.len() && self.specs.iter().zip(&other.specs).all(same)
+        let mut pairs = self.specs.iter().zip(&other.specs);
+        self.specs.len() == other.specs.len()
+            && pairs.all(|((left, a), (right, b))| left == right && Arc::ptr_eq(a, b))
     }
 }
 
