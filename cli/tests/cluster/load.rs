@@ -189,9 +189,10 @@ async fn ask_on(shared: &Shared, urls: Vec<String>, keeps: Keeps, began: Instant
         if keeps == Keeps::Nothing {
             kept[at] = None;
         }
-        let mut slowest = shared.slowest.lock().expect("lock");
-        *slowest = slowest.max(asked.elapsed());
-        drop(slowest);
+        {
+            let mut slowest = shared.slowest.lock().expect("lock");
+            *slowest = slowest.max(asked.elapsed());
+        }
         tokio::time::sleep(PAUSE).await;
     }
 }
