@@ -2,7 +2,7 @@
 //! with the real control loop, plans, mirror and reports of nodes; nodes and their network are left out.
 //!
 //! `cargo run --release -p gilliam-scheduler --example etcd -- [nodes=10000] [apps=50] [instances=20000] [idle=60]`
-#![allow(clippy::print_stdout, reason = "a measurement")]
+#![allow(clippy::print_stdout, clippy::large_futures, reason = "a measurement")]
 
 #[path = "etcd/cluster.rs"]
 mod cluster;

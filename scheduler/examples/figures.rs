@@ -3,7 +3,7 @@
 //! A fake node reports through the real API, so the figures are the control plane's own.
 //!
 //! `cargo run --release -p gilliam-scheduler --example figures`
-#![allow(clippy::print_stdout, reason = "a measurement")]
+#![allow(clippy::print_stdout, clippy::large_futures, reason = "a measurement")]
 
 #[path = "../tests/harness/mod.rs"]
 mod harness;
