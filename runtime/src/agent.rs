@@ -127,7 +127,7 @@ impl Agent {
                         self.artefacts.set_others(newest.nodes.len().saturating_sub(1));
                         peers = newest.version;
                     }
-                    reporter.answered(&answer, is_other, &self.board);
+                    reporter.answered(&answer, is_other);
                     // One that meets this node for the first time, or asks for more, answers at once as well.
                     let dead_after = answer.dead_after_ms;
                     let is_useless =

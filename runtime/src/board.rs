@@ -9,7 +9,7 @@ pub(crate) mod fleet;
 mod member;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -29,8 +29,8 @@ pub(crate) use member::{Change, Guest};
 const SAMPLES_COUNT_MAX: usize = 10_000;
 /// Usages read under one lock.
 const SAMPLES_AT_ONCE: usize = 500;
-/// Process types that are gone are remembered until that has been reported; after so many all is reported
-/// anew.
+/// The last so many process types that are gone are remembered, for whoever has not been told yet: one of several
+/// control planes may be out of reach for long. Who lags farther behind is told everything anew.
 const GONE_COUNT_MAX: usize = 1_000;
 
 /// All process types with instances here.
@@ -43,8 +43,9 @@ pub(crate) struct Board {
 #[derive(Debug, Default)]
 struct Fleets {
     by_key: BTreeMap<ProcessKey, Arc<Fleet>>,
-    gone: Vec<(u64, ProcessKey)>,
-    /// Of what was gone before this version nothing is known any more.
+    /// The oldest first.
+    gone: VecDeque<(u64, ProcessKey)>,
+    /// Of what was gone by this version nothing is known any more.
     gone_since: u64,
 }
 
@@ -108,10 +109,12 @@ impl Board {
         if fleets.by_key.get(key).is_some_and(|fleet| fleet.is_empty()) {
             fleets.by_key.remove(key);
             let version = self.signals.version.fetch_add(1, SeqCst) + 1;
-            fleets.gone.push((version, key.clone()));
-            if fleets.gone.len() > GONE_COUNT_MAX {
-                fleets.gone.clear();
-                fleets.gone_since = version;
+            fleets.gone.retain(|(_, gone)| gone != key);
+            fleets.gone.push_back((version, key.clone()));
+            if fleets.gone.len() > GONE_COUNT_MAX
+                && let Some((forgotten, _)) = fleets.gone.pop_front()
+            {
+                fleets.gone_since = forgotten;
             }
             drop(fleets);
             self.signals.states.send_modify(|version| *version += 1);
@@ -147,11 +150,6 @@ impl Board {
                 .cloned()
                 .collect(),
         })
-    }
-
-    /// Forgets what was gone by `version`: nobody will ask again.
-    pub(crate) fn reported(&self, version: u64) {
-        self.fleets().gone.retain(|(at, _)| *at > version);
     }
 
     pub(crate) fn watch_states(&self) -> watch::Receiver<u64> {
@@ -239,7 +237,6 @@ mod tests {
         board.forget_empty(&worker.key);
         let gone = board.changes(Some(some.version)).expect("gone");
         assert_eq!((keys(&gone), gone.gone.clone()), (vec![], vec![key("web")]));
-        board.reported(gone.version);
         let after = board.changes(Some(gone.version)).expect("nothing");
         assert!(after.gone.is_empty());
         let report = worker.report(&[]);
@@ -256,6 +253,29 @@ mod tests {
         board.fleet(&key("web"), 1).add(slots(1, 1));
         let changes = board.changes(Some(before)).expect("changes");
         assert_eq!((keys(&changes), changes.gone.len()), (vec!["web"], 0));
+    }
+
+    #[test]
+    fn what_is_gone_is_told_to_each_who_asks_and_who_lags_too_far_behind_is_told_everything() {
+        let board = Board::new();
+        board.fleet(&key("web"), 1);
+        let before = board.changes(None).expect("all").version;
+        board.forget_empty(&key("web"));
+        for _ in 0..2 {
+            assert_eq!(board.changes(Some(before)).expect("changes").gone, [key("web")]);
+        }
+        let told = board.changes(Some(before)).expect("changes").version;
+        for n in 0..GONE_COUNT_MAX {
+            let key = key(&format!("p{n}"));
+            board.fleet(&key, 1);
+            board.forget_empty(&key);
+        }
+        assert!(
+            board.changes(Some(before)).is_none(),
+            "web is not remembered any more"
+        );
+        let rest = board.changes(Some(told)).expect("those after it are");
+        assert_eq!(rest.gone.len(), GONE_COUNT_MAX);
     }
 
     #[test]

@@ -66,14 +66,13 @@ impl Reporter {
 
     /// Takes note of the answer to the last report. `is_other` when another control plane gave it than
     /// before.
-    pub(crate) fn answered(&mut self, answer: &SyncResponse, is_other: bool, board: &Board) {
+    pub(crate) fn answered(&mut self, answer: &SyncResponse, is_other: bool) {
         self.wanted.clone_from(&answer.details);
         if is_other || answer.resync {
             self.base = None;
             return;
         }
         self.base = Some((self.number, self.version));
-        board.reported(self.version);
     }
 
     /// Whether the next report is to be sent at once.
@@ -135,7 +134,7 @@ mod tests {
             first: 4_000,
             last: 4_001,
         };
-        reporter.answered(&answer(false, vec![wanted]), false, &board);
+        reporter.answered(&answer(false, vec![wanted]), false);
         assert!(reporter.is_asked());
         let asked = reporter.next(&board);
         assert_eq!((asked.base, names(&asked)), (Some(2), vec!["worker"]));
@@ -143,15 +142,40 @@ mod tests {
         assert_eq!(slots_of.collect::<Vec<_>>(), [4_000, 4_001]);
         board.fleet(&key("web"), 1).remove(slots(1, 2));
         board.forget_empty(&key("web"));
-        reporter.answered(&answer(false, Vec::new()), false, &board);
+        reporter.answered(&answer(false, Vec::new()), false);
         assert!(!reporter.is_asked());
         let last = reporter.next(&board);
         assert_eq!((names(&last), last.gone.clone()), (vec![], vec![key("web")]));
-        reporter.answered(&answer(true, Vec::new()), false, &board);
+        reporter.answered(&answer(true, Vec::new()), false);
         let whole = reporter.next(&board);
         assert_eq!(
             (whole.base, names(&whole), whole.gone.clone()),
             (None, vec!["worker"], vec![])
         );
+    }
+
+    /// A control plane that could not be reached held instances for running that another had been told were gone.
+    #[test]
+    fn what_is_gone_is_told_to_every_control_plane_however_late_it_is_reached() {
+        let board = Board::new();
+        let key = ProcessKey {
+            app: "a".parse().expect("app"),
+            release: "v1".parse().expect("release"),
+            process: "web".parse().expect("process"),
+        };
+        board.fleet(&key, 1);
+        let (mut near, mut cut_off) = (Reporter::default(), Reporter::default());
+        for reporter in [&mut near, &mut cut_off] {
+            assert_eq!(names(&reporter.next(&board)), ["web"]);
+            reporter.answered(&answer(false, Vec::new()), false);
+        }
+        board.forget_empty(&key);
+        for _ in 0..2 {
+            near.next(&board);
+            near.answered(&answer(false, Vec::new()), false);
+        }
+        assert!(near.next(&board).gone.is_empty(), "it was told");
+        let late = cut_off.next(&board);
+        assert_eq!((late.base, late.gone), (Some(1), vec![key]));
     }
 }

@@ -283,16 +283,22 @@ impl Cluster {
     /// Starts a node and waits until it says where it listens.
     #[track_caller]
     pub(crate) fn start_node(&self, name: &str, more: &[&str]) {
-        let mut child = self.spawn(self.node_command(name, name, more), name);
+        self.start_node_in(name, name, more);
+    }
+
+    /// The same on a folder of another name, under which it is known here from then on.
+    #[track_caller]
+    pub(crate) fn start_node_in(&self, folder: &str, name: &str, more: &[&str]) {
+        let mut child = self.spawn(self.node_command(folder, name, more), folder);
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut lines = lines.map_while(Result::ok);
         let http = lines.find_map(|line| Some(line.strip_prefix("http")?.trim().to_string()));
-        let http = http.unwrap_or_else(|| panic!("{name} does not start:\n{}", self.log(name)));
+        let http = http.unwrap_or_else(|| panic!("{folder} does not start:\n{}", self.log(folder)));
         self.ingresses
             .lock()
             .expect("lock")
-            .insert(name.to_string(), http);
-        self.nodes.lock().expect("lock").insert(name.to_string(), child);
+            .insert(folder.to_string(), http);
+        self.nodes.lock().expect("lock").insert(folder.to_string(), child);
     }
 
     /// Starts a node that is expected to end by itself, and gives how.

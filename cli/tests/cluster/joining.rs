@@ -80,3 +80,20 @@ fn a_name_is_one_nodes_until_that_is_forgotten() {
         cluster.log("n1")
     );
 }
+
+/// A folder that was copied to another machine, or a machine that was cloned: one identity, two processes. The one that
+/// began later is the node; the other is told so and ends.
+#[test]
+fn of_two_processes_with_one_identity_the_older_one_ends() {
+    let cluster = Cluster::start("2s");
+    cluster.join("n1", "a");
+    let (from, to) = (cluster.path("n1/node"), cluster.path("copy/node"));
+    std::fs::create_dir_all(&to).expect("folder");
+    std::fs::copy(from.join("identity.json"), to.join("identity.json")).expect("copy");
+    cluster.start_node_in("copy", "n1", &["--label", "zone=b"]);
+    assert_eq!(cluster.ended("n1"), Some(1));
+    assert!(cluster.log("n1").contains("n1"), "{}", cluster.log("n1"));
+    cluster.wait_nodes("the copy to be the node", |nodes| {
+        nodes[0]["state"] == "ready" && nodes[0]["facts"]["labels"]["zone"] == "b"
+    });
+}

@@ -34,6 +34,7 @@ fn releases_made_through_two_servers_at_once_are_numbered_without_gaps() {
     let cluster = Cluster::start_on_etcd(1, 2, "2s");
     cluster.join("n1", "a");
     cluster.deploy(2);
+    let project = cluster.path("project").display().to_string();
     let change = |server: &str, user: usize| -> Vec<String> {
         let made = (0..CHANGES_EACH).map(|n| {
             let pair = format!("{server}_{user}=\"{n}\"").to_uppercase().replace('"', "");
@@ -49,7 +50,11 @@ fn releases_made_through_two_servers_at_once_are_numbered_without_gaps() {
             cluster.run_at(server, &scale).ok();
             made.ok().trim().trim_end_matches(" released").to_string()
         });
-        made.collect()
+        // And an archive is built, and kept where both servers find it.
+        let deploy = ["deploy", "--app", "hello", "--no-migrate", "-m", server, &project];
+        let deployed = cluster.run_at(server, &deploy).ok();
+        let deployed = deployed.trim().trim_end_matches(" released").to_string();
+        made.chain([deployed]).collect()
     };
     let made: Vec<String> = std::thread::scope(|scope| {
         let users = [("s1", 1), ("s2", 1), ("s1", 2), ("s2", 2)];
@@ -62,10 +67,12 @@ fn releases_made_through_two_servers_at_once_are_numbered_without_gaps() {
     let distinct: BTreeSet<&String> = made.iter().collect();
     assert_eq!(
         distinct.len(),
-        4 * CHANGES_EACH,
+        4 * (CHANGES_EACH + 1),
         "each has a number of its own: {made:?}"
     );
-    let want: Vec<String> = (1..=4 * CHANGES_EACH + 1).map(|n| format!("v{n}")).collect();
+    let want: Vec<String> = (1..=4 * (CHANGES_EACH + 1) + 1)
+        .map(|n| format!("v{n}"))
+        .collect();
     assert_eq!(releases(&cluster, "s1"), want);
     assert_eq!(releases(&cluster, "s2"), want);
     // All of them are in the newest, whoever made them through whichever server.
@@ -171,4 +178,35 @@ fn a_server_that_stood_still_commits_nothing_that_is_out_of_date() {
 /// The ids of instances; each names the epoch of the plan that placed it.
 fn ids(rows: &[Value]) -> BTreeSet<String> {
     rows.iter().map(|row| row["report"]["id"].to_string()).collect()
+}
+
+/// Without any server nodes go on by themselves: they serve, and one that dies and starts again takes up what it ran, and
+/// is found by the others. When servers are back nothing has to be started anew.
+#[test]
+fn while_every_server_is_gone_nodes_serve_on_and_one_that_starts_again_takes_up_what_it_ran() {
+    let cluster = Cluster::start_on_etcd(1, 2, "2s");
+    cluster.join("n1", "a");
+    cluster.join("n2", "b");
+    cluster.deploy(4);
+    let before = ids(&cluster.ps());
+    for node in ["n1", "n2"] {
+        cluster.wait_answer(node);
+    }
+    let load = Load::start(vec![cluster.http("n1")]);
+    load.wait_more(20);
+    cluster.kill_server_named("s1");
+    cluster.kill_server_named("s2");
+    cluster.signal("n2", Signal::KILL);
+    cluster.ended("n2");
+    cluster.start_node("n2", &["--label", "zone=b"]);
+    cluster.wait_answer("n2");
+    load.wait_more(100);
+    for server in ["s1", "s2"] {
+        cluster.start_server_named(server);
+        cluster.wait_ready_at(server, 2);
+    }
+    cluster.wait_all_run(4, &["n1", "n2"]);
+    assert_eq!(ids(&cluster.ps()), before, "the same placements");
+    load.wait_more(20);
+    load.finish().all_answered();
 }

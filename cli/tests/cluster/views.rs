@@ -1,6 +1,12 @@
 //! What users and operators ask a cluster of a test, and what its apps answer.
 
-use std::{collections::BTreeSet, io::Write as _, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -11,6 +17,8 @@ use crate::{
 
 /// Longest wait for one answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for what `ps` should show.
+const PS_MAX: Duration = Duration::from_secs(45);
 
 impl Cluster {
     /// Runs a verb.
@@ -75,10 +83,15 @@ impl Cluster {
     /// Waits until `ps` satisfies `check`.
     #[track_caller]
     pub(crate) fn wait_ps(&self, what: &str, check: impl Fn(&[Value]) -> bool) {
+        let begun = Instant::now();
         wait(what, || {
             let ran = self.run(&["ps", "--app", "hello", "--json"]);
             let value: Value = serde_json::from_str(&ran.stdout).ok()?;
-            check(value["instances"].as_array()?).then_some(())
+            let holds = check(value["instances"].as_array()?);
+            // Who waits in vain wants to know what there is instead.
+            let is_late = begun.elapsed() > PS_MAX;
+            assert!(holds || !is_late, "waited in vain for {what}: {value:#}");
+            holds.then_some(())
         });
     }
 
