@@ -9,7 +9,7 @@ export SAMPLES_TARGET_DIR ?= $(CACHE)/samples-target
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup samples build demo cluster-demo up test test-samples lint bench bench-plan soak
+.PHONY: help setup samples build demo cluster-demo up test test-samples lint bench bench-plan bench-etcd bench-nodes bench-cluster soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,15 @@ bench: samples ## measure this machine beside its peers: density, cold start, ht
 
 bench-plan: setup ## what planning costs: 100 to 10,000 nodes, up to 2,000,000 instances
 	cargo run --release -p gilliam-plan --example figures
+
+bench-etcd: setup ## what a million placed instances cost etcd and the control plane: size, writes, start
+	cargo run --release -p gilliam-scheduler --example etcd -- $(ARGS)
+
+bench-nodes: setup ## what thousands of nodes that wait cost the control plane
+	cargo run --release -p gilliam-scheduler --example nodes -- $(ARGS)
+
+bench-cluster: setup ## a server and 20 node processes: the time from scale to the last of 20,000 workers
+	BENCH_PEERS=0 scripts/bench cluster $(ARGS)
 
 soak: samples ## a million starts and stops; thousands of histories over an etcd that falters (half an hour)
 	GILLIAM_LEAK_STARTS=1000000 cargo test -p gilliam-engine --test leaks -- --nocapture

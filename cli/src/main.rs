@@ -15,6 +15,7 @@ mod heap;
 mod home;
 mod node_process;
 mod platform_failure;
+mod policy_flags;
 mod printable;
 mod program;
 mod progress;

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use gilliam_runtime::{NodeError, identity::IdentityError, join::JoinError};
-use gilliam_scheduler::{BlobsError, StartError, TokenError};
+use gilliam_scheduler::{BlobsError, PolicyError, StartError, TokenError};
 use gilliam_store::StoreError;
 
 use crate::{failure::CommandError, node_process::NodeProcessError};
@@ -51,6 +51,12 @@ impl From<StoreError> for CommandError {
 
 impl From<TokenError> for CommandError {
     fn from(error: TokenError) -> Self {
+        Self::failed(chain(&error))
+    }
+}
+
+impl From<PolicyError> for CommandError {
+    fn from(error: PolicyError) -> Self {
         Self::failed(chain(&error))
     }
 }

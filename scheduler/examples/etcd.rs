@@ -29,6 +29,11 @@ const COUNTERS: [(&str, &str); 6] = [
     ("CPU seconds", "process_cpu_seconds_total"),
 ];
 
+/// The cluster in etcd.
+const CLUSTER: &str = "bench";
+/// How a child is told what it is.
+const ROLE: &str = "as-another";
+
 type Metrics = BTreeMap<String, f64>;
 
 /// A figure, as a line of JSON.
@@ -86,14 +91,41 @@ impl Etcds {
     }
 
     async fn open(&self) -> Store {
-        Store::open_etcd(self.etcd.config("bench")).await.expect("etcd")
+        Store::open_etcd(self.etcd.config(CLUSTER)).await.expect("etcd")
     }
+}
+
+/// Another control plane takes its first turn, in a process of its own, whose memory is its own.
+async fn start_another(url: &str) {
+    let own = std::env::current_exe().expect("this program");
+    let started = tokio::process::Command::new(own).args([ROLE, url]).status().await;
+    assert!(started.expect("this program").success());
+}
+
+async fn as_another(url: &str) {
+    let store = Store::open_etcd(url.parse().expect("a URL")).await.expect("etcd");
+    let (before, start) = (memory_bytes(), Instant::now());
+    let control = cluster::first_turn(store).await;
+    let mib = memory_bytes().saturating_sub(before) as f64 / f64::from(1 << 20);
+    figure(
+        "first turn of a control plane: took",
+        start.elapsed().as_secs_f64() * 1e3,
+        "ms",
+    );
+    figure("first turn of a control plane: memory", mib, "MiB");
+    drop(control);
 }
 
 #[tokio::main]
 async fn main() {
-    let options: BTreeMap<String, u32> = std::env::args()
-        .skip(1)
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [role, url] = &arguments[..]
+        && role == ROLE
+    {
+        return as_another(url).await;
+    }
+    let options: BTreeMap<String, u32> = arguments
+        .iter()
         .map(|option| {
             let (name, value) = option.split_once('=').expect("NAME=NUMBER");
             (name.to_owned(), value.parse().expect("a number"))
@@ -131,17 +163,11 @@ async fn measure(etcds: &Etcds, size: Size, idle: Duration) {
     etcds
         .during("reading everything", false, cluster.read_whole())
         .await;
-    let memory = memory_bytes();
-    let store = etcds.open().await;
-    let mut second = None;
     etcds
         .during("start of another control plane", false, async {
-            second = Some(cluster.another(store).await);
+            start_another(&etcds.etcd.url(CLUSTER)).await;
         })
         .await;
-    let grown = memory_bytes().saturating_sub(memory) as f64 / f64::from(1 << 20);
-    figure("start of another control plane: memory it takes", grown, "MiB");
-    drop(second);
 
     cluster.report_all().await;
     cluster.settle().await;

@@ -23,7 +23,7 @@ use gilliam_model::{
     Timestamp, api::NodeState, app::App, name::NodeName, placement::Placement, report::ProcessKey,
     route::RouteTable,
 };
-use gilliam_plan::{MigrationStep, MigrationView, Plan, Policy, Rebalance, Routed};
+use gilliam_plan::{MigrationStep, MigrationView, Plan, Routed};
 use gilliam_serve::DrainSignal;
 use gilliam_store::{Check, CommitError, Expect, RangeError, Revision, Store, keys, records};
 
@@ -105,7 +105,6 @@ struct Grounds {
     nudges: u64,
     in_grace: bool,
     plans: bool,
-    rebalances: bool,
 }
 
 /// Runs until the drain is asked for; a turn that has begun is finished.
@@ -215,7 +214,6 @@ impl Control {
             nudges,
             in_grace,
             plans,
-            rebalances: shared.rebalance.load(Ordering::Relaxed),
         };
         if self.settled.as_ref() == Some(&grounds) {
             return Ok(Turn::AtRest(followed));
@@ -225,11 +223,20 @@ impl Control {
         if plans && self.end_migrations(&state, &nodes, now.wall).await? {
             return Ok(Turn::Again);
         }
-        let plan = gilliam_plan::plan(&snapshot::of(&state, &nodes, in_grace, policy(&shared)));
+        let plan = gilliam_plan::plan(&snapshot::of(&state, &nodes, in_grace));
         report::keep(&shared, state.revision, &plan);
         // What was asked for is done when nothing is on its way any more.
-        if plan.is_empty() && plans && !state.placements.is_leaving() {
-            shared.rebalance.store(false, Ordering::Relaxed);
+        if let Some(asked) = &state.rebalance
+            && plan.is_empty()
+            && plans
+            && !state.placements.is_leaving()
+        {
+            let done = records::delete(asked.key.clone());
+            return match shared.store.commit(&[asked.unchanged()], &[done]).await {
+                // Or it was asked for again.
+                Ok(_) | Err(CommitError::Conflict { .. }) => Ok(Turn::Again),
+                Err(error) => Err(TurnError::Commit(error)),
+            };
         }
         if plan.is_empty() || !plans {
             let migrates = state.apps.values().any(|entry| entry.is_migrating());
@@ -326,16 +333,6 @@ fn decide_migration(
             let text = format!("migration to {to} given up: {reason}");
             Some((gilliam_plan::given_up(app, reason, now), text))
         }
-    }
-}
-
-/// The operator's choices: as they were started with, and what was asked for since.
-fn policy(shared: &Shared) -> Policy {
-    let policy = shared.config.policy;
-    let asked = shared.rebalance.load(Ordering::Relaxed).then(Rebalance::default);
-    Policy {
-        rebalance: asked.or(policy.rebalance),
-        ..policy
     }
 }
 

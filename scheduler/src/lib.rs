@@ -34,6 +34,7 @@ mod logs;
 mod mirror;
 mod observed;
 mod peers;
+mod policy;
 mod probe;
 mod publish;
 mod refusal;
@@ -57,7 +58,6 @@ use gilliam_model::{
     join::MadeJoinToken,
     token::{Role, Token},
 };
-use gilliam_plan::Policy;
 use gilliam_serve::{BindError, DrainOutcome, DrainSignal, Places, ServeConfig, Server};
 use gilliam_store::{Check, CommitError, RangeError, Store, StoreError, keys, records};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -66,6 +66,7 @@ pub use crate::{
     authority::AuthorityError,
     blobs::{AwsVariables, Blobs, BlobsError, BlobsPlace, BlobsPlaceError, CREDENTIAL_VARIABLES, S3Place},
     observed::Now,
+    policy::{PolicyChange, PolicyError},
     stepped::{SteppedLoop, SteppedPlane, SteppedTurn},
 };
 
@@ -107,8 +108,6 @@ pub struct Config {
     pub lost_after: Duration,
     /// Whether other control planes may run on the store: one of them plans at a time.
     pub shares_store: bool,
-    /// How far nodes are promised, and whether slots move for the spread.
-    pub policy: Policy,
     /// The blobs of images; those in `images` of the data folder when none are named.
     pub blobs: Option<Blobs>,
 }
@@ -328,7 +327,6 @@ impl Config {
             blob_streams_max: BLOB_STREAMS_MAX,
             lost_after: LOST_AFTER,
             shares_store: false,
-            policy: Policy::default(),
             blobs: None,
         }
     }

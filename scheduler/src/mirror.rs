@@ -18,6 +18,7 @@ use std::{
 };
 
 use gilliam_model::{
+    Timestamp,
     app::App,
     digest::Digest,
     image::Image,
@@ -31,7 +32,10 @@ use gilliam_model::{
 use gilliam_store::{Changed, Entry, RangeError, Revision, Since, Store, keys, records, records::Stored};
 use serde::de::DeserializeOwned;
 
-use crate::state::{AppEntry, Assigned, PREFIXES, Placed, State};
+use crate::{
+    policy::Choices,
+    state::{AppEntry, Assigned, PREFIXES, Placed, State},
+};
 
 /// Records that are read at once: as many prefixes as a store reads by one message.
 const RECORDS_AT_ONCE: usize = 100;
@@ -82,6 +86,8 @@ enum Record {
     Placement(Placement),
     NoPlacement(ProcessKey, NodeName),
     Epoch(Option<Stored<Epoch>>),
+    Rebalance(Option<Stored<Timestamp>>),
+    Choices(Choices),
     Node(Node),
     NoNode(NodeName),
 }
@@ -159,6 +165,8 @@ impl Mirror {
                     self.touch(key, node);
                 }
                 Record::Epoch(epoch) => self.change().epoch = epoch,
+                Record::Rebalance(asked) => self.change().rebalance = asked,
+                Record::Choices(choices) => self.change().choices = choices,
                 Record::Node(node) => {
                     let nodes = Arc::make_mut(&mut self.change().nodes);
                     nodes.insert(node.name.clone(), node);
@@ -176,7 +184,8 @@ impl Mirror {
     /// Reads everything anew.
     async fn read_whole(&mut self, store: &Store) -> Result<(), RangeError> {
         let (revision, lists) = store.ranges(&PREFIXES).await?;
-        let [apps, placements, epoch, nodes] = <[_; 4]>::try_from(lists).unwrap_or_default();
+        let [apps, placements, epoch, nodes, rebalance, choices] =
+            <[_; 6]>::try_from(lists).unwrap_or_default();
         let apps: Vec<Stored<App>> = records::decode_all(apps)?;
         // One after the other: all of them at once would be in memory three times.
         let placements = placements
@@ -184,6 +193,8 @@ impl Mirror {
             .map(|entry| records::decode::<Placement>(entry).map(|stored| stored.value))
             .collect::<Result<Vec<Placement>, _>>()?;
         let epoch = records::decode_all(epoch)?.into_iter().next();
+        let rebalance = records::decode_all(rebalance)?.into_iter().next();
+        let choices = records::decode_all::<Choices>(choices)?.into_iter().next();
         let nodes: Vec<Stored<Node>> = records::decode_all(nodes)?;
         let gone = self
             .state
@@ -204,6 +215,8 @@ impl Mirror {
         state.revision = revision;
         state.placements = placements.iter().collect();
         state.epoch = epoch;
+        state.rebalance = rebalance;
+        state.choices = choices.map(|stored| stored.value).unwrap_or_default();
         let nodes = nodes
             .into_iter()
             .map(|node| (node.value.name.clone(), node.value));
@@ -455,14 +468,21 @@ fn record(entry: Entry) -> Result<Record, RangeError> {
         Record::Placement(records::decode(entry)?.value)
     } else if key.starts_with(keys::NODES) {
         Record::Node(records::decode(entry)?.value)
+    } else if key == keys::REBALANCE {
+        Record::Rebalance(Some(records::decode(entry)?))
+    } else if key == keys::POLICY {
+        Record::Choices(records::decode(entry)?.value)
     } else {
         Record::Epoch(Some(records::decode(entry)?))
     })
 }
 
 fn no_record(key: &str) -> Option<Record> {
-    if key == keys::PLAN_EPOCH {
-        return Some(Record::Epoch(None));
+    match key {
+        keys::PLAN_EPOCH => return Some(Record::Epoch(None)),
+        keys::REBALANCE => return Some(Record::Rebalance(None)),
+        keys::POLICY => return Some(Record::Choices(Choices::default())),
+        _ => {}
     }
     if let Some((key, node)) = keys::placement_of(key) {
         return Some(Record::NoPlacement(key, node));

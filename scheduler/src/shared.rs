@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -59,8 +59,6 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// What the last plan could not place.
     pub(crate) planned: Mutex<Arc<Planned>>,
-    /// Whether slots are to move for the sake of a better spread, until there is none better.
-    pub(crate) rebalance: AtomicBool,
     /// Asks the control loop for a turn that nothing in the store or of the nodes calls for.
     pub(crate) nudges: watch::Sender<u64>,
     /// The state as the last turn read it; none before the first.
@@ -110,7 +108,6 @@ impl Shared {
             publisher: Publisher::default(),
             peers: Peers::default(),
             planned: Mutex::default(),
-            rebalance: AtomicBool::new(false),
             known: Mutex::default(),
             followed: AtomicU64::new(0),
             authority: None,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gilliam_model::{
     instance::InstanceState, label::Labels, name::NodeName, node::Node, report::ProcessKey, scale::COUNT_MAX,
 };
-use gilliam_plan::{Availability, NodeState, Observed, Policy, Snapshot};
+use gilliam_plan::{Availability, NodeState, Observed, Snapshot};
 
 use crate::{observed::NodeView, state::State};
 
@@ -22,12 +22,7 @@ const NODE_PORTS_MAX: u32 = 20_000;
 ///
 /// In the first moments a node that has not synced yet may be on its way, and is left out: what is placed on
 /// it stays. Later it is lost.
-pub(crate) fn of(
-    state: &State,
-    nodes: &BTreeMap<NodeName, NodeView>,
-    in_grace: bool,
-    policy: Policy,
-) -> Snapshot {
+pub(crate) fn of(state: &State, nodes: &BTreeMap<NodeName, NodeView>, in_grace: bool) -> Snapshot {
     let mut known: Vec<NodeState> = nodes
         .values()
         .map(|node| node_state(node, state.nodes.get(&node.facts.name)))
@@ -56,7 +51,7 @@ pub(crate) fn of(
         nodes: known,
         placements: state.placements.clone(),
         observed,
-        policy,
+        policy: state.policy(),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use gilliam_model::{
+    Timestamp,
     app::App,
     assignment::AssignedProcess,
     image::Image,
@@ -16,11 +17,20 @@ use gilliam_model::{
     release::{Release, ReleaseId},
     report::ProcessKey,
 };
-use gilliam_plan::{AppState, Placements};
+use gilliam_plan::{AppState, Placements, Policy};
 use gilliam_store::{Revision, keys, records::Stored};
 
+use crate::policy::Choices;
+
 /// What is read, besides releases and images, which never change.
-pub(crate) const PREFIXES: [&str; 4] = [keys::APPS, keys::PLACEMENTS, keys::PLAN_EPOCH, keys::NODES];
+pub(crate) const PREFIXES: [&str; 6] = [
+    keys::APPS,
+    keys::PLACEMENTS,
+    keys::PLAN_EPOCH,
+    keys::NODES,
+    keys::REBALANCE,
+    keys::POLICY,
+];
 
 /// What users asked for and what was decided, whole.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +43,10 @@ pub(crate) struct State {
     pub(crate) placements: Placements,
     /// The epoch of the last plan; none before the first.
     pub(crate) epoch: Option<Stored<Epoch>>,
+    /// Since when an operator asks for a better spread.
+    pub(crate) rebalance: Option<Stored<Timestamp>>,
+    /// The operator's choices about placement.
+    pub(crate) choices: Choices,
     /// What operators decided of nodes.
     pub(crate) nodes: Arc<BTreeMap<NodeName, Node>>,
     /// What each node should run, in the order of process types; what is left of destroyed apps is nobody's.
@@ -67,6 +81,11 @@ impl State {
     /// What is placed on a node.
     pub(crate) fn placed_on(&self, node: &NodeName) -> &[Placed] {
         self.assigned.get(node).map_or(&[], |placed| placed.as_slice())
+    }
+
+    /// What plans are made by.
+    pub(crate) fn policy(&self) -> Policy {
+        self.choices.policy(self.rebalance.is_some())
     }
 
     /// What the slots of a process type on a node need; none when the app, the release or the process type is

@@ -11,6 +11,7 @@ use crate::{
     commands::up::data_folder,
     context::Context,
     failure::{CommandError, CommandResult},
+    policy_flags::PolicyFlags,
     program, server_log, shutdown,
     store_flag::StoreFlags,
     ui::Ui,
@@ -47,6 +48,8 @@ pub(crate) struct Args {
     store: StoreFlags,
     #[command(flatten)]
     blobs: BlobsFlags,
+    #[command(flatten)]
+    policy: PolicyFlags,
 }
 
 pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
@@ -56,6 +59,7 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     let child = |role: &str| vec![program::path().into(), "internal".into(), role.into()];
     let store = args.store.open(&context.environment, &data).await?;
     let blobs = args.blobs.open(place, &store, &data).await?;
+    args.policy.change().apply(&store).await?;
     let config = gilliam_scheduler::Config {
         blobs: Some(blobs),
         probe_command: child("probe"),

@@ -22,6 +22,7 @@ use crate::{
     failure::{CommandError, CommandResult},
     home::{Cluster, Home},
     node_process::{NodeCommand, NodeProcess, keep_running},
+    policy_flags::PolicyFlags,
     program, server_log, shutdown,
     store_flag::StoreFlags,
     ui::Ui,
@@ -65,6 +66,8 @@ pub(crate) struct Args {
     store: StoreFlags,
     #[command(flatten)]
     blobs: BlobsFlags,
+    #[command(flatten)]
+    policy: PolicyFlags,
 }
 
 pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
@@ -75,6 +78,7 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     let child = |role: &str| vec![program::path().into(), "internal".into(), role.into()];
     let store = args.store.open(&context.environment, &data).await?;
     let blobs = args.blobs.open(place, &store, &data).await?;
+    args.policy.change().apply(&store).await?;
     let config = gilliam_scheduler::Config {
         blobs: Some(blobs),
         probe_command: child("probe"),

@@ -144,13 +144,6 @@ impl Cluster {
         self.store.ranges(&prefixes).await.expect("etcd");
     }
 
-    /// Another control plane on the same store, after its first turn.
-    pub(crate) async fn another(&self, store: Store) -> (SteppedPlane, SteppedLoop) {
-        let (plane, mut control) = SteppedPlane::new(LOST_AFTER, store, "two".to_owned(), self.now());
-        assert_eq!(control.turn(self.now()).await, SteppedTurn::AtRest);
-        (plane, control)
-    }
-
     /// Changes the scale of an app, and plans.
     pub(crate) async fn scale(&mut self, by: u32) {
         let name = app_name(0);
@@ -205,6 +198,17 @@ impl Cluster {
             .sum();
         (entries.len() as f64, bytes as f64)
     }
+}
+
+/// Another control plane on a store, after its first turn: no node has been heard of.
+pub(crate) async fn first_turn(store: Store) -> (SteppedPlane, SteppedLoop) {
+    let now = Now {
+        clock: Instant::now(),
+        wall: Timestamp::now(),
+    };
+    let (plane, mut control) = SteppedPlane::new(LOST_AFTER, store, "two".to_owned(), now);
+    assert_eq!(control.turn(now).await, SteppedTurn::AtRest);
+    (plane, control)
 }
 
 impl Node {

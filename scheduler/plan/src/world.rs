@@ -3,7 +3,7 @@
 //! Of a group that stays as it is only counts are looked at; one that changes is opened, and then its slots
 //! are known one range after the other.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use gilliam_model::{
     instance::Epoch,
@@ -387,24 +387,30 @@ impl<'a> World<'a> {
 
 /// Every group that is wanted or placed, by name.
 fn groups<'a>(apps: &'a [Arc<AppState>], placements: &'a Placements) -> Vec<Group<'a>> {
-    let by_name: BTreeMap<&AppName, &AppState> =
-        apps.iter().map(|state| (&state.app.name, &**state)).collect();
-    let needs = |name: GroupName<'_>| {
-        let image = by_name.get(name.app)?.images.get(&name.release)?;
-        Some(Needs::of(name, image.processes.get(name.process)?))
-    };
-    let new = |name, want, records| Group {
-        name,
-        want,
-        needs: needs(name),
-        records,
-        at_first: Counts::default(),
-        held: None,
-    };
+    let mut by_name: Vec<&AppState> = apps.iter().map(|state| &**state).collect();
+    by_name.sort_by_key(|state| &state.app.name);
     let mut wanted: Vec<(GroupName<'a>, u32)> = by_name
-        .values()
+        .iter()
         .flat_map(|state| desired::names(&state.app))
         .collect();
+    // Groups are made in the order of their names, and so are their apps found.
+    let mut by_name = by_name.into_iter().peekable();
+    let mut new = |name: GroupName<'a>, want, records| {
+        while by_name.next_if(|state| state.app.name < *name.app).is_some() {}
+        let app = by_name.peek().filter(|state| state.app.name == *name.app);
+        let needs = app.and_then(|state| {
+            let image = state.images.get(&name.release)?;
+            Some(Needs::of(name, image.processes.get(name.process)?))
+        });
+        Group {
+            name,
+            want,
+            needs,
+            records,
+            at_first: Counts::default(),
+            held: None,
+        }
+    };
     wanted.sort_by_key(|(name, _)| *name);
     wanted.dedup_by(|later, first| {
         let same = later.0 == first.0;

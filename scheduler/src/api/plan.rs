@@ -1,18 +1,16 @@
 //! The plan: what a change would do, and slots that move for a better spread.
 
-use std::{
-    collections::btree_map::Entry,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::btree_map::Entry, sync::Arc};
 
 use axum::{Json, extract::State};
 use gilliam_model::{
+    Timestamp,
     name::AppName,
     release::ReleaseId,
     what_if::{Difference, Question, WhatIf, WhatIfError},
 };
 use gilliam_plan::{Snapshot, WhatIfRefusal, scale_target, what_if};
-use gilliam_store::Since;
+use gilliam_store::{Since, keys, records};
 use http::StatusCode;
 
 use crate::{
@@ -46,12 +44,7 @@ pub(crate) async fn ask(
     let app = app.transpose()?;
     let state = newest(shared).await?;
     let now = Now::read();
-    let mut snapshot = snapshot::of(
-        &state,
-        &shared.observed.view(now),
-        shared.observed.in_grace(now),
-        shared.config.policy,
-    );
+    let mut snapshot = snapshot::of(&state, &shared.observed.view(now), shared.observed.in_grace(now));
     if let (WhatIf::Scale(patch), Some(app)) = (&change, &app) {
         add_image(shared, app, patch.release, &mut snapshot).await?;
     }
@@ -100,10 +93,11 @@ async fn add_image(
 #[utoipa::path(post, path = "/v1/plan/rebalance", operation_id = "rebalance", tag = "plan",
     security(("bearer" = [])),
     responses((status = 202, description = "It begins"), Errors))]
-pub(crate) async fn rebalance(State(api): State<Api>) -> StatusCode {
-    api.shared.rebalance.store(true, Ordering::Relaxed);
-    api.shared.nudge();
-    StatusCode::ACCEPTED
+pub(crate) async fn rebalance(State(api): State<Api>) -> Result<StatusCode, Refusal> {
+    // Whichever control plane plans does it, and goes on with it when another one began.
+    let asked = records::put(keys::REBALANCE.to_string(), &Timestamp::now());
+    api.shared.store.commit(&[], &[asked]).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 fn refused(app: Option<&AppName>, refusal: WhatIfRefusal) -> Refusal {

@@ -1,5 +1,4 @@
 use gilliam_model::{
-    Timestamp,
     image::{Process, Shape},
     limits::Limits,
     name::ProcessName,
@@ -22,6 +21,8 @@ enum Step {
     Place(usize, u32, usize, u32),
     Node(usize, bool),
     Epoch(u64),
+    /// An operator asks for a better spread, or that is done.
+    Rebalance(bool),
     /// What no turn reads.
     Other,
     Follow,
@@ -40,6 +41,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(app, release, node, count)| Step::Place(app, release, node, count)),
         1 => (0..NODES.len(), any::<bool>()).prop_map(|(node, there)| Step::Node(node, there)),
         1 => any::<u64>().prop_map(Step::Epoch),
+        1 => any::<bool>().prop_map(Step::Rebalance),
         1 => Just(Step::Other),
         4 => Just(Step::Follow),
     ];
@@ -145,6 +147,14 @@ fn writes(step: &Step) -> Vec<Write> {
             }]
         }
         Step::Epoch(epoch) => vec![records::put_epoch(Epoch(*epoch))],
+        Step::Rebalance(asked) => {
+            let key = keys::REBALANCE.to_string();
+            vec![if *asked {
+                records::put(key, &at(7))
+            } else {
+                records::delete(key)
+            }]
+        }
         Step::Other => vec![records::put("/tokens/x".to_string(), &1)],
         Step::Follow => Vec::new(),
     }
@@ -172,6 +182,7 @@ fn seen(state: &State) -> impl PartialEq + std::fmt::Debug {
         apps,
         placements,
         state.epoch.clone(),
+        state.rebalance.clone(),
         state.nodes.clone(),
         assigned,
     )

@@ -14,6 +14,10 @@ pub const FORMAT: &str = "/format";
 pub const IMPORTING: &str = "/importing";
 /// The epoch of the last plan.
 pub const PLAN_EPOCH: &str = "/plan/epoch";
+/// That an operator asked for a better spread, until there is none better.
+pub const REBALANCE: &str = "/plan/rebalance";
+/// The operator's choices about placement.
+pub const POLICY: &str = "/cluster/policy";
 /// Which control plane plans. Apart from all that plans are made from, for it changes all the time.
 pub const LEASE: &str = "/lease/planner";
 /// The cluster's certificate authority.
