@@ -31,8 +31,8 @@ use crate::{
 /// Wait before a fetch is tried again while the control planes are gone or busy: doubling from the first to the last.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// Before the first try each node waits up to this long for each node there is: a thousand of them spread over a second,
-/// and few do not wait at all that anybody would notice.
+/// Before the first try each node waits up to this long for each node there is: a thousand of them spread over a
+/// second, and few do not wait at all that anybody would notice.
 const SPREAD_PER_NODE: Duration = Duration::from_millis(1);
 const SPREAD_MAX: Duration = Duration::from_secs(2);
 /// What a control plane says that has too much to do, here or there.

@@ -56,7 +56,7 @@ pub(crate) struct Args {
     /// First port given to web instances; 0 lets the system choose.
     #[arg(long, value_name = "PORT", default_value_t = 10_000)]
     port_base: u16,
-    /// Bytes that the node keeps of components that nothing runs, for rollbacks: 2GiB [default: 4GiB or a tenth of the disk]
+    /// What the node keeps of components that nothing runs, for rollbacks [default: 4GiB or a tenth of the disk]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     cache_size: Option<u64>,
     /// The node's name; by default the host's.

@@ -16,6 +16,7 @@ use crate::{
     etcd_process::Etcd,
     network::{Network, Parted},
     platform::{Ran, wait},
+    s3,
     turn::Turn,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -191,6 +192,10 @@ impl Cluster {
             self.dead_after,
         ]);
         command.arg("--data").arg(self.path(name)).args(&self.arguments);
+        // For a test that has a bucket.
+        command
+            .env("AWS_ACCESS_KEY_ID", s3::KEY)
+            .env("AWS_SECRET_ACCESS_KEY", s3::SECRET);
         if self.etcd.is_some() {
             command.arg("--blobs").arg(self.path("blobs"));
         }

@@ -6,6 +6,7 @@ mod etcd;
 mod etcd_process;
 mod harness;
 mod identity;
+mod images;
 mod joining;
 mod liveness;
 mod load;
@@ -15,6 +16,8 @@ mod partition;
 #[allow(dead_code, reason = "the tests of one machine use the rest")]
 mod platform;
 mod rolling;
+#[path = "../../../scheduler/tests/harness/s3.rs"]
+mod s3;
 mod servers;
 mod story;
 mod turn;

@@ -1,6 +1,6 @@
 //! A bucket: an S3 server on a folder, in this process, that counts what it is asked and can be made to fail.
 
-#![allow(unreachable_pub, reason = "it is a part of the harness")]
+#![allow(dead_code, unreachable_pub, reason = "it is a part of the harness")]
 
 use std::{
     convert::Infallible,
@@ -18,8 +18,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use s3s::{Body, auth::SimpleAuth, service::S3ServiceBuilder};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-const KEY: &str = "AKIDTEST";
-const SECRET: &str = "a secret of the test";
+/// Who may ask it.
+pub const KEY: &str = "AKIDTEST";
+pub const SECRET: &str = "a secret of the test";
 const BUCKET: &str = "images";
 
 /// What the server does beside serving.
