@@ -166,6 +166,11 @@ impl Control {
         }
     }
 
+    /// Has it plan whoever else does.
+    pub(crate) fn give_no_lease(&mut self) {
+        self.lease = None;
+    }
+
     /// Takes turns until there is nothing to change; gives the revision at which that was so, or none after a
     /// failure.
     async fn turns(&mut self) -> Option<Revision> {

@@ -121,6 +121,12 @@ impl SteppedPlane {
 }
 
 impl SteppedLoop {
+    /// The same, but it plans whoever else does: the lease only saves work.
+    pub fn without_lease(mut self) -> Self {
+        self.control.give_no_lease();
+        self
+    }
+
     /// Takes a turn at `now`. The future waits only for the store.
     pub async fn turn(&mut self, now: Now) -> SteppedTurn {
         match self.control.turn(now).await {

@@ -48,7 +48,7 @@ pub struct Scenario {
 /// A safeguard that is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sabotage {
-    /// Control planes commit their plans without the check of the plan's epoch.
+    /// Control planes commit their plans without the check of the plan's epoch, and all of them plan.
     EpochUnchecked,
     /// Nodes follow assignments of older generations.
     OlderAssignments,

@@ -36,6 +36,8 @@ pub(crate) struct Plane {
     /// Counts its lives.
     pub(crate) life: u32,
     alive: Option<Life>,
+    /// Whether it plans whoever else does.
+    ignores_lease: bool,
     /// By how many seconds its wall clock is wrong.
     pub(crate) wall_off_s: i64,
 }
@@ -68,12 +70,14 @@ impl fmt::Debug for Plane {
 
 impl Plane {
     pub(crate) fn new(store: &Store, rng: Rng, sabotage: Option<Sabotage>) -> Self {
-        let disk = Arc::new(Disk::new(rng, sabotage == Some(Sabotage::EpochUnchecked)));
+        let is_reckless = sabotage == Some(Sabotage::EpochUnchecked);
+        let disk = Arc::new(Disk::new(rng, is_reckless));
         Self {
             store: store.with_faults(disk.clone()),
             disk,
             life: 0,
             alive: None,
+            ignores_lease: is_reckless,
             wall_off_s: 0,
         }
     }
@@ -88,7 +92,10 @@ impl Plane {
         let (plane, idle) = SteppedPlane::new(LOST_AFTER, self.store.clone(), name, now);
         self.alive = Some(Life {
             plane,
-            idle: Some(idle),
+            idle: Some(match self.ignores_lease {
+                true => idle.without_lease(),
+                false => idle,
+            }),
             turn: None,
             next_turn: at,
             held: BTreeMap::new(),
