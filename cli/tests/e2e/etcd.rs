@@ -1,8 +1,16 @@
 //! A platform whose state is in etcd: the same to its users, and what becomes of it when etcd falters.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+};
+
+use tempfile::TempDir;
+
 use crate::{
     client::{get, wait_ok},
     etcd_process::Etcd,
+    pki::{Authority, Life},
     platform::{Platform, wait},
 };
 
@@ -127,4 +135,95 @@ fn a_platform_moves_to_etcd_and_back_while_its_apps_are_served() {
     assert_eq!(gilliam(&["scale", "web=3"]).ok(), "");
     assert_eq!(platform.node_pid(), node, "the node serves on");
     wait_ok(&platform, "guestbook", "/");
+}
+
+#[test]
+fn an_etcd_that_speaks_tls_opens_with_the_flags_for_it_and_is_explained_without() {
+    let folder = TempDir::new().expect("folder");
+    let [ours, others] = ["ours", "others"].map(|name| Authority::new(folder.path(), name));
+    let etcd = Etcd::secured(&ours.member(Life::Good));
+    let url = etcd.url("demo") + "?timeout=1";
+    let (certificate, key) = ours.signed("gilliam", Life::Good);
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let (ca, certificate, key) = (text(&ours.ca()), text(&certificate), text(&key));
+    let identity = ["--store-cert", &certificate, "--store-key", &key];
+    let secured = [&["--store", &url, "--store-ca", &ca][..], &identity].concat();
+    let platform = Platform::start_with(&secured);
+    platform.run(&["create", "mine"]).ok();
+    platform.stop();
+
+    let up = |flags: &[&str]| {
+        let data = text(&platform.data());
+        let all = [&["up", "--data", &data, "--store", &url], flags].concat();
+        platform.run(&all).refused()
+    };
+    let other_ca = text(&others.ca());
+    let foreign = up(&[&["--store-ca", &other_ca][..], &identity].concat());
+    assert!(foreign.contains("UnknownIssuer"), "{foreign}");
+    assert!(
+        foreign.contains("hint: ") && foreign.contains("--store-ca"),
+        "{foreign}"
+    );
+    for flags in [&["--store-ca", &ca][..], &[]] {
+        let unknown = up(flags);
+        assert!(
+            unknown.contains("hint: ") && unknown.contains("--store-cert"),
+            "{unknown}"
+        );
+    }
+}
+
+#[test]
+fn an_etcd_with_users_opens_with_the_password_and_is_explained_without() {
+    let etcd = Etcd::alone();
+    let ask = |path: &str, body: &str| post(&etcd.address(0), path, body);
+    ask("user/add", r#"{"name":"root","password":"admin"}"#);
+    ask("user/grant", r#"{"user":"root","role":"root"}"#);
+    ask("role/add", r#"{"name":"gilliam"}"#);
+    // The keys that begin with /gilliam/mine.
+    let range = r#""key":"L2dpbGxpYW0vbWluZQ==","range_end":"L2dpbGxpYW0vbWluZg==""#;
+    let permission = format!(r#"{{"name":"gilliam","perm":{{"permType":"READWRITE",{range}}}}}"#);
+    ask("role/grant", &permission);
+    ask("user/add", r#"{"name":"gilliam","password":"secret"}"#);
+    ask("user/grant", r#"{"user":"gilliam","role":"gilliam"}"#);
+    ask("enable", "{}");
+
+    let folder = TempDir::new().expect("folder");
+    let [right, wrong] = ["secret\n", "guess\n"].map(|password| {
+        let file = folder.path().join(password.trim());
+        std::fs::write(&file, password).expect("file");
+        file.to_string_lossy().into_owned()
+    });
+    let url = etcd.url("mine");
+    let user = ["--store-user", "gilliam", "--store-password-file"];
+    let platform = Platform::start_with(&[&["--store", &url][..], &user, &[&right]].concat());
+    platform.run(&["create", "mine"]).ok();
+    platform.stop();
+
+    let (data, other) = (platform.data(), etcd.url("other"));
+    let data = data.to_string_lossy();
+    for (store, flags) in [
+        (&url, [&user[..], &[&wrong]].concat()),
+        (&url, Vec::new()),
+        (&other, [&user[..], &[&right]].concat()),
+    ] {
+        let all = [&["up", "--data", &*data, "--store", store][..], &flags].concat();
+        let refused = platform.run(&all).refused();
+        assert!(
+            refused.contains("hint: ") && refused.contains("role"),
+            "{refused}"
+        );
+    }
+}
+
+/// Asks etcd's own JSON interface to change something of its users.
+#[track_caller]
+fn post(address: &str, path: &str, body: &str) {
+    let mut stream = TcpStream::connect(address).expect("etcd");
+    let length = body.len();
+    let head = format!("POST /v3/auth/{path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all((head + body).as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.contains(" 200 OK\r\n"), "{path}: {answer}");
 }

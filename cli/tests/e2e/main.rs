@@ -18,6 +18,8 @@ mod inspect;
 mod limits;
 mod limits_verb;
 mod operator;
+#[path = "../../../scheduler/store/tests/etcd_process/pki.rs"]
+mod pki;
 mod platform;
 mod story;
 mod zero_loss;
