@@ -20,6 +20,9 @@ pub(crate) enum Calamity {
     },
     /// A control plane is killed.
     KillPlane { plane: usize, back_after: Ms },
+    /// A control plane stands still in the midst of a turn, when it next waits for the store or some waits later,
+    /// and then goes on where it was.
+    PausePlane { plane: usize, waits: u8, lasts: Ms },
     /// A control plane's way to the store is bad or cut.
     Store { plane: usize, mood: Mood, lasts: Ms },
     /// A control plane's wall clock jumps.
@@ -44,7 +47,7 @@ pub(crate) fn draw(rng: &mut Rng, nodes: usize, planes: usize) -> Calamity {
     let (node, plane) = (rng.usize(0..nodes), rng.usize(0..planes));
     let mut lasts = |seconds_max: u64| rng.u64(100..seconds_max * 1_000);
     let (short, long) = (lasts(8), lasts(90));
-    match rng.u8(0..16) {
+    match rng.u8(0..18) {
         0 | 1 => Calamity::KillNode {
             node,
             back_after: long,
@@ -82,6 +85,11 @@ pub(crate) fn draw(rng: &mut Rng, nodes: usize, planes: usize) -> Calamity {
             plane: rng.bool().then_some(plane),
             ways: [Ways::Up, Ways::Down, Ways::Both][rng.usize(0..3)],
             lasts: if rng.bool() { short } else { long },
+        },
+        16 | 17 => Calamity::PausePlane {
+            plane,
+            waits: rng.u8(0..4),
+            lasts: long,
         },
         _ => Calamity::Crash {
             node,

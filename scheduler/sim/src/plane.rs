@@ -40,6 +40,10 @@ pub(crate) struct Plane {
     ignores_lease: bool,
     /// By how many seconds its wall clock is wrong.
     pub(crate) wall_off_s: i64,
+    /// It does nothing until then.
+    pub(crate) paused_until: Ms,
+    /// After how many waits for the store it is to stand still, and for how long.
+    pause: Option<(u8, Ms)>,
 }
 
 struct Life {
@@ -79,6 +83,8 @@ impl Plane {
             alive: None,
             ignores_lease: is_reckless,
             wall_off_s: 0,
+            paused_until: 0,
+            pause: None,
         }
     }
 
@@ -105,12 +111,19 @@ impl Plane {
     /// Ends its life: a turn under way ends where it waits, and held syncs get no answer.
     pub(crate) fn kill(&mut self) {
         self.alive = None;
+        (self.paused_until, self.pause) = (0, None);
     }
 
     /// Makes all good again.
     pub(crate) fn heal(&mut self) {
+        (self.paused_until, self.pause) = (0, None);
         self.disk.set_mood(Mood::Good);
         self.wall_off_s = 0;
+    }
+
+    /// Has it stand still in a turn, after so many waits for the store.
+    pub(crate) fn pause(&mut self, waits: u8, lasts: Ms) {
+        self.pause = Some((waits, lasts));
     }
 
     /// Asks for a turn at `at`, if none is to begin before.
@@ -139,6 +152,14 @@ impl Plane {
             .as_mut()
             .poll(&mut Context::from_waker(&waker));
         let Poll::Ready((idle, end)) = turn else {
+            self.pause = match self.pause {
+                Some((0, lasts)) => {
+                    self.paused_until = at + lasts;
+                    None
+                }
+                Some((waits, lasts)) => Some((waits - 1, lasts)),
+                None => None,
+            };
             return None;
         };
         (life.idle, life.turn) = (Some(idle), None);

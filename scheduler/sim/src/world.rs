@@ -194,7 +194,10 @@ impl World {
             Event::Plane(plane) if self.armed[plane] != Some(self.at) => {}
             Event::Plane(plane) => {
                 self.armed[plane] = None;
-                self.go_on(plane)?;
+                match self.planes[plane].paused_until > self.at {
+                    true => self.arm(plane),
+                    false => self.go_on(plane)?,
+                }
             }
             Event::PlaneUp(plane) if !self.planes[plane].is_up() => {
                 self.note(&format!("control plane {plane} starts"));
@@ -221,7 +224,7 @@ impl World {
                 life,
                 plane,
                 request,
-            } => self.arrives(node, life, plane, *request),
+            } => self.arrives(node, life, plane, request),
             Event::Answer { node, life, response } => self.answer(node, life, response)?,
             Event::Chore { node, life, chore } => self.finish(node, life, chore)?,
             Event::Calamity if !self.healed => {
@@ -252,7 +255,7 @@ impl World {
         let Some(next) = self.planes[plane].next().filter(|next| *next < Ms::MAX) else {
             return;
         };
-        let next = next.max(self.at);
+        let next = next.max(self.at).max(self.planes[plane].paused_until);
         if self.armed[plane].is_none_or(|armed| next < armed) {
             self.armed[plane] = Some(next);
             self.queue.add(next, Event::Plane(plane));
@@ -342,14 +345,24 @@ impl World {
         self.report_at(node, plane, self.at + REPORT_MS);
     }
 
-    fn arrives(&mut self, node: usize, life: u32, plane: usize, request: SyncRequest) {
+    fn arrives(&mut self, node: usize, life: u32, plane: usize, request: Box<SyncRequest>) {
+        let paused_until = self.planes[plane].paused_until;
+        if self.at < paused_until {
+            let arrives = Event::Arrives {
+                node,
+                life,
+                plane,
+                request,
+            };
+            return self.queue.add(paused_until, arrives);
+        }
         let now = self.epoch.now(self.at, self.planes[plane].wall_off_s);
         let held = Held {
             node_life: life,
             generation: request.generation,
         };
         let heard = self.planes[plane].heard();
-        let answer = self.planes[plane].sync(node, held, request, now, self.at);
+        let answer = self.planes[plane].sync(node, held, *request, now, self.at);
         if self.planes[plane].heard() != heard {
             self.planes[plane].wake(self.at + 1);
         }

@@ -21,6 +21,10 @@ impl World {
                 self.planes[plane].kill();
                 self.queue.add(self.at + back_after, Event::PlaneUp(plane));
             }
+            Calamity::PausePlane { plane, waits, lasts } => {
+                self.summary.kills += 1;
+                self.planes[plane].pause(waits, lasts);
+            }
             Calamity::Store { plane, mood, lasts } => {
                 self.planes[plane].disk.set_mood(mood);
                 let life = self.planes[plane].life;
