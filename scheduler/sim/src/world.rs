@@ -154,7 +154,7 @@ impl World {
         loop {
             look = (look + LOOK_MS).min(end);
             self.play_until(look, progress)?;
-            match checks::converged(&self.store, &self.nodes) {
+            match self.converged() {
                 Ok(running) => self.summary.running = running,
                 Err(_) if look < end => continue,
                 Err(what) => return Err(self.violation(format!("all is healed, but {what}"))),
@@ -162,17 +162,19 @@ impl World {
             break;
         }
         checks::acknowledged(&self.store, &self.users).map_err(|what| self.violation(what))?;
-        if let Some(blocked) = self
-            .planes
-            .iter()
-            .map(Plane::blocked)
-            .find(|blocked| *blocked > 0)
-        {
-            return Err(self.violation(format!("all is healed, but {blocked} slots have no node")));
-        }
         self.summary.changes = self.users.changes;
         self.summary.fingerprint = format!("{:016x}", self.fingerprint);
         Ok(self.summary)
+    }
+
+    /// How many instances run, when that is all as users asked and every control plane knows it.
+    fn converged(&self) -> Result<u64, String> {
+        let running = checks::converged(&self.store, &self.nodes)?;
+        let blocked = self.planes.iter().map(Plane::blocked).max();
+        match blocked.filter(|blocked| *blocked > 0) {
+            Some(blocked) => Err(format!("{blocked} slots have no node")),
+            None => Ok(running),
+        }
     }
 
     fn play_until(&mut self, until: Ms, progress: &mut dyn FnMut(Duration)) -> Result<(), Violation> {
