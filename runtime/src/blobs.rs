@@ -35,6 +35,8 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// second, and few do not wait at all that anybody would notice.
 const SPREAD_PER_NODE: Duration = Duration::from_millis(1);
 const SPREAD_MAX: Duration = Duration::from_secs(2);
+/// The log tells of a fetch that failed so often: some two seconds after it began.
+const TOLD_AFTER: u32 = 5;
 /// What a control plane says that has too much to do, here or there.
 const BUSY: u16 = 429;
 
@@ -130,7 +132,7 @@ impl Blobs {
     async fn fetch(&self, digest: &Digest, bytes: u64, path: &Path) -> Result<(), BlobError> {
         tokio::time::sleep(spread(self.others.load(Relaxed), entropy::jitter())).await;
         let mut wait = RETRY_MIN;
-        let mut refusals = 0;
+        let (mut refusals, mut tries) = (0, 0);
         let mut attempt = self.control.any();
         loop {
             let way = self.control.next_after(attempt);
@@ -166,7 +168,13 @@ impl Blobs {
                 Err(error) => error,
             };
             self.control.failed_on(way);
-            tracing::debug!(%digest, %error, "the fetch is tried again");
+            tries += 1;
+            match tries == TOLD_AFTER {
+                true => {
+                    tracing::warn!(%digest, %error, "a component cannot be fetched; it is tried on and on")
+                }
+                false => tracing::debug!(%digest, %error, "the fetch is tried again"),
+            }
             let mut wanted = backoff::spread(wait, entropy::jitter());
             if is_busy(&error) {
                 // So are all the others that were told to come back.

@@ -200,6 +200,31 @@ async fn what_was_cut_off_is_no_blob_and_nothing_is_released() {
 }
 
 #[tokio::test]
+async fn a_large_component_goes_in_parts_and_is_there_whole_or_not_at_all() {
+    for place in Place::both().await {
+        let (store, data) = (Store::memory(), [folder(), folder()]);
+        let one = plane(&place, &store, data[0].path()).await;
+        one.create("hello").await;
+        let content = "x".repeat(20_000_000);
+        let digest = digest_of(&content);
+        if let Some(s3) = &place.s3 {
+            s3.conduct.takes_first_parts.store(true, SeqCst);
+            let events = one.deploy_events("hello", "large web", "").await;
+            let Some(DeployEvent::Failed { error }) = events.last() else {
+                panic!("{events:?}");
+            };
+            assert_eq!(error.code.as_str(), "S13", "{error:?}");
+            assert!(!place.blob(&digest).exists(), "what arrived of it is no blob");
+            s3.conduct.takes_first_parts.store(false, SeqCst);
+        }
+        one.deploy("hello", "large web").await;
+        assert!(fs::read_to_string(place.blob(&digest)).expect("blob") == content);
+        let two = plane(&place, &store, data[1].path()).await;
+        assert!(fetch(&two, &digest).await.ok().text == content);
+    }
+}
+
+#[tokio::test]
 async fn while_the_place_is_away_deploys_are_refused_and_nodes_are_told_to_ask_elsewhere() {
     for place in Place::both().await {
         let (store, data) = (Store::memory(), folder());

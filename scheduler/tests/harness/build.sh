@@ -1,6 +1,7 @@
 #!/bin/sh
 # Takes the builder's place: the "archive" is one line of text that says what the build does.
 #   image NAME…    seals an image with these process types
+#   large NAME…    the same with a component of 20 MB
 #   refuse         refuses the sources
 #   hang           prints its process id and runs until it is stopped
 #   silent         ends without a result
@@ -22,12 +23,21 @@ store() {
 
 echo "-----> Building: $verb $names" >&2
 case $verb in
-image)
+image | large)
     component=$(store "a component")
+    bytes=11
+    if [ "$verb" = large ]; then
+        bytes=20000000
+        file=$(mktemp "$layout/blob.XXXXXX")
+        head -c $bytes /dev/zero | tr '\0' x > "$file"
+        hex=$(sha256sum "$file" | cut -d' ' -f1)
+        mv "$file" "$blobs/$hex"
+        component=sha256:$hex
+    fi
     processes=
     for name in $names; do
         case $name in web) shape=http-p2 ;; *) shape=command-p2 ;; esac
-        process="\"$name\":{\"component\":\"$component\",\"component_bytes\":11,\"shape\":\"$shape\""
+        process="\"$name\":{\"component\":\"$component\",\"component_bytes\":$bytes,\"shape\":\"$shape\""
         process="$process,\"command\":\"$name.wasm\",\"args\":[\"$name.wasm\"]}"
         processes="$processes${processes:+,}$process"
     done

@@ -32,6 +32,8 @@ pub struct Conduct {
     pub is_out: AtomicBool,
     /// Answers 503 to what is written.
     pub is_read_only: AtomicBool,
+    /// Answers 503 to each part of an upload but the first.
+    pub takes_first_parts: AtomicBool,
 }
 
 /// A server with one bucket.
@@ -66,7 +68,7 @@ impl S3 {
                 let answer = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
                     let (service, conduct) = (service.clone(), conduct.clone());
                     async move {
-                        if let Some(status) = conduct.refuses(request.method(), request.uri().path()) {
+                        if let Some(status) = conduct.refuses(request.method(), request.uri()) {
                             let mut refused = Response::new(Body::empty());
                             *refused.status_mut() = status;
                             return Ok(refused);
@@ -113,7 +115,8 @@ impl S3 {
 
 impl Conduct {
     /// The status of the answer to a request that is not served.
-    fn refuses(&self, method: &Method, path: &str) -> Option<StatusCode> {
+    fn refuses(&self, method: &Method, uri: &http::Uri) -> Option<StatusCode> {
+        let path = uri.path();
         if method == Method::GET && path.contains("/blobs/sha256/") {
             self.reads.fetch_add(1, SeqCst);
         }
@@ -123,6 +126,11 @@ impl Conduct {
         }
         let writes = matches!(*method, Method::PUT | Method::POST);
         let is_out = self.is_out.load(SeqCst) || writes && self.is_read_only.load(SeqCst);
-        is_out.then_some(StatusCode::SERVICE_UNAVAILABLE)
+        let part = uri
+            .query()
+            .and_then(|query| query.split('&').find(|pair| pair.starts_with("partNumber=")));
+        let is_cut_off =
+            self.takes_first_parts.load(SeqCst) && part.is_some_and(|part| part != "partNumber=1");
+        (is_out || is_cut_off).then_some(StatusCode::SERVICE_UNAVAILABLE)
     }
 }
