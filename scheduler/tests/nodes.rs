@@ -263,7 +263,7 @@ async fn a_restart_keeps_everything_and_does_not_move_nodes_back() {
     let life = node.control.clone();
     // The node is not heard of yet: what is placed on it stays.
     let instances = plane.instances("hello").await;
-    assert_eq!(lines(&instances), ["web.1 v2 starting", "web.2 v2 starting"]);
+    assert_eq!(lines(&instances), ["web.1 v2 unknown", "web.2 v2 unknown"]);
     node.sync(LONG).await;
     assert_ne!(node.control, life);
     assert!(node.generation >= assignment.generation);
