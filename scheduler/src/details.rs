@@ -7,11 +7,15 @@
 //!   reader ── ask ──► wanted ──► sync's answer ──► node ──► sync's report ── take ──► reader
 //! ```
 //!
-//! Invariant: nothing is kept for longer than its reader waits.
+//! Invariant: no question is kept for longer than its reader waits, and of nodes that are gone no more than of those
+//! that are there.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use gilliam_model::{
@@ -27,10 +31,16 @@ const TRIES_MAX: u32 = 2;
 /// Readers that wait at once; more see what is known without details.
 const ASKS_MAX: usize = 256;
 
+/// Nodes besides twice those there were before those that are gone are looked for: each sync asks here, and must not
+/// look at all others.
+const NODES_SPARE: usize = 64;
+
 /// Who waits for details of which node.
 #[derive(Debug, Default)]
 pub(crate) struct Details {
     nodes: Mutex<BTreeMap<NodeName, Waiting>>,
+    /// How many there were when those that are gone were forgotten last.
+    kept: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -85,7 +95,10 @@ impl Details {
     /// Hears of questions to `node`.
     pub(crate) fn subscribe(&self, node: &NodeName) -> watch::Receiver<u64> {
         let mut nodes = self.nodes.lock().expect("no holder panics");
-        nodes.retain(|_, waiting| !waiting.asks.is_empty() || waiting.asked.receiver_count() > 0);
+        if nodes.len() > 2 * self.kept.load(Ordering::Relaxed) + NODES_SPARE {
+            nodes.retain(|_, waiting| !waiting.asks.is_empty() || waiting.asked.receiver_count() > 0);
+            self.kept.store(nodes.len(), Ordering::Relaxed);
+        }
         let mut asked = nodes.entry(node.clone()).or_default().asked.subscribe();
         asked.mark_changed();
         asked
@@ -189,6 +202,18 @@ mod tests {
             retry_at: None,
         };
         fold((1..=1_000).map(report), wanted)
+    }
+
+    #[test]
+    fn nodes_that_are_gone_are_forgotten_before_they_are_many() {
+        let details = Details::default();
+        let stays = details.subscribe(&node());
+        for n in 0..10 * NODES_SPARE {
+            drop(details.subscribe(&format!("n{n}").parse().expect("name")));
+        }
+        let nodes = details.nodes.lock().expect("lock");
+        assert!(nodes.len() <= 2 * NODES_SPARE, "{}", nodes.len());
+        assert!(nodes.contains_key(&node()) && stays.has_changed().is_ok());
     }
 
     #[tokio::test]

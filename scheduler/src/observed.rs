@@ -27,7 +27,7 @@ use gilliam_model::{
 use tokio::sync::watch;
 
 /// Most nodes known at once: twice as many as plans are measured with. Each holds a request open and takes some
-/// 50 KiB beside what it runs (`make bench-nodes`).
+/// 60 KiB beside what it runs (`make bench-nodes`).
 const NODES_MAX: usize = 20_000;
 /// How long a node that is gone stays listed.
 const FORGET_AFTER: Duration = Duration::from_secs(600);

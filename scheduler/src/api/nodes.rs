@@ -60,10 +60,11 @@ pub(crate) async fn sync(
     let follows = request.peers.map(|version| if is_stranger { 0 } else { version });
     let wait = Duration::from_millis(request.wait_ms.min(WAIT_MS_MAX).into())
         .min(shared.config.lost_after / SYNCS_PER_LOST);
-    let mut newest = shared.publisher.subscribe(&name);
     shared.details.take(&name, &request.processes);
     let taken = shared.observed.report(request, Now::read());
     let taken = taken.map_err(|error| not_taken(&name, error))?;
+    // Only now: of a node that is not taken nothing is kept.
+    let mut newest = shared.publisher.subscribe(&name);
     let is_news = |orders: &Orders| orders.generation > generation;
     let lost_after_ms = u64::try_from(shared.config.lost_after.as_millis()).unwrap_or(u64::MAX);
     let mut answer = SyncResponse {
