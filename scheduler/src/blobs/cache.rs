@@ -115,7 +115,7 @@ impl Cache {
             state: Mutex::new(state),
             reads: Semaphore::new(READS_MAX),
         });
-        cache.shrink(bytes_max);
+        cache.shrink(bytes_max, None);
         Ok(cache)
     }
 
@@ -140,7 +140,7 @@ impl Cache {
     pub(super) fn adopt(&self, digest: &Digest, file: &Path, bytes: u64) -> io::Result<()> {
         fs::rename(file, self.path(digest))?;
         self.add(digest, bytes);
-        self.shrink(self.bytes_max);
+        self.shrink(self.bytes_max, Some(digest));
         Ok(())
     }
 
@@ -203,7 +203,7 @@ impl Cache {
         let draft = self.folder.join(format!("{}.draft", digest.hex()));
         let mut outcome = self.objects.copy_to(digest, &draft).await;
         if outcome.as_ref().is_err_and(BlobsError::is_full) {
-            self.shrink(0);
+            self.shrink(0, None);
             outcome = self.objects.copy_to(digest, &draft).await;
         }
         let taken = outcome.and_then(|bytes| {
@@ -238,14 +238,15 @@ impl Cache {
         let _ = fs::remove_file(self.path(digest));
     }
 
-    /// Removes files that nobody holds, those least recently used first, until the rest has at most `bytes_max`.
-    fn shrink(&self, bytes_max: u64) {
+    /// Removes files that nobody holds, those least recently used first, until the rest has at most `bytes_max`. What
+    /// has just come stays: it is waited for, however large it is.
+    fn shrink(&self, bytes_max: u64, newest: Option<&Digest>) {
         let mut state = self.state();
         let mut bytes: u64 = state.files.values().map(|kept| kept.bytes).sum();
         let mut free: Vec<(SystemTime, Digest)> = state
             .files
             .iter()
-            .filter(|(_, kept)| kept.holders == 0)
+            .filter(|(digest, kept)| kept.holders == 0 && Some(*digest) != newest)
             .map(|(digest, kept)| (kept.used, *digest))
             .collect();
         free.sort();
@@ -272,4 +273,92 @@ fn hash_of(path: &Path) -> io::Result<Digest> {
     let mut hasher = Sha256::new();
     io::copy(&mut fs::File::open(path)?, &mut hasher)?;
     Ok(Digest::from_sha256(hasher.finalize().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use object_store::{ObjectStoreExt as _, PutPayload, memory::InMemory, path::Path as Key};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Bytes of each blob.
+    const SIZE: u64 = 40;
+
+    /// A bucket of ten blobs, and their digests.
+    async fn bucket() -> (Objects, Vec<Digest>) {
+        let store = Arc::new(InMemory::new());
+        let mut digests = Vec::new();
+        for n in 0..10_u8 {
+            let content = vec![n; usize::try_from(SIZE).expect("few")];
+            let digest = Digest::from_sha256(Sha256::digest(&content).into());
+            let key = Key::from(format!("blobs/sha256/{}", digest.hex()));
+            store.put(&key, PutPayload::from(content)).await.expect("put");
+            digests.push(digest);
+        }
+        (Objects::new(store, "", "a bucket".to_owned()), digests)
+    }
+
+    fn open(folder: &TempDir, objects: &Objects, blobs: u64) -> Arc<Cache> {
+        let opened = Cache::with_limit(folder.path().to_path_buf(), objects.clone(), blobs * SIZE);
+        opened.expect("a cache")
+    }
+
+    fn left(folder: &TempDir, digests: &[Digest]) -> Vec<usize> {
+        let is_here = |n: &usize| folder.path().join(digests[*n].hex()).exists();
+        (0..digests.len()).filter(is_here).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_used_longest_ago_goes_first_and_what_is_held_never() {
+        let (folder, (objects, digests)) = (tempfile::tempdir().expect("folder"), bucket().await);
+        let cache = open(&folder, &objects, 3);
+        let held = cache.get(&digests[0]).await.expect("read");
+        for n in [1, 2, 1, 3] {
+            cache.get(&digests[n]).await.expect("read");
+        }
+        assert_eq!(left(&folder, &digests), [0, 1, 3]);
+        assert_eq!(fs::read(held.path()).expect("held"), [0; 40]);
+        drop(held);
+        cache.get(&digests[4]).await.expect("read");
+        assert_eq!(left(&folder, &digests), [1, 3, 4]);
+        let absent = Digest::from_sha256([9; 32]);
+        let error = cache.get(&absent).await.expect_err("not in the bucket");
+        assert!(matches!(*error, BlobsError::Missing { .. }), "{error}");
+        assert_eq!(
+            fs::read_dir(folder.path()).expect("folder").count(),
+            3,
+            "nothing of it stays"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_next_life_goes_on_with_what_was_used_last() {
+        let (folder, (objects, digests)) = (tempfile::tempdir().expect("folder"), bucket().await);
+        let cache = open(&folder, &objects, 5);
+        for digest in &digests[..5] {
+            cache.get(digest).await.expect("read");
+        }
+        for (n, age) in [(0, 1), (1, 50), (2, 40), (3, 30), (4, 20)] {
+            let file = fs::File::open(folder.path().join(digests[n].hex())).expect("file");
+            file.set_modified(SystemTime::now() - Duration::from_secs(age))
+                .expect("time");
+        }
+        fs::write(folder.path().join("0000.draft"), "half").expect("draft");
+        let cache = open(&folder, &objects, 3);
+        assert_eq!(left(&folder, &digests), [0, 3, 4]);
+        assert!(!folder.path().join("0000.draft").exists());
+        // A life that may keep one keeps what is asked for.
+        drop(cache);
+        let cache = open(&folder, &objects, 1);
+        let held = cache.get(&digests[7]).await.expect("read");
+        assert_eq!(left(&folder, &digests), [7]);
+        drop(held);
+        // One that is larger than all that may be kept is given all the same.
+        drop(cache);
+        let cache = open(&folder, &objects, 0);
+        cache.get(&digests[8]).await.expect("read");
+    }
 }
