@@ -8,7 +8,8 @@
 //! - the network is parted: the node cannot know what was moved; it serves on whom it reaches, and obeys at
 //!   once when it hears of a control plane again;
 //! - the node itself stood still (a stopped process, a paused machine): it was not there to try. When it goes
-//!   on it holds requests and guests back, asks, and obeys; if nobody answers within [`DOUBT_MAX`], the first case holds.
+//!   on it holds requests and guests back, asks, and obeys; if nobody answers within [`DOUBT_MAX`], the first case
+//!   holds.
 //!
 //! In: the pulse of this process, and answers of control planes. Out: whether a request may pass and guests may run, or
 //! wait.

@@ -2,8 +2,8 @@
 //!
 //! Node n1 is drained in all of them: what its clients ask goes to other nodes.
 //!
-//! What must hold: requests to nodes that can be reached are answered, but for those that were on their way over what was
-//! cut; nothing is served twice once all is healed; and all heals by itself.
+//! What must hold: requests to nodes that can be reached are answered, but for those that were on their way over what
+//! was cut; nothing is served twice once all is healed; and all heals by itself.
 
 use std::time::{Duration, Instant};
 

@@ -8,8 +8,8 @@ use crate::{
     views::{all_run, on},
 };
 
-/// The steps of "Versions" in `docs/cluster.md`, word for word: servers first, one after the other; then each node: out of
-/// the load balancer, drained, ended, started, undrained, back in.
+/// The steps of "Versions" in `docs/cluster.md`, word for word: servers first, one after the other; then each node:
+/// drained, out of the load balancer, ended, started, undrained, back in.
 #[test]
 fn servers_and_then_nodes_are_replaced_one_by_one_and_no_request_fails() {
     let cluster = Cluster::start_on_etcd(1, 2, "2s");

@@ -180,8 +180,8 @@ fn ids(rows: &[Value]) -> BTreeSet<String> {
     rows.iter().map(|row| row["report"]["id"].to_string()).collect()
 }
 
-/// Without any server nodes go on by themselves: they serve, and one that dies and starts again takes up what it ran, and
-/// is found by the others. When servers are back nothing has to be started anew.
+/// Without any server nodes go on by themselves: they serve, and one that dies and starts again takes up what it ran,
+/// and is found by the others. When servers are back nothing has to be started anew.
 #[test]
 fn while_every_server_is_gone_nodes_serve_on_and_one_that_starts_again_takes_up_what_it_ran() {
     let cluster = Cluster::start_on_etcd(1, 2, "2s");
