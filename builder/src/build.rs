@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _},
     path::Path,
 };
@@ -23,8 +23,10 @@ use crate::{
     layout::{Layout, Staged},
     manifest::{self, MANIFEST, MANIFEST_BYTES_MAX, ManifestError, Settings},
     offer::Offer,
-    prebuilt,
+    packs::{self, Order, PackError, Packs, Workshop},
+    prebuilt::{self, PrebuiltError},
     procfile::{self, Entry, PROCFILE, PROCFILE_BYTES_MAX, ProcfileError},
+    scratch::Scratch,
     seal,
 };
 
@@ -35,6 +37,8 @@ pub struct BuildRequest<'a> {
     pub archive: &'a Path,
     /// The OCI image layout, which is made when there is none.
     pub blobs: &'a Path,
+    /// How sources are built.
+    pub workshop: Workshop<'a>,
 }
 
 /// A finished image.
@@ -52,9 +56,9 @@ pub struct Sealed {
 pub fn build(request: &BuildRequest<'_>, output: &mut dyn FnMut(&str)) -> Result<Sealed, BuildError> {
     let scratch = |action| move |source| BuildError::Scratch { action, source };
     let beside = request.archive.parent().unwrap_or(Path::new("."));
-    let folder = tempfile::Builder::new().prefix("build-").tempdir_in(beside);
-    let folder = folder.map_err(scratch("make a folder beside the archive"))?;
-    let project = Dir::open_ambient_dir(folder.path(), ambient_authority());
+    let folder = Scratch::beside(beside).map_err(scratch("make a folder beside the archive"))?;
+    let files = folder.path().join("project");
+    let project = fs::create_dir(&files).and_then(|()| Dir::open_ambient_dir(&files, ambient_authority()));
     let project = project.map_err(scratch("open the folder beside the archive"))?;
 
     let archive = File::open(request.archive).map_err(scratch("open the archive"))?;
@@ -69,7 +73,14 @@ pub fn build(request: &BuildRequest<'_>, output: &mut dyn FnMut(&str)) -> Result
     let entries = procfile::parse(&read_procfile(&project)?)?;
     let settings = manifest::parse(&read_manifest(&project)?, &entries)?;
     let layout = Layout::open(request.blobs)?;
-    let (image, components) = components(&project, &layout, &entries, settings, output)?;
+    let packs = Packs::open(&folder.path().join("packs"), request.workshop.packs)?;
+    let maker = Maker {
+        folder: folder.path(),
+        project: &project,
+        packs: &packs,
+        workshop: request.workshop,
+    };
+    let (image, components) = components(&maker, &layout, &entries, settings, output)?;
     let digest = seal::seal(&layout, &image, components)?;
     output(&format!("-----> Sealed image {digest}"));
     Ok(Sealed { digest, image })
@@ -85,7 +96,7 @@ struct Component {
 
 /// Makes every process's component and stages the distinct ones, in the order of the Procfile.
 fn components(
-    project: &Dir,
+    maker: &Maker<'_>,
     layout: &Layout,
     entries: &[Entry],
     mut settings: BTreeMap<ProcessName, Settings>,
@@ -93,7 +104,7 @@ fn components(
 ) -> Result<(Image, Vec<Staged>), BuildError> {
     let offer = Offer::new();
     let mut staged: Vec<Staged> = Vec::new();
-    let mut by_path: BTreeMap<String, Component> = BTreeMap::new();
+    let mut made: BTreeMap<Source, Component> = BTreeMap::new();
     let mut processes = BTreeMap::new();
     for entry in entries {
         for word in entry.unexpanded() {
@@ -103,10 +114,11 @@ fn components(
                 entry.line
             ));
         }
-        let Source::Prebuilt { path } = detect::detect(entry)?;
-        if !by_path.contains_key(&path) {
-            let bytes = prebuilt::read(project, &path, entry.line)?;
-            let checked = component::check(&path, bytes, &offer)?;
+        let source = detect::detect(entry, maker.packs)?;
+        let name = source.name(entry);
+        if !made.contains_key(&source) {
+            let bytes = maker.make(&source, entry, made.len(), output)?;
+            let checked = component::check(&name, bytes, &offer)?;
             let blob = layout.stage(&checked.bytes)?;
             let (digest, bytes) = (blob.digest, blob.size);
             if staged.iter().all(|earlier| earlier.digest != digest) {
@@ -118,10 +130,10 @@ fn components(
                 shape: checked.shape,
                 origin: checked.origin,
             };
-            by_path.insert(path.clone(), component);
+            made.insert(source.clone(), component);
         }
-        let component = &by_path[&path];
-        output(&process_line(entry, &path, component));
+        let component = &made[&source];
+        output(&process_line(entry, &name, component));
         let Settings {
             limits,
             allowed_outbound_hosts,
@@ -150,6 +162,55 @@ fn components(
         },
         staged,
     ))
+}
+
+/// What components are made of.
+struct Maker<'a> {
+    /// Of this build alone.
+    folder: &'a Path,
+    project: &'a Dir,
+    packs: &'a Packs,
+    workshop: Workshop<'a>,
+}
+
+impl Maker<'_> {
+    /// Finds or builds the bytes of a component; `number` tells this build's sources apart.
+    fn make(
+        &self,
+        source: &Source,
+        entry: &Entry,
+        number: usize,
+        output: &mut dyn FnMut(&str),
+    ) -> Result<Vec<u8>, BuildError> {
+        let (pack, words) = match source {
+            Source::Prebuilt { path } => return Ok(prebuilt::read(self.project, path, entry.line)?),
+            Source::Sources { pack, words } => (pack, words),
+        };
+        let pack = self.packs.named(pack).expect("detect names packs that are there");
+        let scratch = self.folder.join(format!("build-{number}"));
+        let order = Order {
+            process: entry.name.as_str(),
+            words,
+            command: &entry.command,
+            project: &self.folder.join("project"),
+            scratch: &scratch,
+            workshop: self.workshop,
+        };
+        pack.build(&order, output)?;
+        let out = Dir::open_ambient_dir(scratch.join(packs::OUT), ambient_authority());
+        let out = out.map_err(|source| BuildError::Scratch {
+            action: "open the build's result",
+            source,
+        })?;
+        match prebuilt::read(&out, packs::RESULT, entry.line) {
+            Err(PrebuiltError::Missing { .. }) => Err(PackError::Nothing {
+                command: entry.command.clone(),
+                pack: pack.name.clone(),
+            }
+            .into()),
+            read => Ok(read?),
+        }
+    }
 }
 
 /// `-----> web: web.wasm, http-p2, 66.1 KB`

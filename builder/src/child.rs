@@ -1,6 +1,6 @@
 //! The build child: a short-lived process of the control plane that builds one archive.
 //!
-//! In flow `--blobs DIR --archive FILE`; out flow lines for people on stderr and one JSON [`BuildOutcome`] on
+//! In flow `--blobs DIR --archive FILE`, and how sources are built; out flow lines for people on stderr and one JSON [`BuildOutcome`] on
 //! stdout. The first thing it does is to limit itself. The parent bounds the wall time and kills the process
 //! group; a child that ends without an outcome was stopped by one of the limits.
 
@@ -19,7 +19,13 @@ use gilliam_model::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::{BuildRequest, Sealed, archive::FILE_BYTES_MAX, build};
+use crate::{
+    BuildRequest, Sealed,
+    archive::FILE_BYTES_MAX,
+    build,
+    packs::{self, Workshop},
+    sandbox::{Limits, Mode},
+};
 
 /// Processor time of one build. A component of 18 MB takes a third of a second, so 64 of the largest take about
 /// eighty.
@@ -34,20 +40,34 @@ const OPEN_FILES_MAX: u64 = 256;
 const EXIT_USAGE: u8 = 2;
 
 /// Runs a build child to its end: 0 when an outcome was written, whichever; 2 for wrong arguments; else 1.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    if let Err(error) = limit_self() {
-        return report(&refused(
-            Code::A500,
-            format!("the build child cannot limit itself: {error}"),
-        ));
-    }
-    let Some(Arguments { blobs, archive }) = Arguments::parse(args) else {
-        line("usage: --blobs DIR --archive FILE");
+///
+/// `sandbox_role` are the arguments with which this same program is [`crate::sandbox::main`].
+pub fn main(args: impl IntoIterator<Item = OsString>, sandbox_role: &[&str]) -> ExitCode {
+    let sandbox = match limit_self().and_then(|()| packs::own_sandbox(sandbox_role)) {
+        Ok(sandbox) => sandbox,
+        Err(error) => {
+            return report(&refused(
+                Code::A500,
+                format!("the build child cannot limit itself: {error}"),
+            ));
+        }
+    };
+    let Some(arguments) = Arguments::parse(args) else {
+        line("usage: --blobs DIR --archive FILE [--packs DIR] [--tools DIR] [--unsandboxed-builds]");
         return ExitCode::from(EXIT_USAGE);
     };
     let request = BuildRequest {
-        archive: &archive,
-        blobs: &blobs,
+        archive: &arguments.archive,
+        blobs: &arguments.blobs,
+        workshop: Workshop {
+            packs: arguments.packs.as_deref(),
+            tools: arguments.tools.as_deref(),
+            mode: match arguments.open {
+                true => Mode::Open(&sandbox),
+                false => Mode::Apart(&sandbox),
+            },
+            limits: Limits::default(),
+        },
     };
     // What hostile input can make panic must still end in an outcome, which says it; stderr is for people.
     panic::set_hook(Box::new(|_| {}));
@@ -67,16 +87,26 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 struct Arguments {
     blobs: PathBuf,
     archive: PathBuf,
+    packs: Option<PathBuf>,
+    tools: Option<PathBuf>,
+    open: bool,
 }
 
 impl Arguments {
     fn parse(args: impl IntoIterator<Item = OsString>) -> Option<Self> {
-        let (mut blobs, mut archive) = (None, None);
+        let (mut blobs, mut archive, mut packs, mut tools) = (None, None, None, None);
+        let mut open = false;
         let mut args = args.into_iter();
         while let Some(name) = args.next() {
             let slot = match name.to_str()? {
                 "--blobs" => &mut blobs,
                 "--archive" => &mut archive,
+                "--packs" => &mut packs,
+                "--tools" => &mut tools,
+                "--unsandboxed-builds" => {
+                    open = true;
+                    continue;
+                }
                 _ => return None,
             };
             if slot.replace(PathBuf::from(args.next()?)).is_some() {
@@ -86,10 +116,14 @@ impl Arguments {
         Some(Self {
             blobs: blobs?,
             archive: archive?,
+            packs,
+            tools,
+            open,
         })
     }
 }
 
+/// Lowers what this process may use; a sandbox that it starts has limits of its own, up to the old ones.
 fn limit_self() -> io::Result<()> {
     let limits = [
         (Resource::Cpu, CPU_SECONDS_MAX),
@@ -100,15 +134,13 @@ fn limit_self() -> io::Result<()> {
         (Resource::Core, 0),
     ];
     for (resource, max) in limits {
-        // Nobody but root may raise a limit, so one that is lower already stays.
-        let max = getrlimit(resource)
-            .maximum
-            .map_or(max, |already| already.min(max));
+        let most = getrlimit(resource).maximum;
+        let max = most.map_or(max, |most| most.min(max));
         setrlimit(
             resource,
             Rlimit {
                 current: Some(max),
-                maximum: Some(max),
+                maximum: most,
             },
         )?;
     }

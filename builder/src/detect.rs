@@ -2,31 +2,48 @@
 //! WebAssembly.
 //!
 //! In flows one Procfile entry, out flows a [`Source`]. The first word decides: a name that ends in `.wasm`
-//! is a component that is there already; any other word is a command of some language, whose pack (see
-//! `packs/README.md`) would build it.
+//! or `.wat` is a component that is there already; any other word is a command of some language, and the pack
+//! that takes the word (see `packs/README.md`) builds it.
 //!
 //! Invariant: whatever a builder did, its output is bytes, and those pass [`crate::component`] before they
 //! are sealed.
 
 use gilliam_model::text::excerpt;
 
-use crate::procfile::Entry;
+use crate::{packs::Packs, procfile::Entry};
 
 /// Where a component comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// The file at this path of the project, as it is.
     Prebuilt {
         /// Below the project's folder, names joined by single slashes.
         path: String,
     },
+    /// A command of a language.
+    Sources {
+        /// The name of its pack.
+        pack: String,
+        /// The command: entries of one command share its component.
+        words: Vec<String>,
+    },
+}
+
+impl Source {
+    /// As people know it.
+    pub fn name(&self, entry: &Entry) -> String {
+        match self {
+            Source::Prebuilt { path } => path.clone(),
+            Source::Sources { .. } => excerpt(&entry.command),
+        }
+    }
 }
 
 /// An entry that nothing here can build.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DetectError {
     /// No pack knows the first word.
-    #[error("Procfile line {line}: {command:?}: building {word} sources is not available yet")]
+    #[error("Procfile line {line}: {command:?}: nothing here builds what {word:?} runs; looked for {known}")]
     NoPack {
         /// The entry's line.
         line: usize,
@@ -34,6 +51,8 @@ pub enum DetectError {
         command: String,
         /// Its first word.
         word: String,
+        /// The words that are known.
+        known: String,
         /// The process type.
         process: String,
     },
@@ -60,7 +79,9 @@ impl DetectError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             DetectError::NoPack { process, .. } => {
-                format!("name a built component: {process}: {process}.wasm")
+                format!(
+                    "start the line with one of these words, or name a built component: {process}: {process}.wasm"
+                )
             }
             DetectError::Assignment { word, .. } => {
                 format!("set it for all processes: gilliam config {word}")
@@ -73,10 +94,10 @@ impl DetectError {
 }
 
 /// Finds the source of an entry's component.
-pub fn detect(entry: &Entry) -> Result<Source, DetectError> {
+pub fn detect(entry: &Entry, packs: &Packs) -> Result<Source, DetectError> {
     let word = &entry.words[0];
     let line = entry.line;
-    if word.ends_with(".wasm") {
+    if word.ends_with(".wasm") || word.ends_with(".wat") {
         return match relative(word) {
             Some(path) => Ok(Source::Prebuilt { path }),
             None => Err(DetectError::Outside {
@@ -92,7 +113,16 @@ pub fn detect(entry: &Entry) -> Result<Source, DetectError> {
             word: word.clone(),
         });
     }
+    if let Some(pack) = packs.of_word(word) {
+        return Ok(Source::Sources {
+            pack: pack.name.clone(),
+            words: entry.words.clone(),
+        });
+    }
+    let mut known = vec!["*.wasm".to_string(), "*.wat".to_string()];
+    known.extend(packs.words());
     Err(DetectError::NoPack {
+        known: known.join(", "),
         line,
         command: excerpt(&entry.command),
         word: excerpt(word),
@@ -118,15 +148,31 @@ mod tests {
         crate::procfile::parse(line.as_bytes()).expect(line).remove(0)
     }
 
+    fn packs() -> Packs {
+        Packs::of([("rust", &["cargo"][..]), ("snake", &["snake", "snake3"])])
+    }
+
+    #[test]
+    fn a_word_finds_its_pack() {
+        for (line, name) in [("web: cargo run", "rust"), ("web: snake3 web.sn", "snake")] {
+            let source = detect(&entry(line), &packs()).expect(line);
+            assert!(
+                matches!(&source, Source::Sources { pack, .. } if pack == name),
+                "{line}: {source:?}"
+            );
+        }
+    }
+
     #[test]
     fn a_wasm_file_of_the_project_is_taken_as_it_is() {
         for (line, path) in [
             ("web: web.wasm --flag", "web.wasm"),
             ("web: ./target//web.wasm", "target/web.wasm"),
+            ("web: web.wat", "web.wat"),
             ("web: 'my app.wasm'", "my app.wasm"),
         ] {
             assert_eq!(
-                detect(&entry(line)),
+                detect(&entry(line), &packs()),
                 Ok(Source::Prebuilt {
                     path: path.to_string()
                 }),
@@ -139,14 +185,16 @@ mod tests {
     fn everything_else_says_what_to_write() {
         for (line, message, hint) in [
             (
-                "web: python web.py",
-                "Procfile line 1: \"python web.py\": building python sources is not available yet",
-                "name a built component: web: web.wasm",
+                "web: cobol web.cob",
+                "Procfile line 1: \"cobol web.cob\": nothing here builds what \"cobol\" runs; looked for *.wasm, *.wat, \
+                 cargo, snake, snake3",
+                "start the line with one of these words, or name a built component: web: web.wasm",
             ),
             (
                 "worker: $(rm -rf /)",
-                "Procfile line 1: \"$(rm -rf /)\": building $(rm sources is not available yet",
-                "name a built component: worker: worker.wasm",
+                "Procfile line 1: \"$(rm -rf /)\": nothing here builds what \"$(rm\" runs; looked for *.wasm, *.wat, \
+                 cargo, snake, snake3",
+                "start the line with one of these words, or name a built component: worker: worker.wasm",
             ),
             (
                 "web: DEBUG=1 web.wasm",
@@ -164,7 +212,7 @@ mod tests {
                 "name a file of the project by its path from the Procfile",
             ),
         ] {
-            let error = detect(&entry(line)).expect_err(line);
+            let error = detect(&entry(line), &packs()).expect_err(line);
             assert_eq!(
                 (error.to_string().as_str(), error.hint().as_deref()),
                 (message, Some(hint))

@@ -6,7 +6,8 @@ use gilliam_model::{api::ApiError, code::Code};
 
 use crate::{
     archive::ArchiveError, component::ComponentError, detect::DetectError, layout::LayoutError,
-    manifest::ManifestError, prebuilt::PrebuiltError, procfile::ProcfileError,
+    manifest::ManifestError, packs::PackError, prebuilt::PrebuiltError, procfile::ProcfileError,
+    sandbox::SandboxError,
 };
 
 /// Why a build made nothing.
@@ -27,6 +28,9 @@ pub enum BuildError {
     /// A component that is not in the project.
     #[error(transparent)]
     Prebuilt(#[from] PrebuiltError),
+    /// Sources that did not become a component.
+    #[error(transparent)]
+    Pack(#[from] PackError),
     /// A component that cannot be run.
     #[error(transparent)]
     Component(#[from] ComponentError),
@@ -57,6 +61,16 @@ impl BuildError {
             | BuildError::Manifest(ManifestError::TooLong { .. })
             | BuildError::Prebuilt(PrebuiltError::TooLarge { .. }) => Code::B10,
             BuildError::Component(error) => error.fault.code(),
+            BuildError::Prebuilt(PrebuiltError::Text { .. }) => Code::B12,
+            BuildError::Pack(error) => match error {
+                PackError::Sandbox(SandboxError::Stopped(_)) => Code::B10,
+                PackError::Sandbox(SandboxError::Unavailable(_)) => Code::B13,
+                PackError::Sandbox(SandboxError::Io(_)) | PackError::Broken { .. } => Code::A500,
+                PackError::Project { .. }
+                | PackError::Failed { .. }
+                | PackError::NotReady { .. }
+                | PackError::Nothing { .. } => Code::B15,
+            },
             BuildError::Prebuilt(PrebuiltError::Read { .. })
             | BuildError::Layout(_)
             | BuildError::Scratch { .. } => Code::A500,
@@ -76,6 +90,7 @@ impl BuildError {
             BuildError::Detect(error) => error.hint(),
             BuildError::Prebuilt(error) => error.hint(),
             BuildError::Component(error) => error.fault.hint(),
+            BuildError::Pack(error) => error.hint(),
             BuildError::Layout(_) | BuildError::Scratch { .. } => None,
         }
     }

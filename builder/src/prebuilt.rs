@@ -3,9 +3,12 @@
 //! Invariant: a file is opened through the project's folder, so no link leads out of it, and read up to a
 //! limit.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    path::Path,
+};
 
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 
 use crate::component::COMPONENT_BYTES_MAX;
 
@@ -38,6 +41,14 @@ pub enum PrebuiltError {
         /// Its size.
         bytes: u64,
     },
+    /// Not WebAssembly's text.
+    #[error("Procfile line {line}: {reason}")]
+    Text {
+        /// The entry's line.
+        line: usize,
+        /// The parser's message, with its place.
+        reason: String,
+    },
     /// It could not be read.
     #[error("cannot read {path}")]
     Read {
@@ -58,7 +69,7 @@ impl PrebuiltError {
             }
             PrebuiltError::NotAFile { .. } => "name the component's own file".to_string(),
             PrebuiltError::TooLarge { .. } => "strip debug information from the component".to_string(),
-            PrebuiltError::Read { .. } => return None,
+            PrebuiltError::Text { .. } | PrebuiltError::Read { .. } => return None,
         })
     }
 }
@@ -80,7 +91,12 @@ pub fn read(project: &Dir, path: &str, line: usize) -> Result<Vec<u8>, PrebuiltE
             source,
         },
     };
-    let file = project.open(path).map_err(failed)?;
+    // A build before may have left a FIFO under this name, which must not be waited for.
+    let options = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .clone();
+    let file = project.open_with(path, &options).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(PrebuiltError::NotAFile {
@@ -99,5 +115,14 @@ pub fn read(project: &Dir, path: &str, line: usize) -> Result<Vec<u8>, PrebuiltE
     file.take(COMPONENT_BYTES_MAX)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
-    Ok(bytes)
+    if !path.ends_with(".wat") {
+        return Ok(bytes);
+    }
+    match wat::Parser::new().parse_bytes(Some(Path::new(path)), &bytes) {
+        Ok(binary) => Ok(binary.into_owned()),
+        Err(error) => Err(PrebuiltError::Text {
+            line,
+            reason: error.to_string(),
+        }),
+    }
 }

@@ -11,6 +11,7 @@ use std::{
 use gilliam_builder::{
     BuildError, BuildRequest, Sealed, build,
     layout::{LayoutError, MEDIA_TYPE_MANIFEST, blob_path, digest_of, read_blob},
+    packs::Workshop,
 };
 use gilliam_model::{
     api::ApiError,
@@ -54,6 +55,7 @@ impl Data {
         let request = BuildRequest {
             archive: &archive,
             blobs: &self.images(),
+            workshop: Workshop::default(),
         };
         let result = build(&request, &mut |line| lines.push(line.to_string()));
         fs::remove_file(&archive).expect("the archive is still there");
@@ -220,6 +222,7 @@ fn builds_at_the_same_time_lose_nothing() {
                 let request = BuildRequest {
                     archive: &archive,
                     blobs: &data.images(),
+                    workshop: Workshop::default(),
                 };
                 build(&request, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
             });
@@ -338,10 +341,10 @@ fn every_part_of_a_project_is_refused_with_a_way_out() {
         "build the component again, and copy the whole file",
     );
     refused(
-        &[("Procfile", b"web: python web.py")],
+        &[("Procfile", b"web: cobol web.cob")],
         Code::A422,
-        "Procfile line 1: \"python web.py\": building python sources is not available yet",
-        "name a built component: web: web.wasm",
+        "Procfile line 1: \"cobol web.cob\": nothing here builds what \"cobol\" runs; looked for *.wasm, *.wat, cargo",
+        "start the line with one of these words, or name a built component: web: web.wasm",
     );
     refused(
         &[web, ("gilliam.toml", b"[process.api]\n"), ("web.wasm", b"")],

@@ -7,6 +7,7 @@ mod amounts;
 mod archive;
 mod args;
 mod blobs_flag;
+mod builds_flag;
 mod commands;
 mod context;
 mod control_file;

@@ -17,6 +17,8 @@ pub(crate) struct Args {
 enum Role {
     /// Builds an archive into a sealed image.
     Build(RoleArgs),
+    /// Becomes the sandbox of one build of sources.
+    Sandbox(RoleArgs),
     /// Compiles a component to native code.
     Compile(RoleArgs),
     /// Becomes another program that ends with the process that started it.
@@ -40,7 +42,8 @@ pub(crate) fn run(args: Args) -> ExitCode {
     // their limits.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     match args.role {
-        Role::Build(role) => gilliam_builder::child::main(role.args),
+        Role::Build(role) => gilliam_builder::child::main(role.args, &["internal", "sandbox"]),
+        Role::Sandbox(role) => gilliam_builder::sandbox::main(role.args),
         Role::Compile(role) => gilliam_runtime::compile_child::main(role.args),
         Role::Attached(role) => gilliam_benches::roles::attached(role.args),
         Role::Native(role) => gilliam_benches::roles::native(&role.args),

@@ -8,6 +8,7 @@ use gilliam_scheduler::{Cluster, Handle, Secure};
 use crate::{
     args::{dead_after, span},
     blobs_flag::BlobsFlags,
+    builds_flag::BuildsFlags,
     commands::up::data_folder,
     context::Context,
     failure::{CommandError, CommandResult},
@@ -50,12 +51,15 @@ pub(crate) struct Args {
     blobs: BlobsFlags,
     #[command(flatten)]
     policy: PolicyFlags,
+    #[command(flatten)]
+    builds: BuildsFlags,
 }
 
 pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     server_log::start(context.environment.log.as_deref())?;
     let place = args.blobs.place(&context.environment)?;
     let data = data_folder(args.data.or_else(|| context.environment.data.clone()))?;
+    args.builds.warn(context.ui);
     let child = |role: &str| vec![program::path().into(), "internal".into(), role.into()];
     let store = args.store.open(&context.environment, &data).await?;
     let blobs = args.blobs.open(place, &store, &data).await?;
@@ -65,7 +69,7 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         probe_command: child("probe"),
         lost_after: args.dead_after,
         shares_store: args.store.etcd(&context.environment)?.is_some(),
-        ..gilliam_scheduler::Config::new(data, args.api, child("build"))
+        ..gilliam_scheduler::Config::new(data.clone(), args.api, args.builds.command(&data))
     };
     let mut advertise = args.advertise;
     if advertise.is_empty() && args.api.port() != 0 && !args.api.ip().is_unspecified() {

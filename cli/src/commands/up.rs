@@ -17,6 +17,7 @@ use gilliam_serve::{DrainOutcome, DrainTrigger, drain};
 use crate::{
     args::size,
     blobs_flag::BlobsFlags,
+    builds_flag::BuildsFlags,
     context::Context,
     control_file::ControlFile,
     failure::{CommandError, CommandResult},
@@ -68,6 +69,8 @@ pub(crate) struct Args {
     blobs: BlobsFlags,
     #[command(flatten)]
     policy: PolicyFlags,
+    #[command(flatten)]
+    builds: BuildsFlags,
 }
 
 pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
@@ -75,6 +78,7 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     let home = context.home()?;
     let place = args.blobs.place(&context.environment)?;
     let data = data_folder(args.data.or_else(|| context.environment.data.clone()))?;
+    args.builds.warn(context.ui);
     let child = |role: &str| vec![program::path().into(), "internal".into(), role.into()];
     let store = args.store.open(&context.environment, &data).await?;
     let blobs = args.blobs.open(place, &store, &data).await?;
@@ -82,7 +86,7 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     let config = gilliam_scheduler::Config {
         blobs: Some(blobs),
         probe_command: child("probe"),
-        ..gilliam_scheduler::Config::new(data.clone(), args.api, child("build"))
+        ..gilliam_scheduler::Config::new(data.clone(), args.api, args.builds.command(&data))
     };
     let (control, api) = gilliam_scheduler::bind_on(config, store)?;
     let handle = control.handle();

@@ -73,6 +73,7 @@ codes! {
     B12 422 "malformed component",
     B13 422 "build stopped by the sandbox",
     B14 422 "archive rejected",
+    B15 422 "build failed",
     S10 503 "store is read-only",
     S11 503 "store corruption",
     S12 409 "conflict",

@@ -1,0 +1,385 @@
+//! Packs: folders of scripts that turn the sources of one language into a component.
+//!
+//! In flow the pack that takes an entry's first word, the project and the command; out flow the bytes of one
+//! `.wasm` file, which is trusted no more than an upload. What a pack's scripts are given and how they answer is
+//! the contract of `packs/README.md`. Nothing here knows a language.
+//!
+//! Invariant: `build`, and with it all code of the project, runs in the sandbox; outside of it runs `tools`,
+//! which is the operator's and sees neither project nor command.
+
+mod shipped;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use crate::sandbox::{self, Cell, Limits, Mode, SandboxError, Shown};
+
+/// The folder of a build's result, in its scratch folder.
+pub const OUT: &str = "out";
+/// The file in it.
+pub const RESULT: &str = "component.wasm";
+/// All that scripts find in their environment beside the contract.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// `build` says that the project is at fault, in its last lines.
+const EXIT_PROJECT: i32 = 65;
+/// `tools` says that the machine lacks something, on stderr.
+const EXIT_UNAVAILABLE: i32 = 69;
+/// Lines of a failed build that its message repeats.
+const LAST_LINES: usize = 12;
+
+/// Why a pack made no component.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// The project does not build.
+    #[error("{command}: {}", last.join("\n"))]
+    Project {
+        /// The Procfile's command.
+        command: String,
+        /// The end of its output.
+        last: Vec<String>,
+    },
+    /// The script ended in a way that says nothing about the project.
+    #[error("{command}: the {pack} pack ended with status {status}: {}", last.join("\n"))]
+    Failed {
+        /// The Procfile's command.
+        command: String,
+        /// The pack's name.
+        pack: String,
+        /// Its exit code; above 128, a signal.
+        status: i32,
+        /// The end of its output.
+        last: Vec<String>,
+    },
+    /// The machine lacks what the pack needs.
+    #[error("the {pack} pack is not ready on this server: {reason}")]
+    NotReady {
+        /// The pack's name.
+        pack: String,
+        /// What is missing.
+        reason: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// No result, though the script was content.
+    #[error("{command}: the {pack} pack made no component")]
+    Nothing {
+        /// The Procfile's command.
+        command: String,
+        /// The pack's name.
+        pack: String,
+    },
+    /// The sandbox stopped it, or there is none.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// A folder of packs cannot be used.
+    #[error("cannot read the pack {pack}")]
+    Broken {
+        /// The pack's name.
+        pack: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl PackError {
+    /// The way out.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            PackError::NotReady { hint, .. } => hint.clone(),
+            PackError::Sandbox(SandboxError::Unavailable(_)) => Some(
+                "allow user namespaces on the server, or start it with --unsandboxed-builds, which lets every \
+                 build read what the server can read"
+                    .to_string(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// A language's scripts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pack {
+    /// Its folder's name.
+    pub name: String,
+    /// First words of commands that it takes.
+    pub words: Vec<String>,
+    folder: PathBuf,
+}
+
+/// The packs of this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packs(BTreeMap<String, Pack>);
+
+impl Packs {
+    /// The shipped packs, written below `folder`, with those of the operator added or in their place.
+    pub fn open(folder: &Path, operators: Option<&Path>) -> Result<Self, PackError> {
+        let broken = |source| PackError::Broken {
+            pack: "folder".to_string(),
+            source,
+        };
+        shipped::write(folder).map_err(broken)?;
+        let mut packs = BTreeMap::new();
+        for folder in [Some(folder), operators].into_iter().flatten() {
+            for entry in fs::read_dir(folder).map_err(broken)? {
+                let entry = entry.map_err(broken)?;
+                let Ok(name) = entry.file_name().into_string() else {
+                    continue;
+                };
+                if entry.path().join("words").is_file() {
+                    packs.insert(name.clone(), Pack::read(name, entry.path())?);
+                }
+            }
+        }
+        Ok(Self(packs))
+    }
+
+    /// Packs that have words and nothing else.
+    #[cfg(test)]
+    pub(crate) fn of<const N: usize>(packs: [(&str, &[&str]); N]) -> Self {
+        let pack = |(name, words): (&str, &[&str])| Pack {
+            name: name.to_string(),
+            words: words.iter().map(ToString::to_string).collect(),
+            folder: PathBuf::new(),
+        };
+        Self(
+            packs
+                .map(pack)
+                .into_iter()
+                .map(|pack| (pack.name.clone(), pack))
+                .collect(),
+        )
+    }
+
+    /// The pack of this name.
+    pub fn named(&self, name: &str) -> Option<&Pack> {
+        self.0.get(name)
+    }
+
+    /// The pack that takes commands of this first word.
+    pub fn of_word(&self, word: &str) -> Option<&Pack> {
+        self.0
+            .values()
+            .find(|pack| pack.words.iter().any(|taken| taken == word))
+    }
+
+    /// All packs, by name.
+    pub fn all(&self) -> impl Iterator<Item = &Pack> {
+        self.0.values()
+    }
+
+    /// The first words that some pack takes.
+    pub fn words(&self) -> Vec<String> {
+        let words = self.0.values().flat_map(|pack| pack.words.iter().cloned());
+        words.collect()
+    }
+}
+
+/// What a pack needs of the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tools {
+    /// Folders to show the build, by the names of their variables.
+    pub folders: Vec<(String, PathBuf)>,
+    /// The versions of the tools, for people.
+    pub versions: Vec<String>,
+}
+
+/// How this server builds sources.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Workshop<'a> {
+    /// The operator's own packs.
+    pub packs: Option<&'a Path>,
+    /// Tools that were put together by packs' `setup`, a folder for each pack.
+    pub tools: Option<&'a Path>,
+    /// How a pack's `build` is run.
+    pub mode: Mode<'a>,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// What a build by a pack is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// The process type.
+    pub process: &'a str,
+    /// Its command.
+    pub words: &'a [String],
+    /// The command as it was written.
+    pub command: &'a str,
+    /// The project, which the build may change.
+    pub project: &'a Path,
+    /// A folder of this build alone, beside the project.
+    pub scratch: &'a Path,
+    /// How this server builds.
+    pub workshop: Workshop<'a>,
+}
+
+impl Pack {
+    fn read(name: String, folder: PathBuf) -> Result<Self, PackError> {
+        match fs::read_to_string(folder.join("words")) {
+            Ok(text) => Ok(Self {
+                name,
+                words: text.split_whitespace().map(str::to_string).collect(),
+                folder,
+            }),
+            Err(source) => Err(PackError::Broken { pack: name, source }),
+        }
+    }
+
+    /// Looks for the pack's tools on this machine.
+    pub fn tools(&self, folder: Option<&Path>) -> Result<Tools, PackError> {
+        let script = self.folder.join("tools");
+        if !script.is_file() {
+            return Ok(Tools::default());
+        }
+        let mut command = Command::new(&script);
+        command.env_clear().env("PATH", PATH).stdin(Stdio::null());
+        command.envs(folder.map(|folder| ("GILLIAM_TOOLS", folder.join(&self.name))));
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = command.output().map_err(|source| self.broken(source))?;
+        if status.success() {
+            return Ok(found(&String::from_utf8_lossy(&stdout)));
+        }
+        let said = String::from_utf8_lossy(&stderr);
+        let (hints, reasons): (Vec<&str>, Vec<&str>) =
+            said.lines().partition(|line| line.starts_with("hint: "));
+        let reason = match status.code() {
+            Some(EXIT_UNAVAILABLE) => reasons.join("; "),
+            _ => format!("its script tools ended with {status}: {}", reasons.join("; ")),
+        };
+        Err(PackError::NotReady {
+            pack: self.name.clone(),
+            reason,
+            hint: hints.first().map(|hint| hint["hint: ".len()..].to_string()),
+        })
+    }
+
+    fn broken(&self, source: io::Error) -> PackError {
+        PackError::Broken {
+            pack: self.name.clone(),
+            source,
+        }
+    }
+
+    /// Builds a component: the file [`RESULT`] in the folder [`OUT`] of the scratch folder, or nothing.
+    pub fn build(&self, order: &Order<'_>, output: &mut dyn FnMut(&str)) -> Result<(), PackError> {
+        let tools = self.tools(order.workshop.tools)?;
+        output(&format!(
+            "-----> {}: {} with the {} pack",
+            order.process, order.command, self.name
+        ));
+        tools
+            .versions
+            .iter()
+            .for_each(|version| output(&format!("       {version}")));
+        if matches!(order.workshop.mode, Mode::Open(_)) {
+            output(" !     This server builds without a sandbox (--unsandboxed-builds).");
+        }
+        let cell = self.cell(order, &tools).map_err(|source| self.broken(source))?;
+        let mut last: Vec<String> = Vec::new();
+        let status = sandbox::run(order.workshop.mode, &cell, &mut |line| {
+            output(&format!("       {line}"));
+            if !line.trim().is_empty() {
+                last.push(line.to_string());
+            }
+            if last.len() > LAST_LINES {
+                last.remove(0);
+            }
+        })?;
+        let command = order.command.to_string();
+        match status {
+            0 => Ok(()),
+            EXIT_PROJECT => Err(PackError::Project { command, last }),
+            _ => Err(PackError::Failed {
+                command,
+                pack: self.name.clone(),
+                status,
+                last,
+            }),
+        }
+    }
+
+    fn cell(&self, order: &Order<'_>, tools: &Tools) -> io::Result<Cell> {
+        // As it is on the host, or as the sandbox shows it.
+        let apart = matches!(order.workshop.mode, Mode::Apart(_));
+        let mut shown = Vec::new();
+        let mut place = |from: &Path, name: &str, writable: bool| {
+            let from = from.to_path_buf();
+            let to = if apart { PathBuf::from(name) } else { from.clone() };
+            shown.push(Shown {
+                from,
+                to: to.clone(),
+                writable,
+            });
+            to.to_string_lossy().into_owned()
+        };
+        let own = |name: &str| {
+            let folder = order.scratch.join(name);
+            fs::create_dir_all(&folder).map(|()| folder)
+        };
+        let (out, cache, home) = (own(OUT)?, own("cache")?, own("home")?);
+        let folder = place(order.project, "/work", true);
+        let out = place(&out, "/out", true);
+        let home = place(&home, "/home/build", true);
+        let cache = place(&cache, "/cache", true);
+        let pack = place(&self.folder, "/pack", false);
+        let variable = |name: &str, value: String| (name.to_string(), value);
+        let mut environment = vec![
+            variable("PATH", PATH.to_string()),
+            variable("LANG", "C.UTF-8".to_string()),
+            variable("HOME", home),
+            variable("GILLIAM_PROCESS", order.process.to_string()),
+            variable("GILLIAM_OUT", format!("{out}/{RESULT}")),
+            variable("GILLIAM_CACHE", cache),
+            variable("GILLIAM_PACK", pack.clone()),
+        ];
+        for (name, folder) in &tools.folders {
+            // Where they are on the host: tools remember where they were installed.
+            let path = folder.to_string_lossy().into_owned();
+            environment.push(variable(&format!("GILLIAM_{name}"), place(folder, &path, false)));
+        }
+        let mut program = vec![format!("{pack}/build")];
+        program.extend_from_slice(order.words);
+        Ok(Cell {
+            root: own("root")?,
+            shown,
+            program,
+            environment,
+            folder: folder.into(),
+            limits: order.workshop.limits,
+        })
+    }
+}
+
+/// Reads what `tools` printed: `folder NAME PATH` and `version TEXT`.
+fn found(text: &str) -> Tools {
+    let mut tools = Tools::default();
+    for line in text.lines() {
+        match line.split_once(' ') {
+            Some(("folder", rest)) => {
+                if let Some((name, path)) = rest.split_once(' ') {
+                    tools.folders.push((name.to_string(), path.into()));
+                }
+            }
+            Some(("version", text)) => tools.versions.push(text.to_string()),
+            _ => {}
+        }
+    }
+    tools
+}
+
+/// How builds are run when they are not open: this program with the sandbox's role.
+pub fn own_sandbox(role: &[&str]) -> io::Result<Vec<OsString>> {
+    let program = std::env::current_exe()?;
+    Ok(std::iter::once(program.into())
+        .chain(role.iter().map(OsString::from))
+        .collect())
+}
