@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod http;
 pub mod plane;
+pub mod slots;
 
 use std::{
     ffi::OsString,
@@ -18,7 +19,8 @@ use gilliam_runtime::{ControlAddress, NodeConfig, NodeError, bind};
 use gilliam_serve::{DrainOutcome, DrainTrigger, drain};
 use tokio::task::JoinHandle;
 
-pub use plane::{Plane, Slots};
+pub use plane::Plane;
+pub use slots::Slots;
 
 /// How long a test waits for what must happen. Compiling a sample takes seconds on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
