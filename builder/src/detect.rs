@@ -186,8 +186,8 @@ mod tests {
         for (line, message, hint) in [
             (
                 "web: cobol web.cob",
-                "Procfile line 1: \"cobol web.cob\": nothing here builds what \"cobol\" runs; looked for *.wasm, *.wat, \
-                 cargo, snake, snake3",
+                "Procfile line 1: \"cobol web.cob\": nothing here builds what \"cobol\" runs; looked for \
+                 *.wasm, *.wat, cargo, snake, snake3",
                 "start the line with one of these words, or name a built component: web: web.wasm",
             ),
             (

@@ -181,7 +181,8 @@ fn files_of_the_host_are_not_there() {
 fn what_is_shown_to_read_stays_as_it_is() {
     let bench = Bench::new();
     fs::write(bench.folder.path().join("shown/file"), "as it was").expect("file");
-    let script = "for f in /shown/file /shown/new /usr/new /etc/passwd /etc/new /new /bin/sh /proc/sys/kernel/hostname; do
+    let script = "for f in /shown/file /shown/new /usr/new /etc/passwd /etc/new /new /bin/sh \
+        /proc/sys/kernel/hostname; do
         (echo x > $f) 2>/dev/null && echo \"wrote $f\"; done
         chmod 777 /shown/file 2>/dev/null && echo chmod; rm -f /shown/file 2>/dev/null && echo removed
         mount -o remount,rw /shown 2>/dev/null && echo remounted; cat /shown/file";

@@ -42,8 +42,8 @@ impl BuildsFlags {
     pub(crate) fn warn(&self, ui: &Ui) {
         if self.unsandboxed_builds {
             ui.note(
-                "warning: builds of sources run without a sandbox (--unsandboxed-builds): whoever may deploy can read what \
-                 this server can",
+                "warning: builds of sources run without a sandbox (--unsandboxed-builds): whoever may deploy \
+                 can read what this server can",
             );
         }
     }

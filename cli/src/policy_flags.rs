@@ -2,8 +2,7 @@
 //!
 //! In: flags. Out: a change of what the store keeps of them, for all servers on it.
 
-use gilliam_plan::Rebalance;
-use gilliam_scheduler::PolicyChange;
+use gilliam_scheduler::{PolicyChange, Rebalance};
 
 /// Most times over that memory is promised: beyond it a node that is half full ends instances by paging.
 const MEMORY_TIMES_MAX: u32 = 64;

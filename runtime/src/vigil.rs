@@ -141,7 +141,8 @@ impl Vigil {
         let _ = doubt.wait_for(Option::is_none).await;
     }
 
-    /// Whether requests may pass and guests may run now. What comes before the first pulse after a standstill sees it too.
+    /// Whether requests may pass and guests may run now. What comes before the first pulse after a standstill sees it
+    /// too.
     pub(crate) fn is_clear(&self) -> bool {
         let now = now();
         if now <= self.clear_until.load(Ordering::Relaxed) {

@@ -58,6 +58,7 @@ use gilliam_model::{
     join::MadeJoinToken,
     token::{Role, Token},
 };
+pub use gilliam_plan::Rebalance;
 use gilliam_serve::{BindError, DrainOutcome, DrainSignal, Places, ServeConfig, Server};
 use gilliam_store::{Check, CommitError, RangeError, Store, StoreError, keys, records};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -2,8 +2,8 @@
 //!
 //! The latter needs Linux's namespaces, which are made for the test by `unshare` and are gone with its process, however
 //! that ends: the test runs itself again in namespaces of its own, where it is root and alone. Each node has a network
-//! namespace behind a pair of virtual devices; the test, its servers and etcd are at the hub, which routes between them.
-//! A rule of that router swallows what goes from one address to another, silently, as a broken network does.
+//! namespace behind a pair of virtual devices; the test, its servers and etcd are at the hub, which routes between
+//! them. A rule of that router swallows what goes from one address to another, silently, as a broken network does.
 
 use std::{
     collections::BTreeSet,
