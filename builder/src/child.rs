@@ -1,8 +1,8 @@
 //! The build child: a short-lived process of the control plane that builds one archive.
 //!
 //! In flow `--blobs DIR --archive FILE`, and how sources are built; out flow lines for people on stderr and
-//! one JSON [`BuildOutcome`] on stdout. The first thing it does is to limit itself. The parent bounds the wall time and kills the process
-//! group; a child that ends without an outcome was stopped by one of the limits.
+//! one JSON [`BuildOutcome`] on stdout. The first thing it does is to limit itself. The parent bounds the wall
+//! time and kills the process group; a child that ends without an outcome was stopped by one of the limits.
 
 use std::{
     any::Any,
