@@ -5,6 +5,7 @@
 use std::{
     ffi::OsString,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, ExitCode},
     time::Duration,
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
         set_parent_process_death_signal(Some(Signal::KILL)).expect("death signal");
         return sandbox::main(args);
     }
-    let tests: [(&str, fn()); 12] = [
+    let tests: [(&str, fn()); 13] = [
         ("a_program_sees_its_own_folders", a_program_sees_its_own_folders),
         ("files_of_the_host_are_not_there", files_of_the_host_are_not_there),
         (
@@ -38,6 +39,10 @@ fn main() -> ExitCode {
         (
             "processes_outside_are_out_of_reach",
             processes_outside_are_out_of_reach,
+        ),
+        (
+            "an_ordinary_user_has_the_same_sandbox",
+            an_ordinary_user_has_the_same_sandbox,
         ),
     ];
     let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
@@ -123,6 +128,11 @@ impl Ended {
         );
         self.lines
     }
+}
+
+/// A number of seconds by which a `sleep` of this run is found.
+fn mark(number: u32) -> String {
+    format!("{}.{number}", 100_000 + std::process::id())
 }
 
 /// Whether a process anywhere on this machine has these bytes in its command line.
@@ -226,10 +236,13 @@ fn a_fork_bomb_is_held_and_stopped() {
     bench.limits.processes = 64;
     bench.limits.wall = Duration::from_secs(2);
     let stop = bench
-        .run("bomb() { sleep 987.1 & bomb | bomb & }; bomb 2>/dev/null; sleep 987.1")
+        .run(&format!(
+            "bomb() {{ sleep {0} & bomb | bomb & }}; bomb 2>/dev/null; sleep {0}",
+            mark(1)
+        ))
         .stopped();
     assert!(matches!(stop, Stop::Wall(_)), "{stop:?}");
-    assert!(!runs("987.1"));
+    assert!(!runs(&mark(1)));
 }
 
 fn memory_is_bounded() {
@@ -288,14 +301,17 @@ fn a_loop_is_stopped() {
 fn a_daemon_ends_with_its_build() {
     let bench = Bench::new();
     let lines = bench
-        .run("setsid nohup sleep 987.2 >/dev/null 2>&1 & disown; echo left")
+        .run(&format!(
+            "setsid nohup sleep {} >/dev/null 2>&1 & disown; echo left",
+            mark(2)
+        ))
         .printed();
     assert_eq!(lines, ["left"]);
-    assert!(!runs("987.2"));
+    assert!(!runs(&mark(2)));
 }
 
 fn processes_outside_are_out_of_reach() {
-    let mut outside = Command::new("sleep").arg("987.3").spawn().expect("start");
+    let mut outside = Command::new("sleep").arg(mark(3)).spawn().expect("start");
     let bench = Bench::new();
     let script = format!(
         "ls /proc | grep -c '^[0-9]'; kill -9 {} 2>/dev/null && echo killed; kill -9 -1; echo on",
@@ -308,4 +324,27 @@ fn processes_outside_are_out_of_reach() {
     assert!(outside.try_wait().expect("state").is_none());
     outside.kill().expect("end");
     outside.wait().expect("end");
+}
+
+/// A server that is not root makes its namespaces in another way: all of the above once more.
+fn an_ordinary_user_has_the_same_sandbox() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("temporary folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("mode");
+    let program = folder.path().join("program");
+    fs::copy(std::env::current_exe().expect("this program"), &program).expect("copy");
+    let ended = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(program)
+        .env("TMPDIR", folder.path())
+        .current_dir(folder.path())
+        .output()
+        .expect("setpriv");
+    assert!(
+        ended.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ended.stderr)
+    );
 }

@@ -20,7 +20,10 @@ use std::{
 use nix::sched::{CloneFlags, unshare};
 use rustix::{
     process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit},
-    thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs},
+    thread::{
+        CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set, set_capabilities,
+        set_no_new_privs,
+    },
 };
 
 use super::{
@@ -113,8 +116,23 @@ fn first(cell: &OsString, again: &[OsString]) -> io::Result<ExitStatus> {
     writeln!(io::stdout(), "{APART}")?;
     // One byte says that the users are set; the end of the input, that nobody wants the sandbox any more.
     io::stdin().read_exact(&mut [0])?;
+    if !nix::unistd::getuid().is_root() {
+        keep_mounting()?;
+    }
     let mut child = half(SECOND, again, cell)?.stdin(Stdio::null()).spawn()?;
     child.wait()
+}
+
+/// Hands the right to mount, within the namespaces, to the second half, which would lose it as it starts: to keep
+/// rights over a start is root's alone.
+fn keep_mounting() -> io::Result<()> {
+    let mut sets = capabilities(None)?;
+    sets.inheritable |= CapabilitySet::SYS_ADMIN;
+    set_capabilities(None, sets)?;
+    Ok(configure_capability_in_ambient_set(
+        CapabilitySet::SYS_ADMIN,
+        true,
+    )?)
 }
 
 fn second(cell: &Cell) -> io::Result<ExitStatus> {
