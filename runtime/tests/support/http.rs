@@ -86,13 +86,20 @@ pub async fn send_with(address: SocketAddr, request: http::request::Builder, bod
     collect(response.expect("answer")).await
 }
 
+/// After an answer began, a connection that is silent for so long has said all.
+const SILENCE: Duration = Duration::from_millis(1_500);
+
 /// Sends bytes as they are, and gives all that comes back until the server closes or is quiet for a while.
 pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.expect("connect");
     // The server may answer and close before it has read everything.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
-    while let Ok(Ok(1..)) = timeout(Duration::from_millis(1_500), stream.read_buf(&mut answer)).await {}
+    let mut patience = DEADLINE;
+    while let Ok(Ok(1..)) = timeout(patience, stream.read_buf(&mut answer)).await {
+        // A connection that is kept open says nothing more.
+        patience = SILENCE;
+    }
     String::from_utf8_lossy(&answer).into_owned()
 }
 
