@@ -52,7 +52,7 @@ bench: samples ## measure this machine beside its peers: density, cold start, ht
 	scripts/bench $(ARGS)
 
 bench-plan: setup ## what planning costs: 100 to 10,000 nodes, up to 2,000,000 instances
-	cargo run --release -p gilliam-plan --example figures
+	cargo run --release -p gilliam-plan --example fleets
 
 bench-etcd: setup ## what a million placed instances cost etcd and the control plane: size, writes, start
 	cargo run --release -p gilliam-scheduler --example etcd -- $(ARGS)

@@ -2,7 +2,7 @@
 //!
 //! A fake node reports through the real API, so the figures are the control plane's own.
 //!
-//! `cargo run --release -p gilliam-scheduler --example figures`
+//! `cargo run --release -p gilliam-scheduler --example instances`
 #![allow(clippy::print_stdout, clippy::large_futures, reason = "a measurement")]
 
 #[path = "../tests/harness/mod.rs"]

@@ -1,7 +1,7 @@
 //! What planning costs: time and memory, from a hundred nodes to ten thousand, a hundred instances for each.
 //!
 //! Every plan is whole: all of its parts, put into effect one after the other; the commits of the store are not
-//! in it. `cargo run --release -p gilliam-plan --example figures`
+//! in it. `cargo run --release -p gilliam-plan --example fleets`
 #![allow(clippy::print_stdout, reason = "a measurement")]
 
 use std::{
