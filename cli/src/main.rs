@@ -15,6 +15,7 @@ mod failure;
 mod heap;
 mod home;
 mod node_process;
+mod plane_flags;
 mod platform_failure;
 mod policy_flags;
 mod printable;

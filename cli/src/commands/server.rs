@@ -7,14 +7,10 @@ use gilliam_scheduler::{Cluster, Handle, Secure};
 
 use crate::{
     args::{dead_after, span},
-    blobs_flag::BlobsFlags,
-    builds_flag::BuildsFlags,
-    commands::up::data_folder,
     context::Context,
     failure::{CommandError, CommandResult},
-    policy_flags::PolicyFlags,
-    program, server_log, shutdown,
-    store_flag::StoreFlags,
+    plane_flags::PlaneFlags,
+    server_log, shutdown,
     ui::Ui,
 };
 
@@ -46,30 +42,16 @@ pub(crate) struct Args {
     #[arg(long)]
     admin_token: bool,
     #[command(flatten)]
-    store: StoreFlags,
-    #[command(flatten)]
-    blobs: BlobsFlags,
-    #[command(flatten)]
-    policy: PolicyFlags,
-    #[command(flatten)]
-    builds: BuildsFlags,
+    plane: PlaneFlags,
 }
 
 pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     server_log::start(context.environment.log.as_deref())?;
-    let place = args.blobs.place(&context.environment)?;
-    let data = data_folder(args.data.or_else(|| context.environment.data.clone()))?;
-    args.builds.warn(context.ui);
-    let child = |role: &str| vec![program::path().into(), "internal".into(), role.into()];
-    let store = args.store.open(&context.environment, &data).await?;
-    let blobs = args.blobs.open(place, &store, &data).await?;
-    args.policy.change().apply(&store).await?;
+    let (config, store) = args.plane.open(context, args.data, args.api).await?;
     let config = gilliam_scheduler::Config {
-        blobs: Some(blobs),
-        probe_command: child("probe"),
         lost_after: args.dead_after,
-        shares_store: args.store.etcd(&context.environment)?.is_some(),
-        ..gilliam_scheduler::Config::new(data.clone(), args.api, args.builds.command(&data))
+        shares_store: args.plane.store.etcd(&context.environment)?.is_some(),
+        ..config
     };
     let mut advertise = args.advertise;
     if advertise.is_empty() && args.api.port() != 0 && !args.api.ip().is_unspecified() {

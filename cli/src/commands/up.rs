@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,16 +15,13 @@ use gilliam_serve::{DrainOutcome, DrainTrigger, drain};
 
 use crate::{
     args::size,
-    blobs_flag::BlobsFlags,
-    builds_flag::BuildsFlags,
     context::Context,
     control_file::ControlFile,
     failure::{CommandError, CommandResult},
     home::{Cluster, Home},
     node_process::{NodeCommand, NodeProcess, keep_running},
-    policy_flags::PolicyFlags,
-    program, server_log, shutdown,
-    store_flag::StoreFlags,
+    plane_flags::PlaneFlags,
+    server_log, shutdown,
     ui::Ui,
 };
 
@@ -64,30 +60,14 @@ pub(crate) struct Args {
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
-    store: StoreFlags,
-    #[command(flatten)]
-    blobs: BlobsFlags,
-    #[command(flatten)]
-    policy: PolicyFlags,
-    #[command(flatten)]
-    builds: BuildsFlags,
+    plane: PlaneFlags,
 }
 
 pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     server_log::start(context.environment.log.as_deref())?;
     let home = context.home()?;
-    let place = args.blobs.place(&context.environment)?;
-    let data = data_folder(args.data.or_else(|| context.environment.data.clone()))?;
-    args.builds.warn(context.ui);
-    let child = |role: &str| vec![program::path().into(), "internal".into(), role.into()];
-    let store = args.store.open(&context.environment, &data).await?;
-    let blobs = args.blobs.open(place, &store, &data).await?;
-    args.policy.change().apply(&store).await?;
-    let config = gilliam_scheduler::Config {
-        blobs: Some(blobs),
-        probe_command: child("probe"),
-        ..gilliam_scheduler::Config::new(data.clone(), args.api, args.builds.command(&data))
-    };
+    let (config, store) = args.plane.open(context, args.data, args.api).await?;
+    let data = config.data.clone();
     let (control, api) = gilliam_scheduler::bind_on(config, store)?;
     let handle = control.handle();
     let api = format!("http://{api}");
@@ -171,20 +151,6 @@ async fn end(
         .await
         .map_err(|e| CommandError::failed(format!("the control plane ended badly: {e}")))?;
     Ok(())
-}
-
-/// The data folder, made readable by its owner only: it holds configuration, which may be secret.
-pub(super) fn data_folder(data: Option<PathBuf>) -> CommandResult<PathBuf> {
-    let data = data.ok_or_else(|| {
-        CommandError::failed("there is no home folder to keep data in")
-            .hinted("name a folder with --data DIR")
-    })?;
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&data);
-    made.and_then(|()| std::fs::canonicalize(&data))
-        .map_err(|e| CommandError::file(format!("cannot use the data folder {}", data.display()), &e))
 }
 
 /// Keeps the node's token when the store still knows it, else makes one.
