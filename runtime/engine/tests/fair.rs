@@ -73,6 +73,12 @@ fn cpu(instances: &[CommandInstance]) -> Duration {
     Duration::from_nanos(ns.sum())
 }
 
+/// The middle one: a machine that is shared stands still within some of them, and not within most.
+fn median(mut spans: Vec<Duration>) -> Duration {
+    spans.sort_unstable();
+    spans[spans.len() / 2]
+}
+
 async fn spinners(app: impl Fn(u32) -> String) -> Vec<CommandInstance> {
     let spin = spin();
     let all: Vec<_> = (0..n_spinners()).map(|n| start(&spin, &app(n), 1_000)).collect();
@@ -99,24 +105,23 @@ async fn a_quiet_app_goes_before_thousands_that_spin() {
     for apps in [1, n_spinners()] {
         let loud = spinners(|n| format!("loud-{}", n % apps)).await;
         let quiet = start_http(&works(), "quiet", Limits::default()).await;
-        let mut meanwhile = Duration::ZERO;
+        let mut meanwhile = Vec::new();
         for _ in 0..REQUESTS {
             // It is quiet between two requests: it uses less than a twentieth of a core.
             let paused = cpu(&loud) + Duration::from_millis(200);
             support::until("the loud ones go on", || cpu(&loud) > paused).await;
             let before = cpu(&loud);
             assert_eq!(fetch(&quiet, "/").await.expect("an answer").status, 200);
-            meanwhile += cpu(&loud) - before;
+            meanwhile.push(cpu(&loud) - before);
         }
-        let meanwhile = meanwhile / REQUESTS;
-        // In turn with all it would be some rounds, one for each of its slices; a machine that is shared takes the
-        // processor away within them, so that less than one is what shows it.
+        // Before anything is asserted: others need the slots.
+        end(loud).await;
+        // In turn with all it would be some rounds, one for each of its slices.
         assert!(
-            meanwhile < round_min(),
+            median(meanwhile.clone()) < round_min(),
             "{meanwhile:?} of the loud ones in a request, {apps} apps; it had {:?}",
             Duration::from_nanos(quiet.usage().cpu_ns_total) / REQUESTS
         );
-        end(loud).await;
     }
 }
 
@@ -124,7 +129,7 @@ async fn a_quiet_app_goes_before_thousands_that_spin() {
 async fn a_spinner_among_thousands_is_killed_at_once() {
     let _alone = ALONE.lock().await;
     let mut loud = spinners(|_| "loud".to_owned()).await;
-    let mut meanwhile = Duration::ZERO;
+    let mut meanwhile = Vec::new();
     for _ in 0..20 {
         let victim = loud.swap_remove(loud.len() / 2);
         let before = cpu(&loud);
@@ -133,10 +138,13 @@ async fn a_spinner_among_thousands_is_killed_at_once() {
             .await
             .expect("it ends");
         assert_eq!(reason, ExitReason::Killed { code: None });
-        meanwhile += cpu(&loud) - before;
+        meanwhile.push(cpu(&loud) - before);
     }
     end(loud).await;
-    assert!(meanwhile / 20 < round_min() / 2, "{meanwhile:?} in twenty kills");
+    assert!(
+        median(meanwhile.clone()) < round_min() / 2,
+        "{meanwhile:?} in twenty kills"
+    );
 }
 
 #[tokio::test]
