@@ -83,6 +83,25 @@ fn digest_of(text: &str) -> Digest {
     Digest::from_sha256(Sha256::digest(text).into())
 }
 
+/// Two control planes on one store and one place of images, and `hello`, which the first has released.
+struct Pair {
+    one: Plane,
+    two: Plane,
+    /// Their own folders.
+    data: [TempDir; 2],
+}
+
+impl Pair {
+    async fn deployed(place: &Place) -> Self {
+        let (store, data) = (Store::memory(), [folder(), folder()]);
+        let one = plane(place, &store, data[0].path()).await;
+        let two = plane(place, &store, data[1].path()).await;
+        one.create("hello").await;
+        one.deploy("hello", "image web").await;
+        Self { one, two, data }
+    }
+}
+
 async fn fetch(plane: &Plane, digest: &Digest) -> Answer {
     let path = format!("/v1/blobs/{digest}");
     read(plane.send(Method::GET, &path, &plane.node, None).await).await
@@ -105,11 +124,7 @@ fn folder() -> TempDir {
 #[tokio::test]
 async fn every_control_plane_serves_what_any_of_them_released() {
     for place in Place::both().await {
-        let (store, data) = (Store::memory(), [folder(), folder()]);
-        let one = plane(&place, &store, data[0].path()).await;
-        let two = plane(&place, &store, data[1].path()).await;
-        one.create("hello").await;
-        one.deploy("hello", "image web").await;
+        let Pair { one, two, data } = Pair::deployed(&place).await;
         for plane in [&one, &two] {
             let blob = fetch(plane, &digest_of(COMPONENT)).await.ok();
             assert_eq!(blob.text, COMPONENT);
@@ -136,14 +151,10 @@ async fn every_control_plane_serves_what_any_of_them_released() {
 #[tokio::test]
 async fn lanes_are_probed_by_a_control_plane_that_did_not_build() {
     for place in Place::both().await {
-        let (store, data) = (Store::memory(), [folder(), folder()]);
-        let one = plane(&place, &store, data[0].path()).await;
-        let two = plane(&place, &store, data[1].path()).await;
-        one.create("hello").await;
-        one.deploy("hello", "image web").await;
+        let pair = Pair::deployed(&place).await;
         let change = serde_json::json!({ "process": "web", "set": { "reuse_max": 100 } });
         let body = serde_json::json!({ "change": change, "migrate": true });
-        two.patch("/v1/apps/hello/limits", body).await.ok();
+        pair.two.patch("/v1/apps/hello/limits", body).await.ok();
     }
 }
 

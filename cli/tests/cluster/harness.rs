@@ -218,14 +218,16 @@ impl Cluster {
         greeting
     }
 
+    /// The process of a server that runs: whoever takes it ends it.
+    #[track_caller]
+    fn take_server(&self, name: &str) -> Child {
+        let mut child = self.servers[name].child.lock().expect("lock");
+        child.take().expect("it runs")
+    }
+
     /// Kills a server, as a crash would.
     pub(crate) fn kill_server_named(&self, name: &str) {
-        let mut child = self.servers[name]
-            .child
-            .lock()
-            .expect("lock")
-            .take()
-            .expect("it runs");
+        let mut child = self.take_server(name);
         child.kill().expect("kill");
         child.wait().expect("wait");
     }
@@ -234,12 +236,7 @@ impl Cluster {
     #[track_caller]
     pub(crate) fn stop_server_named(&self, name: &str) {
         self.signal_server(name, Signal::TERM);
-        let mut child = self.servers[name]
-            .child
-            .lock()
-            .expect("lock")
-            .take()
-            .expect("it runs");
+        let mut child = self.take_server(name);
         let status = wait(&format!("{name} to end"), || child.try_wait().expect("wait"));
         assert!(status.success(), "{name}: {status}\n{}", self.log(name));
     }
