@@ -92,6 +92,14 @@ struct Component {
     bytes: u64,
     shape: Shape,
     origin: Origin,
+    /// Those that its build named.
+    arguments: Option<Vec<String>>,
+}
+
+/// What a source gave.
+struct Made {
+    bytes: Vec<u8>,
+    arguments: Option<Vec<String>>,
 }
 
 /// Makes every process's component and stages the distinct ones, in the order of the Procfile.
@@ -117,7 +125,7 @@ fn components(
         let source = detect::detect(entry, maker.packs)?;
         let name = source.name(entry);
         if !made.contains_key(&source) {
-            let bytes = maker.make(&source, entry, made.len(), output)?;
+            let Made { bytes, arguments } = maker.make(&source, entry, made.len(), output)?;
             let checked = component::check(&name, bytes, &offer)?;
             let blob = layout.stage(&checked.bytes)?;
             let (digest, bytes) = (blob.digest, blob.size);
@@ -129,6 +137,7 @@ fn components(
                 bytes,
                 shape: checked.shape,
                 origin: checked.origin,
+                arguments,
             };
             made.insert(source.clone(), component);
         }
@@ -147,7 +156,7 @@ fn components(
                 component_bytes: component.bytes,
                 shape: component.shape,
                 command: entry.command.clone(),
-                args: entry.words.clone(),
+                args: component.arguments.as_ref().unwrap_or(&entry.words).clone(),
                 limits,
                 allowed_outbound_hosts,
                 guard_pages,
@@ -181,9 +190,14 @@ impl Maker<'_> {
         entry: &Entry,
         number: usize,
         output: &mut dyn FnMut(&str),
-    ) -> Result<Vec<u8>, BuildError> {
+    ) -> Result<Made, BuildError> {
         let (pack, words) = match source {
-            Source::Prebuilt { path } => return Ok(prebuilt::read(self.project, path, entry.line)?),
+            Source::Prebuilt { path } => {
+                return Ok(Made {
+                    bytes: prebuilt::read(self.project, path, entry.line)?,
+                    arguments: None,
+                });
+            }
             Source::Sources { pack, words } => (pack, words),
         };
         let pack = self.packs.named(pack).expect("detect names packs that are there");
@@ -196,19 +210,17 @@ impl Maker<'_> {
             scratch: &scratch,
             workshop: self.workshop,
         };
-        pack.build(&order, output)?;
-        let out = Dir::open_ambient_dir(scratch.join(packs::OUT), ambient_authority());
-        let out = out.map_err(|source| BuildError::Scratch {
-            action: "open the build's result",
-            source,
-        })?;
+        let packs::Done { out, arguments } = pack.build(&order, output)?;
         match prebuilt::read(&out, packs::RESULT, entry.line) {
             Err(PrebuiltError::Missing { .. }) => Err(PackError::Nothing {
                 command: entry.command.clone(),
                 pack: pack.name.clone(),
             }
             .into()),
-            read => Ok(read?),
+            read => Ok(Made {
+                bytes: read?,
+                arguments,
+            }),
         }
     }
 }

@@ -67,6 +67,7 @@ impl BuildError {
                 PackError::Sandbox(SandboxError::Unavailable(_)) => Code::B13,
                 PackError::Sandbox(SandboxError::Io(_)) | PackError::Broken { .. } => Code::A500,
                 PackError::Project { .. }
+                | PackError::Arguments { .. }
                 | PackError::Failed { .. }
                 | PackError::NotReady { .. }
                 | PackError::Nothing { .. } => Code::B15,

@@ -10,38 +10,21 @@ use std::{
     process::{Command, ExitCode, Output},
 };
 
-use gilliam_builder::child;
 use gilliam_model::{
     api::{ApiError, BuildOutcome},
     code::Code,
 };
 
+use support::own_main::{self, tests};
+
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == "build-child") {
-        return child::main(args, &["sandbox"]);
-    }
-    let tests: [(&str, fn()); 5] = [
-        (
-            "an_image_is_the_one_line_of_stdout",
-            an_image_is_the_one_line_of_stdout,
-        ),
-        ("a_refusal_is_an_outcome_too", a_refusal_is_an_outcome_too),
-        (
-            "a_missing_archive_is_an_outcome_too",
-            a_missing_archive_is_an_outcome_too,
-        ),
-        (
-            "wrong_arguments_are_a_usage_error",
-            wrong_arguments_are_a_usage_error,
-        ),
-        ("a_child_has_limits", a_child_has_limits),
-    ];
-    for (name, test) in tests {
-        test();
-        println!("test {name} ... ok");
-    }
-    ExitCode::SUCCESS
+    own_main::run(tests![
+        an_image_is_the_one_line_of_stdout,
+        a_refusal_is_an_outcome_too,
+        a_missing_archive_is_an_outcome_too,
+        wrong_arguments_are_a_usage_error,
+        a_child_has_limits,
+    ])
 }
 
 fn start(args: &[&str]) -> Output {

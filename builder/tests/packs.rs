@@ -4,153 +4,27 @@
 
 mod support;
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
-    process::{Command, ExitCode, Output},
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::ExitCode};
 
-use gilliam_builder::{child, packs::Packs, sandbox};
-use gilliam_model::{
-    api::{ApiError, BuildOutcome},
-    code::Code,
-    image::Image,
+use gilliam_model::code::Code;
+
+use support::{
+    own_main::{self, tests},
+    server::Server,
 };
-use rustix::process::{Signal, set_parent_process_death_signal};
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    match args.next().as_ref().and_then(|first| first.to_str()) {
-        Some("build-child") => return child::main(args, &["sandbox"]),
-        Some("sandbox") => {
-            // As the platform's child roles do.
-            set_parent_process_death_signal(Some(Signal::KILL)).expect("death signal");
-            return sandbox::main(args);
-        }
-        _ => {}
-    }
-    let tests: [(&str, fn()); 8] = [
-        ("text_becomes_a_component", text_becomes_a_component),
-        ("an_operators_pack_needs_no_rust", an_operators_pack_needs_no_rust),
-        (
-            "entries_of_one_command_are_built_once",
-            entries_of_one_command_are_built_once,
-        ),
-        ("a_pack_says_what_is_wrong", a_pack_says_what_is_wrong),
-        ("a_builds_result_is_distrusted", a_builds_result_is_distrusted),
-        (
-            "a_build_reads_nothing_of_the_platform",
-            a_build_reads_nothing_of_the_platform,
-        ),
-        ("without_a_sandbox_it_says_so", without_a_sandbox_it_says_so),
-        ("rust_programs_become_components", rust_programs_become_components),
-    ];
-    let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    for (name, test) in tests {
-        if only.as_ref().is_none_or(|only| name.contains(only.as_str())) {
-            test();
-            println!("test {name} ... ok");
-        }
-    }
-    ExitCode::SUCCESS
-}
-
-/// A server's folders, with a pack for the language `sh`, whose programs are the scripts that build them.
-struct Server {
-    folder: tempfile::TempDir,
-    open: bool,
-}
-
-struct Built {
-    outcome: BuildOutcome,
-    output: String,
-}
-
-impl Built {
-    #[track_caller]
-    fn image(self) -> Image {
-        match self.outcome {
-            BuildOutcome::Sealed { image, .. } => image,
-            BuildOutcome::Refused { error } => panic!("{error:?}\n{}", self.output),
-        }
-    }
-
-    #[track_caller]
-    fn error(self) -> ApiError {
-        match self.outcome {
-            BuildOutcome::Refused { error } => error,
-            BuildOutcome::Sealed { .. } => panic!("sealed\n{}", self.output),
-        }
-    }
-}
-
-impl Server {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let server = Self { folder, open: false };
-        fs::create_dir(server.path("tmp")).expect("folder");
-        server.pack("shell", "sh", "shift; . ./\"$1\"");
-        server
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Adds a pack whose `build` is this script.
-    fn pack(&self, name: &str, words: &str, build: &str) {
-        let folder = self.path("packs").join(name);
-        fs::create_dir_all(&folder).expect("folder");
-        fs::write(folder.join("words"), words).expect("words");
-        let file = folder.join("build");
-        fs::write(&file, format!("#!/bin/bash\n{build}\n")).expect("build");
-        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("mode");
-    }
-
-    fn build(&self, files: &[(&str, &[u8])]) -> Built {
-        let archive = self.path("tmp/upload.tar");
-        support::write_archive(&archive, files);
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command
-            .arg("build-child")
-            .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin");
-        for (name, folder) in [
-            ("--blobs", "images"),
-            ("--archive", "tmp/upload.tar"),
-            ("--packs", "packs"),
-        ] {
-            command.arg(name).arg(self.path(folder));
-        }
-        command.args(self.open.then_some("--unsandboxed-builds"));
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = command.output().expect("start");
-        let output = String::from_utf8_lossy(&stderr).into_owned();
-        assert!(status.success(), "{status} {output}");
-        let left: Vec<_> = fs::read_dir(self.path("tmp"))
-            .expect("folder")
-            .flatten()
-            .collect();
-        assert_eq!(left.len(), 1, "{left:?}");
-        Built {
-            outcome: serde_json::from_slice(&stdout).expect("an outcome"),
-            output,
-        }
-    }
-
-    /// Builds `web` with a script, beside a component that the script may take.
-    fn script(&self, script: &str) -> Built {
-        let component = support::wasm(&support::command("0.2.0", ""));
-        self.build(&[
-            ("Procfile", b"web: sh web.sh"),
-            ("web.sh", script.as_bytes()),
-            ("given.wasm", &component),
-        ])
-    }
+    own_main::run(tests![
+        text_becomes_a_component,
+        an_operators_pack_needs_no_rust,
+        entries_of_one_command_are_built_once,
+        a_pack_says_what_is_wrong,
+        a_pack_names_the_arguments,
+        a_builds_result_is_distrusted,
+        a_build_reads_nothing_of_the_platform,
+        without_a_sandbox_it_says_so,
+        rust_programs_become_components,
+    ])
 }
 
 fn text_becomes_a_component() {
@@ -183,11 +57,11 @@ fn an_operators_pack_needs_no_rust() {
     let process = image.processes.values().next().expect("web");
     assert_eq!(process.command, "sh web.sh");
     let error = server.build(&[("Procfile", b"web: cobol web.cob")]).error();
-    assert!(
-        error.message.ends_with("looked for *.wasm, *.wat, cargo, sh"),
-        "{}",
-        error.message
-    );
+    let (_, known) = error.message.split_once("looked for ").expect("what is known");
+    let known: Vec<&str> = known.split(", ").collect();
+    for word in ["*.wasm", "*.wat", "cargo", "sh"] {
+        assert!(known.contains(&word), "{word}: {known:?}");
+    }
     // An operator's pack comes in place of a shipped one of its name.
     server.pack("rust", "cargo", "echo mine >&2; exit 65");
     let error = server.build(&[("Procfile", b"web: cargo run")]).error();
@@ -245,6 +119,35 @@ fn a_pack_says_what_is_wrong() {
             Some("get one")
         )
     );
+}
+
+fn a_pack_names_the_arguments() {
+    let server = Server::new();
+    let args = |script: &str| {
+        let image = server
+            .script(&format!("cp given.wasm $GILLIAM_OUT; {script}"))
+            .image();
+        image.processes.into_values().next().expect("web").args
+    };
+    assert_eq!(args("true"), ["sh", "web.sh"]);
+    assert_eq!(args("printf 'web\na b\n\n' > $GILLIAM_ARGS"), ["web", "a b", ""]);
+    for (script, reason) in [
+        (": > $GILLIAM_ARGS", "they begin with no name of the program"),
+        ("printf '\\377' > $GILLIAM_ARGS", "they are not UTF-8 text"),
+        ("mkfifo $GILLIAM_ARGS", "they are not a file"),
+        (
+            "head -c 1M /dev/zero > $GILLIAM_ARGS",
+            "they have more than 65536 bytes",
+        ),
+    ] {
+        let error = server.script(script).error();
+        let message = format!("sh web.sh: the shell pack named wrong arguments: {reason}");
+        assert_eq!((error.code, error.message), (Code::B15, message), "{script}");
+    }
+    fs::write(server.path("secret"), "secret-of-the-platform").expect("file");
+    let link = format!("ln -s {} $GILLIAM_ARGS", server.path("secret").display());
+    let error = server.script(&link).error();
+    assert!(!error.message.contains("secret-of"), "{error:?}");
 }
 
 fn a_builds_result_is_distrusted() {
@@ -311,13 +214,6 @@ const CARGO_TOML: &[u8] = b"[package]\nname = \"web\"\nversion = \"0.1.0\"\nedit
 
 fn rust_programs_become_components() {
     let server = Server::new();
-    let scratch = tempfile::tempdir().expect("temporary folder");
-    let packs = Packs::open(scratch.path(), None).expect("packs");
-    if let Err(error) = packs.named("rust").expect("rust").tools(None) {
-        // Tests of the platform's own guests need the target too, and fail without it.
-        println!("skipped: {error}");
-        return;
-    }
     let main: &[u8] = b"fn main() { println!(\"hello\"); }";
     let built = server.build(&[
         ("Procfile", b"web: cargo run"),
@@ -351,7 +247,9 @@ fn rust_programs_become_components() {
         error.message
     );
     files[0].1 = b"web: cargo run --bin one -- --flag\nworker: cargo run --bin two";
-    assert_eq!(server.build(&files).image().processes.len(), 2);
+    let processes = server.build(&files).image().processes;
+    assert_eq!(processes["web"].args, ["one", "--flag"]);
+    assert_eq!(processes["worker"].args, ["two"]);
 
     let error = server
         .build(&[("Procfile", b"web: cargo test"), ("Cargo.toml", CARGO_TOML)])

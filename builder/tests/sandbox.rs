@@ -2,6 +2,8 @@
 //!
 //! It has a main of its own, because the sandbox is this program, started again.
 
+mod support;
+
 use std::{
     ffi::OsString,
     fs,
@@ -12,47 +14,25 @@ use std::{
 };
 
 use gilliam_builder::sandbox::{self, Cell, Limits, Mode, SandboxError, Shown, Stop};
-use rustix::process::{Signal, set_parent_process_death_signal};
+
+use support::own_main::{self, tests};
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == "sandbox") {
-        // As the platform's child roles do.
-        set_parent_process_death_signal(Some(Signal::KILL)).expect("death signal");
-        return sandbox::main(args);
-    }
-    let tests: [(&str, fn()); 13] = [
-        ("a_program_sees_its_own_folders", a_program_sees_its_own_folders),
-        ("files_of_the_host_are_not_there", files_of_the_host_are_not_there),
-        (
-            "what_is_shown_to_read_stays_as_it_is",
-            what_is_shown_to_read_stays_as_it_is,
-        ),
-        ("there_is_no_network", there_is_no_network),
-        ("nothing_gives_rights_back", nothing_gives_rights_back),
-        ("a_fork_bomb_is_held_and_stopped", a_fork_bomb_is_held_and_stopped),
-        ("memory_is_bounded", memory_is_bounded),
-        ("disk_is_bounded", disk_is_bounded),
-        ("output_is_bounded", output_is_bounded),
-        ("a_loop_is_stopped", a_loop_is_stopped),
-        ("a_daemon_ends_with_its_build", a_daemon_ends_with_its_build),
-        (
-            "processes_outside_are_out_of_reach",
-            processes_outside_are_out_of_reach,
-        ),
-        (
-            "an_ordinary_user_has_the_same_sandbox",
-            an_ordinary_user_has_the_same_sandbox,
-        ),
-    ];
-    let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    for (name, test) in tests {
-        if only.as_ref().is_none_or(|only| name.contains(only.as_str())) {
-            test();
-            println!("test {name} ... ok");
-        }
-    }
-    ExitCode::SUCCESS
+    own_main::run(tests![
+        a_program_sees_its_own_folders,
+        files_of_the_host_are_not_there,
+        what_is_shown_to_read_stays_as_it_is,
+        there_is_no_network,
+        nothing_gives_rights_back,
+        a_fork_bomb_is_held_and_stopped,
+        memory_is_bounded,
+        disk_is_bounded,
+        output_is_bounded,
+        a_loop_is_stopped,
+        a_daemon_ends_with_its_build,
+        processes_outside_are_out_of_reach,
+        an_ordinary_user_has_the_same_sandbox,
+    ])
 }
 
 /// A sandbox with one writable folder, `/work`.

@@ -118,6 +118,8 @@ const COLON_FORMS: &[(&str, &[&str])] = &[
     ("nodes:undrain", &["nodes", "undrain"]),
     ("undrain", &["nodes", "undrain"]),
     ("config:unset", &["config", "unset"]),
+    ("packs:install", &["packs", "install"]),
+    ("packs:list", &["packs", "list"]),
     ("ps:restart", &["restart"]),
     ("ps:scale", &["scale"]),
     ("releases:rollback", &["rollback"]),

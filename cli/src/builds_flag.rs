@@ -1,24 +1,52 @@
 //! How sources are built: flags that every role that holds the API has alike.
 //!
-//! In: flags and the data folder. Out: the command of the build child.
+//! In: flags, variables and the data folder. Out: the command of the build child, and where its tools are.
 
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
 };
 
-use crate::{program, ui::Ui};
+use crate::{home::Environment, program, ui::Ui};
 
 /// Tools that packs' `setup` puts together, below the data folder.
 const TOOLS: &str = "tools";
+
+/// Which languages there are, and where their tools.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct PacksFlags {
+    /// Folder of packs, which come beside the shipped ones, or in place of one of the same name.
+    #[arg(long, global = true, value_name = "DIR")]
+    packs: Option<PathBuf>,
+    /// Folder of the languages' tools, which `gilliam packs install` fills [default: GILLIAM_TOOLS, or DATA/tools]
+    #[arg(long, global = true, value_name = "DIR")]
+    tools: Option<PathBuf>,
+}
+
+impl PacksFlags {
+    /// The folder of tools; none without a flag, a variable and a data folder.
+    pub(crate) fn tools(&self, environment: &Environment, data: Option<&Path>) -> Option<PathBuf> {
+        let named = self.tools.clone().or_else(|| environment.tools.clone());
+        named.map(absolute).or_else(|| Some(data?.join(TOOLS)))
+    }
+
+    /// The operator's own packs.
+    pub(crate) fn own(&self) -> Option<PathBuf> {
+        self.packs.clone().map(absolute)
+    }
+}
+
+/// Scripts and sandboxes have other working folders. Where even that is unknown, errors name the path as it is.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
 
 /// How sources are built.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Builds")]
 pub(crate) struct BuildsFlags {
-    /// Folder of packs, which come beside the shipped ones, or in place of one of the same name.
-    #[arg(long, value_name = "DIR")]
-    packs: Option<PathBuf>,
+    #[command(flatten)]
+    packs: PacksFlags,
     /// Builds sources without a sandbox, where the kernel allows no user namespaces.
     ///
     /// Every build can then read what the server can read, its data folder and tokens too.
@@ -28,11 +56,11 @@ pub(crate) struct BuildsFlags {
 
 impl BuildsFlags {
     /// The command of a build, to which the archive and the images are added.
-    pub(crate) fn command(&self, data: &Path) -> Vec<OsString> {
+    pub(crate) fn command(&self, environment: &Environment, data: &Path) -> Vec<OsString> {
         let mut command: Vec<OsString> = vec![program::path().into(), "internal".into(), "build".into()];
-        command.extend(["--tools".into(), data.join(TOOLS).into()]);
-        if let Some(packs) = &self.packs {
-            command.extend(["--packs".into(), packs.into()]);
+        let tools = self.packs.tools(environment, Some(data));
+        for (flag, folder) in [("--tools", tools), ("--packs", self.packs.own())] {
+            command.extend(folder.into_iter().flat_map(|folder| [flag.into(), folder.into()]));
         }
         command.extend(self.unsandboxed_builds.then(|| "--unsandboxed-builds".into()));
         command

@@ -16,6 +16,7 @@ mod logs;
 mod node;
 mod nodes;
 mod open;
+mod packs;
 mod plan;
 mod ps;
 mod releases;
@@ -63,6 +64,7 @@ pub(crate) enum Command {
     Server(server::Args),
     Node(node::Args),
     Nodes(nodes::Args),
+    Packs(packs::Args),
     Store(store::Args),
     Bench(bench::Args),
     Sim(sim::Args),
@@ -91,7 +93,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         environment,
     };
     match cli.command {
-        Command::Up(args) => up::run(&context, args).await,
+        Command::Up(args) => Box::pin(up::run(&context, args)).await,
         Command::Server(args) => server::run(&context, args).await,
         Command::Node(args) => node::run(&context, args).await,
         Command::Nodes(args) => nodes::run(&context, args).await,
@@ -113,6 +115,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Status(args) => status::run(&context, args).await,
         Command::Plan(args) => plan::run(&context, args).await,
         Command::Clusters(args) => clusters::run(&context, args),
+        Command::Packs(args) => packs::run(&context, args).await,
         Command::Store(args) => store::run(&context, args).await,
         Command::Bench(args) => bench::run(&context, args).await,
         Command::Sim(args) => sim::run(&context, &args),

@@ -53,6 +53,8 @@ pub(crate) struct Environment {
     pub(crate) store_password: Option<Password>,
     /// `GILLIAM_BLOBS`: where a platform keeps images, when not in its data folder.
     pub(crate) blobs: Option<String>,
+    /// `GILLIAM_TOOLS`: where languages' tools are, when not in the data folder.
+    pub(crate) tools: Option<PathBuf>,
     /// What programs that use AWS read: `AWS_*`.
     pub(crate) aws: AwsVariables,
     /// `PATH`, where other programs are found.
@@ -131,6 +133,7 @@ impl Environment {
             store: text("GILLIAM_STORE"),
             store_password: text(STORE_PASSWORD).map(Password::new),
             blobs: text("GILLIAM_BLOBS"),
+            tools: path("GILLIAM_TOOLS"),
             aws: AwsVariables::of(
                 env::vars_os()
                     .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),

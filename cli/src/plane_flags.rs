@@ -48,7 +48,7 @@ impl PlaneFlags {
         let store = self.store.open(environment, &data).await?;
         let blobs = self.blobs.open(place, &store, &data).await?;
         self.policy.change().apply(&store).await?;
-        let build = self.builds.command(&data);
+        let build = self.builds.command(environment, &data);
         let config = Config {
             blobs: Some(blobs),
             probe_command: vec![program::path().into(), "internal".into(), "probe".into()],

@@ -7,17 +7,23 @@
 //! Invariant: `build`, and with it all code of the project, runs in the sandbox; outside of it runs `tools`,
 //! which is the operator's and sees neither project nor command.
 
+mod arguments;
 mod shipped;
+mod tools;
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
 };
 
+use cap_std::{ambient_authority, fs::Dir};
+
 use crate::sandbox::{self, Cell, Limits, Mode, SandboxError, Shown};
+
+pub use shipped::{init_files, languages};
+pub use tools::Tools;
 
 /// The folder of a build's result, in its scratch folder.
 pub const OUT: &str = "out";
@@ -27,8 +33,6 @@ pub const RESULT: &str = "component.wasm";
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// `build` says that the project is at fault, in its last lines.
 const EXIT_PROJECT: i32 = 65;
-/// `tools` says that the machine lacks something, on stderr.
-const EXIT_UNAVAILABLE: i32 = 69;
 /// Lines of a failed build that its message repeats.
 const LAST_LINES: usize = 12;
 
@@ -72,6 +76,16 @@ pub enum PackError {
         command: String,
         /// The pack's name.
         pack: String,
+    },
+    /// The arguments it named cannot be a process's.
+    #[error("{command}: the {pack} pack named wrong arguments: {reason}")]
+    Arguments {
+        /// The Procfile's command.
+        command: String,
+        /// The pack's name.
+        pack: String,
+        /// What is wrong with them.
+        reason: String,
     },
     /// The sandbox stopped it, or there is none.
     #[error(transparent)]
@@ -123,7 +137,7 @@ impl Packs {
             pack: "folder".to_string(),
             source,
         };
-        shipped::write(folder).map_err(broken)?;
+        shipped::write_packs(folder).map_err(broken)?;
         let mut packs = BTreeMap::new();
         for folder in [Some(folder), operators].into_iter().flatten() {
             for entry in fs::read_dir(folder).map_err(broken)? {
@@ -180,15 +194,6 @@ impl Packs {
     }
 }
 
-/// What a pack needs of the machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tools {
-    /// Folders to show the build, by the names of their variables.
-    pub folders: Vec<(String, PathBuf)>,
-    /// The versions of the tools, for people.
-    pub versions: Vec<String>,
-}
-
 /// How this server builds sources.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Workshop<'a> {
@@ -219,6 +224,15 @@ pub struct Order<'a> {
     pub workshop: Workshop<'a>,
 }
 
+/// What a pack made.
+#[derive(Debug)]
+pub struct Done {
+    /// The folder of the result.
+    pub out: Dir,
+    /// The arguments of the process, the program's name first.
+    pub arguments: Option<Vec<String>>,
+}
+
 impl Pack {
     fn read(name: String, folder: PathBuf) -> Result<Self, PackError> {
         match fs::read_to_string(folder.join("words")) {
@@ -231,37 +245,6 @@ impl Pack {
         }
     }
 
-    /// Looks for the pack's tools on this machine.
-    pub fn tools(&self, folder: Option<&Path>) -> Result<Tools, PackError> {
-        let script = self.folder.join("tools");
-        if !script.is_file() {
-            return Ok(Tools::default());
-        }
-        let mut command = Command::new(&script);
-        command.env_clear().env("PATH", PATH).stdin(Stdio::null());
-        command.envs(folder.map(|folder| ("GILLIAM_TOOLS", folder.join(&self.name))));
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = command.output().map_err(|source| self.broken(source))?;
-        if status.success() {
-            return Ok(found(&String::from_utf8_lossy(&stdout)));
-        }
-        let said = String::from_utf8_lossy(&stderr);
-        let (hints, reasons): (Vec<&str>, Vec<&str>) =
-            said.lines().partition(|line| line.starts_with("hint: "));
-        let reason = match status.code() {
-            Some(EXIT_UNAVAILABLE) => reasons.join("; "),
-            _ => format!("its script tools ended with {status}: {}", reasons.join("; ")),
-        };
-        Err(PackError::NotReady {
-            pack: self.name.clone(),
-            reason,
-            hint: hints.first().map(|hint| hint["hint: ".len()..].to_string()),
-        })
-    }
-
     fn broken(&self, source: io::Error) -> PackError {
         PackError::Broken {
             pack: self.name.clone(),
@@ -270,7 +253,10 @@ impl Pack {
     }
 
     /// Builds a component: the file [`RESULT`] in the folder [`OUT`] of the scratch folder, or nothing.
-    pub fn build(&self, order: &Order<'_>, output: &mut dyn FnMut(&str)) -> Result<(), PackError> {
+    ///
+    /// The answer is that folder, which holds what a stranger wrote, and the arguments of the process, where the
+    /// build named any.
+    pub fn build(&self, order: &Order<'_>, output: &mut dyn FnMut(&str)) -> Result<Done, PackError> {
         let tools = self.tools(order.workshop.tools)?;
         output(&format!(
             "-----> {}: {} with the {} pack",
@@ -296,7 +282,7 @@ impl Pack {
         })?;
         let command = order.command.to_string();
         match status {
-            0 => Ok(()),
+            0 => self.done(order),
             EXIT_PROJECT => Err(PackError::Project { command, last }),
             _ => Err(PackError::Failed {
                 command,
@@ -305,6 +291,17 @@ impl Pack {
                 last,
             }),
         }
+    }
+
+    fn done(&self, order: &Order<'_>) -> Result<Done, PackError> {
+        let out = Dir::open_ambient_dir(order.scratch.join(OUT), ambient_authority());
+        let out = out.map_err(|source| self.broken(source))?;
+        let arguments = arguments::read(&out).map_err(|reason| PackError::Arguments {
+            command: order.command.to_string(),
+            pack: self.name.clone(),
+            reason,
+        })?;
+        Ok(Done { out, arguments })
     }
 
     fn cell(&self, order: &Order<'_>, tools: &Tools) -> io::Result<Cell> {
@@ -331,6 +328,9 @@ impl Pack {
         let home = place(&home, "/home/build", true);
         let cache = place(&cache, "/cache", true);
         let pack = place(&self.folder, "/pack", false);
+        let wit = own("wit")?;
+        shipped::write_wit(&wit)?;
+        let wit = place(&wit, "/wit", false);
         let variable = |name: &str, value: String| (name.to_string(), value);
         let mut environment = vec![
             variable("PATH", PATH.to_string()),
@@ -338,7 +338,9 @@ impl Pack {
             variable("HOME", home),
             variable("GILLIAM_PROCESS", order.process.to_string()),
             variable("GILLIAM_OUT", format!("{out}/{RESULT}")),
+            variable("GILLIAM_ARGS", format!("{out}/{}", arguments::ARGUMENTS)),
             variable("GILLIAM_CACHE", cache),
+            variable("GILLIAM_WIT", wit),
             variable("GILLIAM_PACK", pack.clone()),
         ];
         for (name, folder) in &tools.folders {
@@ -357,23 +359,6 @@ impl Pack {
             limits: order.workshop.limits,
         })
     }
-}
-
-/// Reads what `tools` printed: `folder NAME PATH` and `version TEXT`.
-fn found(text: &str) -> Tools {
-    let mut tools = Tools::default();
-    for line in text.lines() {
-        match line.split_once(' ') {
-            Some(("folder", rest)) => {
-                if let Some((name, path)) = rest.split_once(' ') {
-                    tools.folders.push((name.to_string(), path.into()));
-                }
-            }
-            Some(("version", text)) => tools.versions.push(text.to_string()),
-            _ => {}
-        }
-    }
-    tools
 }
 
 /// How builds are run when they are not open: this program with the sandbox's role.

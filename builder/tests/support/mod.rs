@@ -1,6 +1,14 @@
 //! What the tests build from: components written as text, and archives of projects.
-#![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "each test file uses its own part of this"
+)]
 #![allow(unreachable_pub, reason = "a module of test binaries has no outside")]
+
+pub mod own_main;
+pub mod server;
 
 use std::{fs, path::Path};
 

@@ -38,6 +38,15 @@ pub(crate) fn client_builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
 }
 
+/// The languages' tools, which `scripts/setup` puts together once for all tests.
+pub(crate) fn tools() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+    cache
+        .unwrap_or_else(|| home().join(".cache"))
+        .join("gilliam/tools")
+}
+
 /// A running `gilliam up`, ended with the test, its node with it.
 pub(crate) struct Platform {
     folder: tempfile::TempDir,
@@ -204,7 +213,7 @@ impl Platform {
             .env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.root()).env("GILLIAM_HOME", self.home());
-        command.env("GILLIAM_LOG", "info");
+        command.env("GILLIAM_LOG", "info").env("GILLIAM_TOOLS", tools());
         command
     }
 

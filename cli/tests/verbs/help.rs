@@ -24,6 +24,7 @@ const VERBS: &[&str] = &[
     "server",
     "node",
     "nodes",
+    "packs",
     "store",
     "bench",
     "sim",

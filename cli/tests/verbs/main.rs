@@ -10,5 +10,6 @@ mod env;
 mod help;
 mod hostile;
 mod output;
+mod packs;
 mod project;
 mod usage;
