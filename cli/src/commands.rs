@@ -9,6 +9,8 @@ mod create;
 mod deploy;
 mod destroy;
 mod hints;
+mod image;
+mod images;
 mod inspect;
 pub(crate) mod internal;
 mod limits;
@@ -53,6 +55,8 @@ pub(crate) enum Command {
     Ps(ps::Args),
     Logs(logs::Args),
     Releases(releases::Args),
+    Images(images::Args),
+    Image(image::Args),
     Rollback(rollback::Args),
     Restart(restart::Args),
     Apps(apps::Args),
@@ -107,6 +111,8 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Ps(args) => ps::run(&context, args).await,
         Command::Logs(args) => logs::run(&context, args).await,
         Command::Releases(args) => releases::run(&context, args).await,
+        Command::Images(args) => images::run(&context, args).await,
+        Command::Image(args) => image::run(&context, args).await,
         Command::Rollback(args) => rollback::run(&context, args).await,
         Command::Restart(args) => restart::run(&context, args).await,
         Command::Apps(args) => apps::run(&context, args).await,

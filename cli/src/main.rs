@@ -14,6 +14,7 @@ mod control_file;
 mod failure;
 mod heap;
 mod home;
+mod image_name;
 mod node_process;
 mod plane_flags;
 mod platform_failure;

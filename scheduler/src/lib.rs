@@ -29,6 +29,7 @@ mod build;
 mod change;
 mod control;
 mod details;
+mod images;
 mod lease;
 mod logs;
 mod mirror;

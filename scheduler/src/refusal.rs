@@ -91,6 +91,11 @@ impl Refusal {
             .hint("gilliam releases lists them")
     }
 
+    pub(crate) fn no_image(digest: &str) -> Self {
+        Self::new(Code::A404, format!("no image {} here", excerpt(digest)))
+            .hint("gilliam images lists those of an app; gilliam image pull fetches one from a registry")
+    }
+
     /// Something needs a release and the app has none.
     pub(crate) fn nothing_released(app: &AppName) -> Self {
         Self::new(Code::A409, format!("{app} has no release yet")).hint("gilliam deploy first")

@@ -97,6 +97,17 @@ async fn probe_reuse(shared: &Shared, app: &AppName, new: &NewRelease) -> Result
     probe::check(shared, candidate, before.as_ref()).await
 }
 
+/// Refuses a message that would not be kept whole.
+pub(crate) fn check_message(message: Option<&str>) -> Result<(), Refusal> {
+    match message.map(str::len) {
+        Some(length) if length > MESSAGE_BYTES_MAX => {
+            let message = format!("the message has {length} bytes; at most {MESSAGE_BYTES_MAX} are kept");
+            Err(Refusal::invalid(message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Reads a release.
 pub(crate) async fn load(shared: &Shared, app: &AppName, id: ReleaseId) -> Result<Release, Refusal> {
     if let Some(found) = records::load_release(&shared.store, app, id).await? {

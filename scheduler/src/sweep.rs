@@ -43,6 +43,7 @@ pub(crate) async fn some_of(shared: &Shared, app: &AppName) -> Result<Vec<Write>
         .ranges(&[
             &keys::placements_of(app),
             &keys::releases_of(app),
+            &keys::kept_of(app),
             &keys::remarks(app),
         ])
         .await?;
@@ -54,7 +55,13 @@ pub(crate) async fn some_of(shared: &Shared, app: &AppName) -> Result<Vec<Write>
 pub(crate) async fn all(shared: &Shared) -> Result<(), Refusal> {
     let (_, lists) = shared
         .store
-        .ranges(&[keys::APPS, keys::PLACEMENTS, keys::RELEASES, keys::REMARKS])
+        .ranges(&[
+            keys::APPS,
+            keys::PLACEMENTS,
+            keys::RELEASES,
+            keys::KEPT,
+            keys::REMARKS,
+        ])
         .await?;
     let names = |entries: &[Entry], prefix: &str| {
         let rests = entries.iter().filter_map(|entry| entry.key.strip_prefix(prefix));
@@ -66,7 +73,7 @@ pub(crate) async fn all(shared: &Shared) -> Result<(), Refusal> {
     let [apps, rest @ ..] = &lists[..] else {
         return Ok(());
     };
-    let prefixes = [keys::PLACEMENTS, keys::RELEASES, keys::REMARKS];
+    let prefixes = [keys::PLACEMENTS, keys::RELEASES, keys::KEPT, keys::REMARKS];
     let owners = rest
         .iter()
         .zip(prefixes)

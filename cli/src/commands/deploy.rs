@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use gilliam_client::{Client, DeployRequest};
 use gilliam_model::{
     api::{DeployEvent, ReleaseInfo},
+    images::MakeRelease,
     name::AppName,
 };
 
@@ -12,9 +13,10 @@ use crate::{
     amounts,
     archive::{self, Archive},
     args::Waiting,
-    commands::{released, scale},
+    commands::{image, released, scale},
     context::{Context, working_directory},
     failure::{CommandError, CommandResult},
+    image_name::ImageName,
     ui::Ui,
 };
 
@@ -28,6 +30,9 @@ pub(crate) struct Args {
     /// The folder to deploy as it is.
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Releases an image that is there, and builds nothing: a digest, its first digits, or vN.
+    #[arg(long, value_name = "IMAGE", conflicts_with = "dir")]
+    image: Option<String>,
     /// Says what changed.
     #[arg(long, short = 'm', value_name = "TEXT")]
     message: Option<String>,
@@ -52,22 +57,28 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
             .as_deref()
             .unwrap_or(&current),
     )?;
+    let image = args.image.as_deref().map(ImageName::parse).transpose()?;
     let client = context.client()?;
-    let archive = pack(args.dir, current).await?;
-    for hint in &archive.hints {
-        ui.hint(hint);
-    }
-    ui.note(&format!(
-        "Deploying {} to {app} ({})",
-        archive.origin,
-        amounts::bytes(archive.bytes)
-    ));
-    let message = args.message.clone().or_else(|| archive.message.clone());
-    let request = DeployRequest {
-        message,
+    let mut request = DeployRequest {
+        message: args.message.clone(),
         migrate: !args.no_migrate,
     };
-    let release = build(ui, &client, &app, &request, archive).await?;
+    let release = match image {
+        Some(image) => release_image(context, &client, &app, &request, &image).await?,
+        None => {
+            let archive = pack(args.dir, current).await?;
+            for hint in &archive.hints {
+                ui.hint(hint);
+            }
+            ui.note(&format!(
+                "Deploying {} to {app} ({})",
+                archive.origin,
+                amounts::bytes(archive.bytes)
+            ));
+            request.message = request.message.or_else(|| archive.message.clone());
+            build(ui, &client, &app, &request, archive).await?
+        }
+    };
     let after = released::After {
         context,
         client: &client,
@@ -91,6 +102,24 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         scale::Print::Nothing,
     )
     .await
+}
+
+/// Releases an image that the cluster has.
+async fn release_image(
+    context: &Context<'_>,
+    client: &Client,
+    app: &AppName,
+    request: &DeployRequest,
+    image: &ImageName,
+) -> CommandResult<ReleaseInfo> {
+    let digest = image::digest_here(context, client, image).await?;
+    context.ui.note(&format!("Releasing {digest} to {app}"));
+    let release = MakeRelease {
+        image: digest,
+        message: request.message.clone(),
+        migrate: request.migrate,
+    };
+    Ok(client.release_image(app, &release).await?)
 }
 
 async fn pack(dir: Option<PathBuf>, current: PathBuf) -> CommandResult<Archive> {

@@ -14,6 +14,7 @@ mod etcd_process;
 mod guests;
 mod healing;
 mod hostile;
+mod images;
 mod inspect;
 mod limits;
 mod limits_verb;

@@ -13,6 +13,8 @@ const VERBS: &[&str] = &[
     "ps",
     "logs",
     "releases",
+    "images",
+    "image",
     "rollback",
     "restart",
     "apps",

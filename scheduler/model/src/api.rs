@@ -8,10 +8,14 @@
 //! | `GET` · `DELETE /v1/apps/{app}` | | [`AppInfo`] · 204 |
 //! | `POST /v1/apps/{app}/deploy?message=&migrate=` | a tar archive | NDJSON of [`DeployEvent`] |
 //! | `GET /v1/apps/{app}/releases` | | `Vec<`[`ReleaseInfo`]`>`, newest first |
+//! | `POST /v1/apps/{app}/releases` | [`MakeRelease`](crate::images::MakeRelease) | [`ReleaseInfo`] |
 //! | `POST /v1/apps/{app}/rollback` | [`Rollback`] | [`ReleaseInfo`] |
 //! | `GET` · `PATCH /v1/apps/{app}/config` | [`ConfigPatch`] | [`ConfigInfo`] · [`ReleaseInfo`] |
 //! | `GET /v1/apps/{app}/image?release=` | | [`ImageInfo`] |
 //! | `GET /v1/apps/{app}/components/{process}?release=` | | the component |
+//! | `GET /v1/apps/{app}/images` | | `Vec<`[`ImageSummary`](crate::images::ImageSummary)`>`, newest first |
+//! | `GET /v1/images/{digest}` | | [`StoredImage`](crate::images::StoredImage) |
+//! | `GET /v1/images/{digest}/blobs/{blob}` | | a blob of the image: its manifest, its config, a component |
 //! | `GET` · `PATCH /v1/apps/{app}/limits` | [`LimitsPatch`] | [`LimitsInfo`] · [`ReleaseInfo`] |
 //! | `GET` · `PATCH /v1/apps/{app}/scale` | [`ScalePatch`] | [`ScaleInfo`] |
 //! | `GET /v1/apps/{app}/instances?process=&release=&from=&limit=` | | [`Instances`] |

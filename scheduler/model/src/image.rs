@@ -170,6 +170,13 @@ pub struct Image {
 impl Image {
     /// The format this build writes.
     pub const SCHEMA_VERSION: u32 = 1;
+
+    /// Bytes of its components, each counted once.
+    pub fn component_bytes(&self) -> u64 {
+        let components = self.processes.values();
+        let sizes: BTreeMap<Digest, u64> = components.map(|p| (p.component, p.component_bytes)).collect();
+        sizes.values().sum()
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod digest;
 pub mod hint;
 pub mod identity;
 pub mod image;
+pub mod images;
 pub mod instance;
 pub mod interface;
 pub mod join;

@@ -17,9 +17,8 @@ use futures::StreamExt as _;
 use gilliam_model::{
     api::{ARCHIVE_BYTES_MAX, DeployEvent, ReleaseInfo},
     digest::Digest,
-    image::{Image, PROCESSES_MAX},
+    image::Image,
     name::AppName,
-    release::MESSAGE_BYTES_MAX,
 };
 use http::header;
 use serde::Deserialize;
@@ -37,6 +36,7 @@ use crate::{
     archive::{self, Archive},
     blobs::BlobsError,
     build::{self, Build, BuildError},
+    images,
     refusal::Refusal,
     release::{self, Basis, NewRelease},
     shared::Shared,
@@ -115,15 +115,7 @@ async fn admit(
     shared.app(&app).await?;
     let kept = shared.blobs.ready(&shared.store).await;
     kept.map_err(BlobsError::into_refusal)?;
-    if let Some(length) = params
-        .message
-        .as_ref()
-        .map(String::len)
-        .filter(|n| *n > MESSAGE_BYTES_MAX)
-    {
-        let message = format!("the message has {length} bytes; at most {MESSAGE_BYTES_MAX} are kept");
-        return Err(Refusal::invalid(message));
-    }
+    release::check_message(params.message.as_deref())?;
     if declared_bytes.is_some_and(|n| n > ARCHIVE_BYTES_MAX) {
         return Err(archive::too_large(ARCHIVE_BYTES_MAX));
     }
@@ -196,7 +188,7 @@ impl Deploy {
             .map_err(BuildError::into_refusal)?;
         let kept = shared.blobs.keep(&sealing, &digest).await;
         kept.map_err(BlobsError::into_refusal)?;
-        check_sealed(shared, &digest, &image).await?;
+        images::check_sealed(shared, &digest, &image).await?;
         Ok((digest, image))
     }
 
@@ -213,34 +205,5 @@ impl Deploy {
             migrate: self.params.migrate,
         };
         release::make(shared, &self.app, &new).await
-    }
-}
-
-/// Makes sure that what is released can be fetched and run: a release is for ever.
-async fn check_sealed(shared: &Shared, digest: &Digest, image: &Image) -> Result<(), Refusal> {
-    let broken = |reason: String| {
-        Err(Refusal::internal(&format!(
-            "the build sealed {digest}, but {reason}"
-        )))
-    };
-    if image.schema_version > Image::SCHEMA_VERSION {
-        return broken(format!("its format is {}", image.schema_version));
-    }
-    if image.processes.is_empty() || image.processes.len() > PROCESSES_MAX {
-        return broken(format!("it has {} process types", image.processes.len()));
-    }
-    let components = image.processes.values().map(|process| &process.component);
-    for blob in components.chain([digest]) {
-        if !shared.blobs.has(blob).await.map_err(BlobsError::into_refusal)? {
-            return broken(format!("blob {blob} is not there"));
-        }
-    }
-    match image
-        .processes
-        .values()
-        .find_map(|process| process.limits.validate().err())
-    {
-        Some(error) => broken(error.to_string()),
-        None => Ok(()),
     }
 }

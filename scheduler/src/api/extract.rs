@@ -10,7 +10,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request},
 };
 use futures::StreamExt as _;
-use gilliam_model::name::AppName;
+use gilliam_model::{digest::Digest, name::AppName};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
@@ -30,6 +30,10 @@ pub(crate) struct Json<T, const BYTES_MAX: usize = BODY_BYTES_MAX>(pub(crate) T)
 /// The app that a path names, well formed; whether it exists is another question.
 #[derive(Debug)]
 pub(crate) struct AppPath(pub(crate) AppName);
+
+/// The digest that a path names, well formed; whether there is such an image is another question.
+#[derive(Debug)]
+pub(crate) struct DigestPath(pub(crate) Digest);
 
 /// The last name in a path, as given.
 #[derive(Debug)]
@@ -61,6 +65,15 @@ impl<S: Send + Sync> FromRequestParts<S> for AppPath {
         let name = param(parts, state, "app").await?;
         // A name that cannot be one belongs to no app.
         name.parse().map(AppPath).map_err(|_| Refusal::no_app(&name))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for DigestPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let text = param(parts, state, "digest").await?;
+        text.parse().map(DigestPath).map_err(|_| Refusal::no_image(&text))
     }
 }
 

@@ -15,6 +15,7 @@ mod config;
 mod deploy;
 pub(crate) mod extract;
 mod image;
+mod images;
 mod instances;
 mod join;
 mod limits;
@@ -70,11 +71,14 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
     let short = OpenApiRouter::new()
         .routes(routes!(apps::list, apps::create))
         .routes(routes!(apps::show, apps::destroy))
-        .routes(routes!(releases::list))
+        .routes(routes!(releases::list, releases::release))
         .routes(routes!(releases::rollback))
         .routes(routes!(config::show, config::change_config))
         .routes(routes!(image::show))
         .routes(routes!(image::component))
+        .routes(routes!(images::list))
+        .routes(routes!(images::show))
+        .routes(routes!(images::blob))
         .routes(routes!(limits::show, limits::change_limits))
         .routes(routes!(scale::show, scale::change_scale))
         .routes(routes!(instances::list))

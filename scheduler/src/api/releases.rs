@@ -1,8 +1,9 @@
-//! Releases: listed, and rolled back to.
+//! Releases: listed, made of an image that is there, and rolled back to.
 
 use axum::{Extension, Json, extract::State};
 use gilliam_model::{
     api::{ReleaseInfo, Rollback},
+    images::MakeRelease,
     name::AppName,
     release::ReleaseId,
 };
@@ -15,6 +16,7 @@ use crate::{
         extract::{self, AppPath},
         openapi::Errors,
     },
+    images,
     refusal::Refusal,
     release::{self, Basis, NewRelease},
 };
@@ -29,6 +31,33 @@ pub(crate) async fn list(
     AppPath(app): AppPath,
 ) -> Result<Json<Vec<ReleaseInfo>>, Refusal> {
     release::list(&api.shared, &app).await.map(Json)
+}
+
+/// Releases an image that the cluster has.
+#[utoipa::path(post, path = "/v1/apps/{app}/releases", operation_id = "release_image", tag = "releases",
+    security(("bearer" = [])),
+    params(("app" = String, Path, description = "The app's name")), request_body = MakeRelease,
+    responses((status = 201, description = "The new release", body = ReleaseInfo), Errors))]
+pub(crate) async fn release(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    AppPath(app): AppPath,
+    extract::Json(body): extract::Json<MakeRelease>,
+) -> Result<(StatusCode, Json<ReleaseInfo>), Refusal> {
+    let shared = &api.shared;
+    shared.app(&app).await?;
+    release::check_message(body.message.as_deref())?;
+    let image = images::load(shared, &body.image).await?;
+    images::check_there(shared, &body.image, &image).await?;
+    let said = body.message.filter(|message| !message.is_empty());
+    let new = NewRelease {
+        basis: Basis::Build(body.image, image),
+        message: said.or_else(|| Some(format!("image {}", body.image.short()))),
+        author: caller.name,
+        migrate: body.migrate,
+    };
+    let info = release::make(shared, &app, &new).await?;
+    Ok((StatusCode::CREATED, Json(info)))
 }
 
 /// Makes a release and answers with it.

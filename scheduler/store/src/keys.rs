@@ -32,6 +32,8 @@ pub const NODES: &str = "/nodes/";
 pub const APPS: &str = "/apps/";
 /// Where images are.
 pub const IMAGES: &str = "/images/";
+/// Where is kept which images apps have without a release of them.
+pub const KEPT: &str = "/kept/";
 /// Where placements are.
 pub const PLACEMENTS: &str = "/placements/";
 /// Where releases are.
@@ -64,6 +66,16 @@ pub fn remarks(app: &AppName) -> String {
 /// An image, by the digest of its manifest.
 pub fn image(digest: &Digest) -> String {
     format!("{IMAGES}{}", digest.hex())
+}
+
+/// That an app has an image without a release of it.
+pub fn kept(app: &AppName, digest: &Digest) -> String {
+    format!("{KEPT}{app}/{}", digest.hex())
+}
+
+/// Where the images are that one app has without releases of them.
+pub fn kept_of(app: &AppName) -> String {
+    format!("{KEPT}{app}/")
 }
 
 /// The placement of a process type on a node.

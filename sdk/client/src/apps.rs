@@ -21,7 +21,7 @@ use crate::{Client, ClientError, DeployStream, LogStream, call::CALL_TIMEOUT};
 /// Longest wait for the head of a deploy's answer: the whole archive is sent before it on a slow line.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Longest wait for a change that may be probed before: to compile the largest components takes a minute.
-const PROBED_TIMEOUT: Duration = Duration::from_secs(180);
+pub(crate) const PROBED_TIMEOUT: Duration = Duration::from_secs(180);
 /// Longest wait for the head of a log's answer.
 const LOGS_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes read of an archive at once.

@@ -11,6 +11,7 @@
 mod apps;
 mod call;
 mod error;
+mod images;
 mod nodes;
 mod servers;
 mod stream;

@@ -112,7 +112,7 @@ impl Client {
             .await
     }
 
-    async fn copy(
+    pub(crate) async fn copy(
         &self,
         call: reqwest::RequestBuilder,
         what: &str,

@@ -1,0 +1,48 @@
+//! The calls about images by their digest.
+
+use gilliam_model::{
+    api::ReleaseInfo,
+    digest::Digest,
+    images::{ImageSummary, MakeRelease, StoredImage},
+    name::AppName,
+};
+use reqwest::Method;
+use tokio::io::AsyncWrite;
+
+use crate::{Client, ClientError, apps::PROBED_TIMEOUT};
+
+impl Client {
+    /// The images of an app, those that were made last first.
+    pub async fn images(&self, app: &AppName) -> Result<Vec<ImageSummary>, ClientError> {
+        self.get(&format!("/v1/apps/{app}/images")).await
+    }
+
+    /// An image that the cluster has.
+    pub async fn stored_image(&self, digest: &Digest) -> Result<StoredImage, ClientError> {
+        self.get(&format!("/v1/images/{digest}")).await
+    }
+
+    /// Releases an image that the cluster has.
+    pub async fn release_image(
+        &self,
+        app: &AppName,
+        release: &MakeRelease,
+    ) -> Result<ReleaseInfo, ClientError> {
+        let call = self.request(Method::POST, &format!("/v1/apps/{app}/releases"));
+        self.json(call.json(release).timeout(PROBED_TIMEOUT)).await
+    }
+
+    /// Copies a blob of an image into `writer` and returns its length; one longer than `bytes_max` is an error.
+    ///
+    /// The content is not checked here: it is verified by digest where it is used.
+    pub async fn fetch_image_blob(
+        &self,
+        image: &Digest,
+        blob: &Digest,
+        bytes_max: u64,
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<u64, ClientError> {
+        let call = self.request(Method::GET, &format!("/v1/images/{image}/blobs/{blob}"));
+        self.copy(call, &format!("blob {blob}"), bytes_max, writer).await
+    }
+}
