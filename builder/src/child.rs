@@ -23,6 +23,7 @@ use crate::{
     BuildRequest, Sealed,
     archive::FILE_BYTES_MAX,
     build,
+    import::import,
     packs::{self, Workshop},
     sandbox::{Limits, Mode},
 };
@@ -53,7 +54,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>, sandbox_role: &[&str]) -> 
         }
     };
     let Some(arguments) = Arguments::parse(args) else {
-        line("usage: --blobs DIR --archive FILE [--packs DIR] [--tools DIR] [--unsandboxed-builds]");
+        line(
+            "usage: --blobs DIR --archive FILE [--import] [--packs DIR] [--tools DIR] [--unsandboxed-builds]",
+        );
         return ExitCode::from(EXIT_USAGE);
     };
     let request = BuildRequest {
@@ -71,7 +74,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>, sandbox_role: &[&str]) -> 
     };
     // What hostile input can make panic must still end in an outcome, which says it; stderr is for people.
     panic::set_hook(Box::new(|_| {}));
-    let result = catch_unwind(AssertUnwindSafe(|| build(&request, &mut |text| line(text))));
+    let output = &mut |text: &str| line(text);
+    let result = catch_unwind(AssertUnwindSafe(|| match arguments.import {
+        true => import(request.archive, request.blobs, output),
+        false => build(&request, output),
+    }));
     report(&match result {
         Ok(Ok(Sealed { digest, image })) => BuildOutcome::Sealed { digest, image },
         Ok(Err(error)) => BuildOutcome::Refused {
@@ -90,12 +97,13 @@ struct Arguments {
     packs: Option<PathBuf>,
     tools: Option<PathBuf>,
     open: bool,
+    import: bool,
 }
 
 impl Arguments {
     fn parse(args: impl IntoIterator<Item = OsString>) -> Option<Self> {
         let (mut blobs, mut archive, mut packs, mut tools) = (None, None, None, None);
-        let mut open = false;
+        let (mut open, mut import) = (false, false);
         let mut args = args.into_iter();
         while let Some(name) = args.next() {
             let slot = match name.to_str()? {
@@ -105,6 +113,10 @@ impl Arguments {
                 "--tools" => &mut tools,
                 "--unsandboxed-builds" => {
                     open = true;
+                    continue;
+                }
+                "--import" => {
+                    import = true;
                     continue;
                 }
                 _ => return None,
@@ -119,6 +131,7 @@ impl Arguments {
             packs,
             tools,
             open,
+            import,
         })
     }
 }

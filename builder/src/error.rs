@@ -5,9 +5,9 @@ use std::{error::Error as _, fmt::Write as _, io};
 use gilliam_model::{api::ApiError, code::Code};
 
 use crate::{
-    archive::ArchiveError, component::ComponentError, detect::DetectError, layout::LayoutError,
-    manifest::ManifestError, packs::PackError, prebuilt::PrebuiltError, procfile::ProcfileError,
-    sandbox::SandboxError,
+    archive::ArchiveError, component::ComponentError, detect::DetectError, import::ImportError,
+    layout::LayoutError, manifest::ManifestError, packs::PackError, prebuilt::PrebuiltError,
+    procfile::ProcfileError, sandbox::SandboxError,
 };
 
 /// Why a build made nothing.
@@ -34,6 +34,9 @@ pub enum BuildError {
     /// A component that cannot be run.
     #[error(transparent)]
     Component(#[from] ComponentError),
+    /// An image from elsewhere that is not taken.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// The image could not be stored.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -61,6 +64,7 @@ impl BuildError {
             | BuildError::Manifest(ManifestError::TooLong { .. })
             | BuildError::Prebuilt(PrebuiltError::TooLarge { .. }) => Code::B10,
             BuildError::Component(error) => error.fault.code(),
+            BuildError::Import(error) => error.code(),
             BuildError::Prebuilt(PrebuiltError::Text { .. }) => Code::B12,
             BuildError::Pack(error) => match error {
                 PackError::Sandbox(SandboxError::Stopped(_)) => Code::B10,
@@ -91,6 +95,7 @@ impl BuildError {
             BuildError::Detect(error) => error.hint(),
             BuildError::Prebuilt(error) => error.hint(),
             BuildError::Component(error) => error.fault.hint(),
+            BuildError::Import(error) => error.hint(),
             BuildError::Pack(error) => error.hint(),
             BuildError::Layout(_) | BuildError::Scratch { .. } => None,
         }

@@ -4,7 +4,7 @@
 //! digest, its contents, and lines of output for people. The steps, a module each: `archive` unpacks,
 //! `procfile` and `manifest` read what the author wrote, `detect`, `prebuilt` and `packs` find or build each
 //! process's component (from sources in a `sandbox`), `component` checks it (adapting core modules), `layout`
-//! and `seal` store it.
+//! and `seal` store it. An image that was sealed elsewhere comes in by `import`.
 //!
 //! It is synchronous and made for a short-lived child process ([`child`]): it may use memory and time up to
 //! the child's limits, and dying in it hurts nobody else.
@@ -16,6 +16,7 @@ pub mod archive;
 pub mod child;
 pub mod component;
 pub mod detect;
+pub mod import;
 pub mod layout;
 pub mod manifest;
 pub mod offer;

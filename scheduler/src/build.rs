@@ -44,6 +44,8 @@ pub(crate) struct Build<'a> {
     pub(crate) blobs: &'a Path,
     /// The sources.
     pub(crate) archive: &'a Path,
+    /// Whether the archive holds an image that was sealed elsewhere instead.
+    pub(crate) is_image: bool,
     /// Longest time it may take.
     pub(crate) wall_max: Duration,
 }
@@ -108,7 +110,8 @@ pub(crate) async fn run(
         .arg("--blobs")
         .arg(build.blobs)
         .arg("--archive")
-        .arg(build.archive);
+        .arg(build.archive)
+        .args(build.is_image.then_some("--import"));
     command.env_clear().env("PATH", PATH);
     command
         .stdin(Stdio::null())
@@ -276,6 +279,7 @@ mod tests {
             command: &command,
             blobs: Path::new("/b"),
             archive: Path::new("/a.tar"),
+            is_image: false,
             wall_max,
         };
         let running = async {
@@ -334,6 +338,7 @@ mod tests {
             command: &[],
             blobs: Path::new("/"),
             archive: Path::new("/"),
+            is_image: false,
             wall_max: BUILD_MAX,
         };
         let (sender, _receiver) = mpsc::channel(1);
@@ -392,6 +397,7 @@ mod tests {
             command: &command,
             blobs: Path::new("/"),
             archive: Path::new("/"),
+            is_image: false,
             wall_max: BUILD_MAX,
         };
         assert!(matches!(run(build, &sender).await, Err(BuildError::Abandoned)));

@@ -3,7 +3,7 @@
 //! Invariant: an image has a record once all of its blobs are durable; whoever may read one app may release the
 //! images of every app.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use gilliam_model::{
     digest::Digest,
@@ -14,7 +14,15 @@ use gilliam_model::{
 };
 use gilliam_store::{keys, records};
 
-use crate::{blobs::BlobsError, refusal::Refusal, shared::Shared};
+use crate::{
+    blobs::BlobsError,
+    change::{Decision, change},
+    refusal::Refusal,
+    shared::Shared,
+};
+
+/// Images of an app without a release that are remembered: a build is either released soon or not at all.
+const KEPT_MAX: usize = 32;
 
 /// Reads an image by its digest, as it was sealed.
 pub(crate) async fn load(shared: &Shared, digest: &Digest) -> Result<Image, Refusal> {
@@ -69,6 +77,37 @@ async fn missing(shared: &Shared, digest: &Digest, image: &Image) -> Result<Opti
     Ok(None)
 }
 
+/// Keeps an image for an app that has no release of it; of very many, those that were made last.
+pub(crate) async fn keep(
+    shared: &Shared,
+    app: &AppName,
+    kept: &KeptImage,
+    image: &Image,
+) -> Result<(), Refusal> {
+    change(shared, app, || async {
+        let stored = shared.app(app).await?;
+        let (_, all) = records::list::<KeptImage>(&shared.store, &keys::kept_of(app)).await?;
+        let mut others: Vec<_> = all
+            .into_iter()
+            .filter(|other| other.value.digest != kept.digest)
+            .collect();
+        others.sort_by_key(|other| Reverse(other.value.made_at));
+        let mut writes = vec![
+            records::put_image(&kept.digest, image),
+            records::put(keys::kept(app, &kept.digest), kept),
+        ];
+        let dropped = others.into_iter().skip(KEPT_MAX - 1);
+        writes.extend(dropped.map(|other| records::delete(other.key)));
+        Ok(Decision {
+            checks: vec![stored.unchanged()],
+            writes,
+            remark: Some(format!("image {} made by {}", kept.digest.short(), kept.author)),
+            answer: (),
+        })
+    })
+    .await
+}
+
 /// The images of an app, those that were made last first.
 pub(crate) async fn of_app(shared: &Shared, app: &AppName) -> Result<Vec<ImageSummary>, Refusal> {
     // As of one revision: of an app that is destroyed meanwhile there would be none.
@@ -98,7 +137,7 @@ pub(crate) async fn of_app(shared: &Shared, app: &AppName) -> Result<Vec<ImageSu
         let of = users.remove(&digest).unwrap_or_default();
         images.extend(summary(digest, &image, &of, origins.remove(&digest)));
     }
-    images.sort_by_key(|image| std::cmp::Reverse(image.made_at));
+    images.sort_by_key(|image| Reverse(image.made_at));
     Ok(images)
 }
 

@@ -3,9 +3,12 @@
 mod harness;
 
 use gilliam_model::{
-    api::ReleaseInfo,
+    api::{DeployEvent, ReleaseInfo},
+    digest::Digest,
     images::{ImageSummary, StoredImage},
 };
+use harness::{Plane, read};
+use reqwest::Method;
 use serde_json::json;
 
 #[tokio::test]
@@ -48,6 +51,106 @@ async fn an_image_is_released_again_by_its_digest_in_any_app() {
     assert_eq!((stored.digest, stored.image.processes.len()), (first.image, 1));
     let manifest = plane.get(&format!("{path}/blobs/{}", first.image)).await.ok();
     assert!(manifest.text.contains("schema_version"), "{}", manifest.text);
+}
+
+/// Sends an archive to `path` and gives the lines of output, and the digest of the image that came of it.
+async fn made(plane: &Plane, path: &str, archive: &str) -> (Vec<String>, Digest) {
+    let answer = read(plane.send(Method::POST, path, &plane.admin, Some(archive)).await)
+        .await
+        .ok();
+    let mut lines = Vec::new();
+    for line in answer.text.lines() {
+        match serde_json::from_str(line).expect("an event") {
+            DeployEvent::Output { line } => lines.push(line),
+            DeployEvent::Built { digest, .. } => return (lines, digest),
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("no image: {lines:?}")
+}
+
+#[tokio::test]
+async fn an_image_is_kept_without_a_release_until_it_is_released_by_its_digest() {
+    let (plane, data) = harness::fresh().await;
+    plane.create("hello").await;
+    let (lines, built) = made(&plane, "/v1/apps/hello/build", "image web").await;
+    assert_eq!(lines, ["-----> Building: image web"]);
+    let (lines, pulled) = made(
+        &plane,
+        "/v1/apps/hello/images?message=image+host/x",
+        "image web worker",
+    )
+    .await;
+    assert_eq!(lines, ["-----> Building: image web worker --import"]);
+    let images: Vec<ImageSummary> = plane.get("/v1/apps/hello/images").await.ok().json();
+    let said: Vec<(Digest, &str, usize)> = images
+        .iter()
+        .map(|image| (image.digest, image.message.as_str(), image.releases.len()))
+        .collect();
+    assert_eq!(said, [(pulled, "image host/x", 0), (built, "built", 0)]);
+    let releases: Vec<ReleaseInfo> = plane.get("/v1/apps/hello/releases").await.ok().json();
+    assert!(releases.is_empty());
+    let release: ReleaseInfo = plane
+        .post("/v1/apps/hello/releases", json!({ "image": built }))
+        .await
+        .ok()
+        .json();
+    assert_eq!(release.image, built);
+    let images: Vec<ImageSummary> = plane.get("/v1/apps/hello/images").await.ok().json();
+    assert_eq!(images[1].releases, [release.id]);
+    assert_eq!(
+        std::fs::read_dir(data.path().join("tmp")).expect("tmp").count(),
+        0
+    );
+
+    // What goes with the app does not come back with another one of its name.
+    plane.delete("/v1/apps/hello").await;
+    plane.create("hello").await;
+    let images: Vec<ImageSummary> = plane.get("/v1/apps/hello/images").await.ok().json();
+    assert!(images.is_empty(), "{images:?}");
+}
+
+#[tokio::test]
+async fn an_app_remembers_the_last_images_that_it_did_not_release() {
+    let (plane, _data) = harness::fresh().await;
+    plane.create("hello").await;
+    for n in 0..34 {
+        made(&plane, "/v1/apps/hello/build", &format!("image web p{n}")).await;
+    }
+    let images: Vec<ImageSummary> = plane.get("/v1/apps/hello/images").await.ok().json();
+    assert_eq!(images.len(), 32);
+    assert_eq!(images[0].processes[0].as_str(), "p33");
+    assert_eq!(images[31].processes[0].as_str(), "p2");
+}
+
+#[tokio::test]
+async fn a_build_that_fails_keeps_no_image() {
+    let (plane, _data) = harness::fresh().await;
+    plane.create("hello").await;
+    let answer = plane
+        .send(Method::POST, "/v1/apps/hello/build", &plane.admin, Some("refuse"))
+        .await;
+    let text = read(answer).await.ok().text;
+    assert!(
+        text.contains(r#""type":"failed""#) && text.contains("B12"),
+        "{text}"
+    );
+    let images: Vec<ImageSummary> = plane.get("/v1/apps/hello/images").await.ok().json();
+    assert!(images.is_empty());
+    for path in ["/v1/apps/ghost/build", "/v1/apps/ghost/images"] {
+        let answer = plane
+            .send(Method::POST, path, &plane.admin, Some("image web"))
+            .await;
+        read(answer).await.refused(404, "A404", "no app");
+    }
+    let message = "x".repeat(5_000);
+    let path = format!("/v1/apps/hello/build?message={message}");
+    let answer = plane
+        .send(Method::POST, &path, &plane.admin, Some("image web"))
+        .await;
+    read(answer)
+        .await
+        .refused(422, "A422", "the message has 5000 bytes");
 }
 
 #[tokio::test]

@@ -145,7 +145,9 @@ async fn build(
             Some(DeployEvent::Output { line }) => ui.note(&line),
             Some(DeployEvent::Released { release }) => return Ok(*release),
             Some(DeployEvent::Failed { error }) => return Err(CommandError::refused(&error)),
-            None => return Err(CommandError::failed("the build ended without a release")),
+            Some(DeployEvent::Built { .. }) | None => {
+                return Err(CommandError::failed("the build ended without a release"));
+            }
         }
     }
 }

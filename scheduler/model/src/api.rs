@@ -7,6 +7,7 @@
 //! | `GET /v1/apps` · `POST /v1/apps` | [`CreateApp`] | [`AppInfo`] |
 //! | `GET` · `DELETE /v1/apps/{app}` | | [`AppInfo`] · 204 |
 //! | `POST /v1/apps/{app}/deploy?message=&migrate=` | a tar archive | NDJSON of [`DeployEvent`] |
+//! | `POST /v1/apps/{app}/build?message=` | a tar archive | NDJSON of [`DeployEvent`]: an image, no release |
 //! | `GET /v1/apps/{app}/releases` | | `Vec<`[`ReleaseInfo`]`>`, newest first |
 //! | `POST /v1/apps/{app}/releases` | [`MakeRelease`](crate::images::MakeRelease) | [`ReleaseInfo`] |
 //! | `POST /v1/apps/{app}/rollback` | [`Rollback`] | [`ReleaseInfo`] |
@@ -14,6 +15,7 @@
 //! | `GET /v1/apps/{app}/image?release=` | | [`ImageInfo`] |
 //! | `GET /v1/apps/{app}/components/{process}?release=` | | the component |
 //! | `GET /v1/apps/{app}/images` | | `Vec<`[`ImageSummary`](crate::images::ImageSummary)`>`, newest first |
+//! | `POST /v1/apps/{app}/images?message=` | a tar archive of an OCI image layout | NDJSON of [`DeployEvent`] |
 //! | `GET /v1/images/{digest}` | | [`StoredImage`](crate::images::StoredImage) |
 //! | `GET /v1/images/{digest}/blobs/{blob}` | | a blob of the image: its manifest, its config, a component |
 //! | `GET` · `PATCH /v1/apps/{app}/limits` | [`LimitsPatch`] | [`LimitsInfo`] · [`ReleaseInfo`] |
@@ -55,6 +57,8 @@ use crate::{
 
 /// Largest archive that `deploy` takes.
 pub const ARCHIVE_BYTES_MAX: u64 = 256 << 20;
+/// Largest archive of an image: a dozen components of the largest kind.
+pub const IMAGE_ARCHIVE_BYTES_MAX: u64 = 512 << 20;
 /// Most lines that one `logs` request answers with before it follows; also what is kept per app.
 pub const LOG_LINES_MAX: usize = 1_500;
 
@@ -124,6 +128,13 @@ pub enum DeployEvent {
     Released {
         /// The release.
         release: Box<ReleaseInfo>,
+    },
+    /// The image was made and is kept, without a release: the last event.
+    Built {
+        /// Its digest.
+        digest: Digest,
+        /// What is in it.
+        image: Box<Image>,
     },
     /// Nothing was made: the last event.
     Failed {

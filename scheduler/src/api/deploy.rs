@@ -15,9 +15,11 @@ use axum::{
 };
 use futures::StreamExt as _;
 use gilliam_model::{
-    api::{ARCHIVE_BYTES_MAX, DeployEvent, ReleaseInfo},
+    Timestamp,
+    api::{ARCHIVE_BYTES_MAX, DeployEvent, IMAGE_ARCHIVE_BYTES_MAX},
     digest::Digest,
     image::Image,
+    images::KeptImage,
     name::AppName,
 };
 use http::header;
@@ -51,9 +53,9 @@ const EVENTS_MAX: usize = 256;
 #[into_params(parameter_in = Query)]
 pub(crate) struct DeployParams {
     /// What changed.
-    message: Option<String>,
+    pub(super) message: Option<String>,
     /// Whether what the previous release ran moves to the new one; it does by default.
-    migrate: bool,
+    pub(super) migrate: bool,
 }
 
 impl Default for DeployParams {
@@ -79,23 +81,57 @@ pub(crate) async fn deploy(
     params: Result<Params<DeployParams>, Refusal>,
     request: Request,
 ) -> Result<Response, Refusal> {
+    start(api, caller, Order::Release, app, params, request).await
+}
+
+/// What comes of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Its sources are built, and the image is released.
+    Release,
+    /// Its sources are built, and the image is kept.
+    Keep,
+    /// The image in it is checked and kept.
+    Import,
+}
+
+impl Order {
+    /// Largest archive.
+    fn bytes_max(self) -> u64 {
+        match self {
+            Order::Release | Order::Keep => ARCHIVE_BYTES_MAX,
+            Order::Import => IMAGE_ARCHIVE_BYTES_MAX,
+        }
+    }
+}
+
+/// Takes the archive, and answers with what happens to it.
+pub(super) async fn start(
+    api: Api,
+    caller: Caller,
+    order: Order,
+    app: Result<AppPath, Refusal>,
+    params: Result<Params<DeployParams>, Refusal>,
+    request: Request,
+) -> Result<Response, Refusal> {
     let declared = request
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok()?.parse().ok());
     let body = request.into_body();
-    let (app, params, place) = match admit(&api.shared, app, params, declared).await {
+    let (app, params, place) = match admit(&api.shared, order, app, params, declared).await {
         Ok(admitted) => admitted,
         Err(refusal) => {
             archive::discard(body.into_data_stream()).await;
             return Err(refusal);
         }
     };
-    let archive = archive::receive(body, &api.shared.tmp(), ARCHIVE_BYTES_MAX).await?;
+    let archive = archive::receive(body, &api.shared.tmp(), order.bytes_max()).await?;
     let (events, stream) = mpsc::channel(EVENTS_MAX);
     let deploy = Deploy {
         app,
         author: caller.name,
+        order,
         params,
         archive,
         _place: place,
@@ -107,6 +143,7 @@ pub(crate) async fn deploy(
 
 async fn admit(
     shared: &Shared,
+    order: Order,
     app: Result<AppPath, Refusal>,
     params: Result<Params<DeployParams>, Refusal>,
     declared_bytes: Option<u64>,
@@ -116,8 +153,8 @@ async fn admit(
     let kept = shared.blobs.ready(&shared.store).await;
     kept.map_err(BlobsError::into_refusal)?;
     release::check_message(params.message.as_deref())?;
-    if declared_bytes.is_some_and(|n| n > ARCHIVE_BYTES_MAX) {
-        return Err(archive::too_large(ARCHIVE_BYTES_MAX));
+    if declared_bytes.is_some_and(|n| n > order.bytes_max()) {
+        return Err(archive::too_large(order.bytes_max()));
     }
     let place = shared
         .deploys
@@ -131,6 +168,7 @@ async fn admit(
 struct Deploy {
     app: AppName,
     author: String,
+    order: Order,
     params: DeployParams,
     archive: Archive,
     _place: OwnedSemaphorePermit,
@@ -147,14 +185,13 @@ impl Deploy {
                 return;
             }
         };
-        let last = match self.release(&api.shared, built).await {
-            Ok(release) => DeployEvent::Released {
-                release: Box::new(release),
-            },
-            Err(refusal) => DeployEvent::Failed {
-                error: refusal.into_error(),
-            },
+        let done = match self.order {
+            Order::Release => self.release(&api.shared, built).await,
+            Order::Keep | Order::Import => self.keep(&api.shared, built).await,
         };
+        let last = done.unwrap_or_else(|refusal| DeployEvent::Failed {
+            error: refusal.into_error(),
+        });
         // The archive goes before the answer is complete, so that nothing is left when the client has it.
         drop(self);
         // An error says that the client has gone away meanwhile.
@@ -181,6 +218,7 @@ impl Deploy {
             command: &shared.config.build_command,
             blobs: &sealing.layout,
             archive: self.archive.path(),
+            is_image: self.order == Order::Import,
             wall_max: shared.config.build_max,
         };
         let (digest, image) = build::run(build, events)
@@ -196,7 +234,7 @@ impl Deploy {
         &self,
         shared: &Shared,
         built: Result<(Digest, Image), Refusal>,
-    ) -> Result<ReleaseInfo, Refusal> {
+    ) -> Result<DeployEvent, Refusal> {
         let (digest, image) = built?;
         let new = NewRelease {
             basis: Basis::Build(digest, image),
@@ -204,6 +242,33 @@ impl Deploy {
             author: self.author.clone(),
             migrate: self.params.migrate,
         };
-        release::make(shared, &self.app, &new).await
+        let release = release::make(shared, &self.app, &new).await?;
+        Ok(DeployEvent::Released {
+            release: Box::new(release),
+        })
+    }
+
+    async fn keep(
+        &self,
+        shared: &Shared,
+        built: Result<(Digest, Image), Refusal>,
+    ) -> Result<DeployEvent, Refusal> {
+        let (digest, image) = built?;
+        let own = match self.order {
+            Order::Import => "pulled",
+            _ => "built",
+        };
+        let said = self.params.message.clone().filter(|m| !m.is_empty());
+        let kept = KeptImage {
+            digest,
+            author: self.author.clone(),
+            made_at: Timestamp::now(),
+            message: said.unwrap_or_else(|| own.to_string()),
+        };
+        images::keep(shared, &self.app, &kept, &image).await?;
+        Ok(DeployEvent::Built {
+            digest,
+            image: Box::new(image),
+        })
     }
 }

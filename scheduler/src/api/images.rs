@@ -2,8 +2,13 @@
 //!
 //! Invariant: a blob is read through an image that has it, so that no digest opens what is no image's.
 
-use axum::{Json, extract::State, response::Response};
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+    response::Response,
+};
 use gilliam_model::{
+    api::DeployEvent,
     code::Code,
     digest::Digest,
     images::{ImageSummary, StoredImage},
@@ -14,8 +19,11 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::{
     api::{
-        Api, blobs,
-        extract::{AppPath, DigestPath, LastName},
+        Api,
+        auth::Caller,
+        blobs,
+        deploy::{self, DeployParams, Order},
+        extract::{AppPath, DigestPath, LastName, Params},
         openapi::Errors,
     },
     blobs::BlobsError,
@@ -38,6 +46,60 @@ pub(crate) async fn list(
     AppPath(app): AppPath,
 ) -> Result<Json<Vec<ImageSummary>>, Refusal> {
     images::of_app(&api.shared, &app).await.map(Json)
+}
+
+/// What to say of an image that is kept without a release.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct KeepParams {
+    /// Where it comes from.
+    message: Option<String>,
+}
+
+impl KeepParams {
+    fn of_deploy(self) -> Params<DeployParams> {
+        Params(DeployParams {
+            message: self.message,
+            ..DeployParams::default()
+        })
+    }
+}
+
+/// Builds the archive into an image of the app, and releases nothing.
+#[utoipa::path(post, path = "/v1/apps/{app}/build", operation_id = "build", tag = "images",
+    security(("bearer" = [])),
+    params(("app" = String, Path, description = "The app's name"), KeepParams),
+    request_body(content = Vec<u8>, content_type = "application/x-tar", description = "The sources"),
+    responses((status = 200, description = "One event in each line", body = DeployEvent,
+        content_type = "application/x-ndjson"), Errors))]
+pub(crate) async fn build(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    app: Result<AppPath, Refusal>,
+    params: Result<Params<KeepParams>, Refusal>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let params = params.map(|Params(params)| params.of_deploy());
+    deploy::start(api, caller, Order::Keep, app, params, request).await
+}
+
+/// Checks an image that was sealed elsewhere and keeps it: the tar archive of an OCI image layout.
+#[utoipa::path(post, path = "/v1/apps/{app}/images", operation_id = "import_image", tag = "images",
+    security(("bearer" = [])),
+    params(("app" = String, Path, description = "The app's name"), KeepParams),
+    request_body(content = Vec<u8>, content_type = "application/x-tar", description = "The image"),
+    responses((status = 200, description = "One event in each line", body = DeployEvent,
+        content_type = "application/x-ndjson"), Errors))]
+pub(crate) async fn import(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    app: Result<AppPath, Refusal>,
+    params: Result<Params<KeepParams>, Refusal>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let params = params.map(|Params(params)| params.of_deploy());
+    deploy::start(api, caller, Order::Import, app, params, request).await
 }
 
 /// Shows an image that the cluster has.

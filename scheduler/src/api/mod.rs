@@ -94,6 +94,8 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .route_layer(middleware::from_fn_with_state(api.clone(), limit));
     let held_open = OpenApiRouter::new()
         .routes(routes!(deploy::deploy))
+        .routes(routes!(images::build))
+        .routes(routes!(images::import))
         .routes(routes!(logs::read));
     let users = short
         .merge(held_open)

@@ -21,7 +21,7 @@ store() {
     echo "sha256:$hex"
 }
 
-echo "-----> Building: $verb $names" >&2
+echo "-----> Building: $verb $names${5:+ $5}" >&2
 case $verb in
 image | large)
     component=$(store "a component")

@@ -124,12 +124,24 @@ impl Client {
         archive: impl AsyncRead + Send + Unpin + 'static,
         archive_bytes: u64,
     ) -> Result<DeployStream, ClientError> {
-        self.choose().await;
         let mut query = vec![("migrate", request.migrate.to_string())];
         query.extend(request.message.clone().map(|message| ("message", message)));
+        self.upload(&format!("/v1/apps/{app}/deploy"), &query, archive, archive_bytes)
+            .await
+    }
+
+    /// Sends an archive, and streams what comes of it.
+    pub(crate) async fn upload(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        archive: impl AsyncRead + Send + Unpin + 'static,
+        archive_bytes: u64,
+    ) -> Result<DeployStream, ClientError> {
+        self.choose().await;
         let call = self
-            .request(Method::POST, &format!("/v1/apps/{app}/deploy"))
-            .query(&query)
+            .request(Method::POST, path)
+            .query(query)
             .header(header::CONTENT_TYPE, "application/x-tar")
             .header(header::CONTENT_LENGTH, archive_bytes)
             .body(Body::wrap_stream(chunks(archive)));

@@ -7,9 +7,9 @@ use gilliam_model::{
     name::AppName,
 };
 use reqwest::Method;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Client, ClientError, apps::PROBED_TIMEOUT};
+use crate::{Client, ClientError, DeployStream, apps::PROBED_TIMEOUT};
 
 impl Client {
     /// The images of an app, those that were made last first.
@@ -30,6 +30,38 @@ impl Client {
     ) -> Result<ReleaseInfo, ClientError> {
         let call = self.request(Method::POST, &format!("/v1/apps/{app}/releases"));
         self.json(call.json(release).timeout(PROBED_TIMEOUT)).await
+    }
+
+    /// Sends an archive of `archive_bytes` bytes to be built into an image of the app, and streams the build.
+    pub async fn build(
+        &self,
+        app: &AppName,
+        message: Option<&str>,
+        archive: impl AsyncRead + Send + Unpin + 'static,
+        archive_bytes: u64,
+    ) -> Result<DeployStream, ClientError> {
+        let query: Vec<(&str, String)> = message
+            .map(|text| ("message", text.to_string()))
+            .into_iter()
+            .collect();
+        self.upload(&format!("/v1/apps/{app}/build"), &query, archive, archive_bytes)
+            .await
+    }
+
+    /// Sends an image that was sealed elsewhere, as the tar archive of an OCI image layout, to be checked and kept.
+    pub async fn import_image(
+        &self,
+        app: &AppName,
+        message: Option<&str>,
+        archive: impl AsyncRead + Send + Unpin + 'static,
+        archive_bytes: u64,
+    ) -> Result<DeployStream, ClientError> {
+        let query: Vec<(&str, String)> = message
+            .map(|text| ("message", text.to_string()))
+            .into_iter()
+            .collect();
+        self.upload(&format!("/v1/apps/{app}/images"), &query, archive, archive_bytes)
+            .await
     }
 
     /// Copies a blob of an image into `writer` and returns its length; one longer than `bytes_max` is an error.

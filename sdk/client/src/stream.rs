@@ -14,7 +14,7 @@ const STREAM_LINE_BYTES_MAX: usize = 128 << 10;
 /// Longest silence in the answer to a deploy: the slowest step of a build prints nothing for some minutes.
 const DEPLOY_IDLE_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// The events of one deploy, in order; the last is `Released` or `Failed`.
+/// The events of one deploy, in order; the last is `Released`, `Built` or `Failed`.
 #[derive(Debug)]
 pub struct DeployStream {
     lines: Lines<DeployEvent>,
@@ -56,7 +56,9 @@ impl DeployStream {
         let event = self.lines.next().await?;
         match &event {
             Some(DeployEvent::Output { .. }) => {}
-            Some(DeployEvent::Released { .. } | DeployEvent::Failed { .. }) => self.ended = true,
+            Some(DeployEvent::Released { .. } | DeployEvent::Built { .. } | DeployEvent::Failed { .. }) => {
+                self.ended = true
+            }
             None => {
                 let url = self.lines.client.base_url().to_string();
                 return Err(ClientError::Interrupted { url, source: None });
