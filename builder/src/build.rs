@@ -18,13 +18,14 @@ use gilliam_model::{
 use crate::{
     BuildError,
     archive::{self, ArchiveLimits},
+    cache::{CacheRequest, Kept},
     component::{self, Origin},
     detect::{self, Source},
     layout::{Layout, Staged},
+    maker::Maker,
     manifest::{self, MANIFEST, MANIFEST_BYTES_MAX, ManifestError, Settings},
     offer::Offer,
-    packs::{self, Order, PackError, Packs, Workshop},
-    prebuilt::{self, PrebuiltError},
+    packs::{Packs, Workshop},
     procfile::{self, Entry, PROCFILE, PROCFILE_BYTES_MAX, ProcfileError},
     scratch::Scratch,
     seal,
@@ -39,6 +40,8 @@ pub struct BuildRequest<'a> {
     pub blobs: &'a Path,
     /// How sources are built.
     pub workshop: Workshop<'a>,
+    /// What earlier builds of the app left; without it every build begins with nothing.
+    pub cache: Option<CacheRequest<'a>>,
 }
 
 /// A finished image.
@@ -74,13 +77,10 @@ pub fn build(request: &BuildRequest<'_>, output: &mut dyn FnMut(&str)) -> Result
     let settings = manifest::parse(&read_manifest(&project)?, &entries)?;
     let layout = Layout::open(request.blobs)?;
     let packs = Packs::open(&folder.path().join("packs"), request.workshop.packs)?;
-    let maker = Maker {
-        folder: folder.path(),
-        project: &project,
-        packs: &packs,
-        workshop: request.workshop,
-    };
-    let (image, components) = components(&maker, &layout, &entries, settings, output)?;
+    let mut maker = Maker::new(request, folder.path(), &project, &packs);
+    let made = components(&mut maker, &layout, &entries, settings, output);
+    maker.end(output);
+    let (image, components) = made?;
     let digest = seal::seal(&layout, &image, components)?;
     output(&format!("-----> Sealed image {digest}"));
     Ok(Sealed { digest, image })
@@ -96,15 +96,9 @@ struct Component {
     arguments: Option<Vec<String>>,
 }
 
-/// What a source gave.
-struct Made {
-    bytes: Vec<u8>,
-    arguments: Option<Vec<String>>,
-}
-
 /// Makes every process's component and stages the distinct ones, in the order of the Procfile.
 fn components(
-    maker: &Maker<'_>,
+    maker: &mut Maker<'_>,
     layout: &Layout,
     entries: &[Entry],
     mut settings: BTreeMap<ProcessName, Settings>,
@@ -122,10 +116,10 @@ fn components(
                 entry.line
             ));
         }
-        let source = detect::detect(entry, maker.packs)?;
+        let source = detect::detect(entry, maker.packs())?;
         let name = source.name(entry);
         if !made.contains_key(&source) {
-            let Made { bytes, arguments } = maker.make(&source, entry, made.len(), output)?;
+            let Kept { bytes, arguments } = maker.make(&source, entry, output)?;
             let checked = component::check(&name, bytes, &offer)?;
             let blob = layout.stage(&checked.bytes)?;
             let (digest, bytes) = (blob.digest, blob.size);
@@ -171,58 +165,6 @@ fn components(
         },
         staged,
     ))
-}
-
-/// What components are made of.
-struct Maker<'a> {
-    /// Of this build alone.
-    folder: &'a Path,
-    project: &'a Dir,
-    packs: &'a Packs,
-    workshop: Workshop<'a>,
-}
-
-impl Maker<'_> {
-    /// Finds or builds the bytes of a component; `number` tells this build's sources apart.
-    fn make(
-        &self,
-        source: &Source,
-        entry: &Entry,
-        number: usize,
-        output: &mut dyn FnMut(&str),
-    ) -> Result<Made, BuildError> {
-        let (pack, words) = match source {
-            Source::Prebuilt { path } => {
-                return Ok(Made {
-                    bytes: prebuilt::read(self.project, path, entry.line)?,
-                    arguments: None,
-                });
-            }
-            Source::Sources { pack, words } => (pack, words),
-        };
-        let pack = self.packs.named(pack).expect("detect names packs that are there");
-        let scratch = self.folder.join(format!("build-{number}"));
-        let order = Order {
-            process: entry.name.as_str(),
-            words,
-            command: &entry.command,
-            project: &self.folder.join("project"),
-            scratch: &scratch,
-            workshop: self.workshop,
-        };
-        let packs::Done { out, arguments } = pack.build(&order, output)?;
-        match prebuilt::read(&out, packs::RESULT, entry.line) {
-            Err(PrebuiltError::Missing { .. }) => Err(PackError::Nothing {
-                command: entry.command.clone(),
-                pack: pack.name.clone(),
-            }
-            .into()),
-            read => Ok(Made {
-                bytes: read?,
-                arguments,
-            }),
-        }
-    }
 }
 
 /// `-----> web: web.wasm, http-p2, 66.1 KB`

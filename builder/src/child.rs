@@ -6,6 +6,7 @@
 
 use std::{
     any::Any,
+    collections::BTreeMap,
     ffi::OsString,
     io::{self, Write as _},
     panic::{self, AssertUnwindSafe, catch_unwind},
@@ -23,6 +24,7 @@ use crate::{
     BuildRequest, Sealed,
     archive::FILE_BYTES_MAX,
     build,
+    cache::CacheRequest,
     import::import,
     packs::{self, Workshop},
     sandbox::{Limits, Mode},
@@ -36,6 +38,12 @@ const CPU_SECONDS_MAX: u64 = 120;
 const ADDRESS_SPACE_BYTES_MAX: u64 = 3 << 30;
 /// Files open at once: three streams, the archive, and the folders on the way to one entry.
 const OPEN_FILES_MAX: u64 = 256;
+
+/// What a child takes.
+const USAGE: &str = "usage: --blobs DIR --archive FILE [--import] [--packs DIR] [--tools DIR] [--cache DIR --app KEY] \
+    [--cache-size BYTES] [--clean] [--unsandboxed-builds]";
+/// Bytes of all build caches, where nothing else is said: four of the largest.
+const CACHE_BYTES_MAX: u64 = 10 << 30;
 
 /// What a child reports when its arguments are wrong.
 const EXIT_USAGE: u8 = 2;
@@ -54,11 +62,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>, sandbox_role: &[&str]) -> 
         }
     };
     let Some(arguments) = Arguments::parse(args) else {
-        line(
-            "usage: --blobs DIR --archive FILE [--import] [--packs DIR] [--tools DIR] [--unsandboxed-builds]",
-        );
+        line(USAGE);
         return ExitCode::from(EXIT_USAGE);
     };
+    let cache = arguments.cache.as_ref().map(|(folder, app)| CacheRequest {
+        folder,
+        app,
+        bytes_max: arguments.cache_bytes_max,
+        clean: arguments.clean,
+    });
     let request = BuildRequest {
         archive: &arguments.archive,
         blobs: &arguments.blobs,
@@ -71,6 +83,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, sandbox_role: &[&str]) -> 
             },
             limits: Limits::default(),
         },
+        cache,
     };
     // What hostile input can make panic must still end in an outcome, which says it; stderr is for people.
     panic::set_hook(Box::new(|_| {}));
@@ -96,42 +109,54 @@ struct Arguments {
     archive: PathBuf,
     packs: Option<PathBuf>,
     tools: Option<PathBuf>,
+    /// The folder of all caches and the app's key.
+    cache: Option<(PathBuf, String)>,
+    cache_bytes_max: u64,
+    clean: bool,
     open: bool,
     import: bool,
 }
 
 impl Arguments {
     fn parse(args: impl IntoIterator<Item = OsString>) -> Option<Self> {
-        let (mut blobs, mut archive, mut packs, mut tools) = (None, None, None, None);
-        let (mut open, mut import) = (false, false);
+        let mut all: BTreeMap<String, OsString> = BTreeMap::new();
         let mut args = args.into_iter();
         while let Some(name) = args.next() {
-            let slot = match name.to_str()? {
-                "--blobs" => &mut blobs,
-                "--archive" => &mut archive,
-                "--packs" => &mut packs,
-                "--tools" => &mut tools,
-                "--unsandboxed-builds" => {
-                    open = true;
-                    continue;
-                }
-                "--import" => {
-                    import = true;
-                    continue;
+            let name = name.into_string().ok()?;
+            let value = match name.as_str() {
+                "--import" | "--clean" | "--unsandboxed-builds" => OsString::new(),
+                "--blobs" | "--archive" | "--packs" | "--tools" | "--cache" | "--app" | "--cache-size" => {
+                    args.next()?
                 }
                 _ => return None,
             };
-            if slot.replace(PathBuf::from(args.next()?)).is_some() {
+            if all.insert(name, value).is_some() {
                 return None;
             }
         }
+        let mut path = |name: &str| all.remove(name).map(PathBuf::from);
+        let (blobs, archive) = (path("--blobs")?, path("--archive")?);
+        let (packs, tools, cache) = (path("--packs"), path("--tools"), path("--cache"));
+        let mut text = |name: &str| all.remove(name).map(|value| value.into_string().ok());
+        let cache_bytes_max = match text("--cache-size") {
+            Some(bytes) => bytes?.parse().ok()?,
+            None => CACHE_BYTES_MAX,
+        };
+        let cache = match (cache, text("--app")) {
+            (Some(folder), Some(app)) => Some((folder, app?)),
+            (None, None) => None,
+            _ => return None,
+        };
         Some(Self {
-            blobs: blobs?,
-            archive: archive?,
+            blobs,
+            archive,
             packs,
             tools,
-            open,
-            import,
+            cache,
+            cache_bytes_max,
+            clean: all.contains_key("--clean"),
+            import: all.contains_key("--import"),
+            open: all.contains_key("--unsandboxed-builds"),
         })
     }
 }

@@ -13,6 +13,7 @@
 //! tools and the image layout, or know of apps, releases and nodes.
 
 pub mod archive;
+pub mod cache;
 pub mod child;
 pub mod component;
 pub mod detect;
@@ -29,11 +30,13 @@ pub mod words;
 mod adapt;
 mod build;
 mod error;
+mod maker;
 mod outline;
 mod proposals;
 mod scratch;
 mod seal;
 mod shape;
+mod tree;
 
 pub use build::{BuildRequest, Sealed, build};
 pub use error::BuildError;

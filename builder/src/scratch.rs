@@ -26,17 +26,22 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if fs::remove_dir_all(&self.0).is_ok() {
-            return;
-        }
-        // A build may close its folders, and nest them more deeply than this process can hold open: the system's
-        // commands follow no link, and go to any depth.
-        for (program, args) in [("chmod", &["-R", "u+rwX"][..]), ("rm", &["-rf"])] {
-            let mut command = Command::new(program);
-            command.args(args).arg(&self.0).stdin(Stdio::null());
-            // What stays is found by nobody but the operator: it is in the folder of temporary files.
-            let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
-        }
+        remove(&self.0);
+    }
+}
+
+/// Removes a folder that builds wrote in, whatever they left there.
+pub(crate) fn remove(folder: &Path) {
+    if fs::remove_dir_all(folder).is_ok() {
+        return;
+    }
+    // A build may close its folders, and nest them more deeply than this process can hold open: the system's
+    // commands follow no link, and go to any depth.
+    for (program, args) in [("chmod", &["-R", "u+rwX"][..]), ("rm", &["-rf"])] {
+        let mut command = Command::new(program);
+        command.args(args).arg(folder).stdin(Stdio::null());
+        // What stays is found by nobody but the operator.
+        let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 

@@ -56,6 +56,7 @@ impl Data {
             archive: &archive,
             blobs: &self.images(),
             workshop: Workshop::default(),
+            cache: None,
         };
         let result = build(&request, &mut |line| lines.push(line.to_string()));
         fs::remove_file(&archive).expect("the archive is still there");
@@ -223,6 +224,7 @@ fn builds_at_the_same_time_lose_nothing() {
                     archive: &archive,
                     blobs: &data.images(),
                     workshop: Workshop::default(),
+                    cache: None,
                 };
                 build(&request, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
             });

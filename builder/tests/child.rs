@@ -121,6 +121,8 @@ fn wrong_arguments_are_a_usage_error() {
         &["--blobs"],
         &["--blobs", "a", "--blobs", "b"],
         &["--help"],
+        &["--blobs", "a", "--archive", "b", "--cache", "c"],
+        &["--blobs", "a", "--archive", "b", "--cache-size", "much"],
     ] {
         let output = start(args);
         assert_eq!(
@@ -130,7 +132,8 @@ fn wrong_arguments_are_a_usage_error() {
         );
         assert_eq!(
             String::from_utf8_lossy(&output.stderr),
-            "usage: --blobs DIR --archive FILE [--packs DIR] [--tools DIR] [--unsandboxed-builds]\n"
+            "usage: --blobs DIR --archive FILE [--import] [--packs DIR] [--tools DIR] [--cache DIR --app KEY] [--cache-size \
+             BYTES] [--clean] [--unsandboxed-builds]\n"
         );
     }
 }

@@ -22,6 +22,7 @@ use cap_std::{ambient_authority, fs::Dir};
 
 use crate::sandbox::{self, Cell, Limits, Mode, SandboxError, Shown};
 
+pub(crate) use shipped::wit;
 pub use shipped::{init_files, languages};
 pub use tools::Tools;
 
@@ -123,7 +124,7 @@ pub struct Pack {
     pub name: String,
     /// First words of commands that it takes.
     pub words: Vec<String>,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 /// The packs of this server.
@@ -220,6 +221,10 @@ pub struct Order<'a> {
     pub project: &'a Path,
     /// A folder of this build alone, beside the project.
     pub scratch: &'a Path,
+    /// What earlier builds of this app by this pack left, which the build may change.
+    pub cache: &'a Path,
+    /// What the pack has on this machine.
+    pub tools: &'a Tools,
     /// How this server builds.
     pub workshop: Workshop<'a>,
 }
@@ -257,19 +262,16 @@ impl Pack {
     /// The answer is that folder, which holds what a stranger wrote, and the arguments of the process, where the
     /// build named any.
     pub fn build(&self, order: &Order<'_>, output: &mut dyn FnMut(&str)) -> Result<Done, PackError> {
-        let tools = self.tools(order.workshop.tools)?;
         output(&format!(
             "-----> {}: {} with the {} pack",
             order.process, order.command, self.name
         ));
-        tools
-            .versions
-            .iter()
-            .for_each(|version| output(&format!("       {version}")));
+        let versions = order.tools.versions.iter();
+        versions.for_each(|version| output(&format!("       {version}")));
         if matches!(order.workshop.mode, Mode::Open(_)) {
             output(" !     This server builds without a sandbox (--unsandboxed-builds).");
         }
-        let cell = self.cell(order, &tools).map_err(|source| self.broken(source))?;
+        let cell = self.cell(order).map_err(|source| self.broken(source))?;
         let mut last: Vec<String> = Vec::new();
         let status = sandbox::run(order.workshop.mode, &cell, &mut |line| {
             output(&format!("       {line}"));
@@ -304,7 +306,7 @@ impl Pack {
         Ok(Done { out, arguments })
     }
 
-    fn cell(&self, order: &Order<'_>, tools: &Tools) -> io::Result<Cell> {
+    fn cell(&self, order: &Order<'_>) -> io::Result<Cell> {
         // As it is on the host, or as the sandbox shows it.
         let apart = matches!(order.workshop.mode, Mode::Apart(_));
         let mut shown = Vec::new();
@@ -322,11 +324,11 @@ impl Pack {
             let folder = order.scratch.join(name);
             fs::create_dir_all(&folder).map(|()| folder)
         };
-        let (out, cache, home) = (own(OUT)?, own("cache")?, own("home")?);
+        let (out, home) = (own(OUT)?, own("home")?);
         let folder = place(order.project, "/work", true);
         let out = place(&out, "/out", true);
         let home = place(&home, "/home/build", true);
-        let cache = place(&cache, "/cache", true);
+        let cache = place(order.cache, "/cache", true);
         let pack = place(&self.folder, "/pack", false);
         let wit = own("wit")?;
         shipped::write_wit(&wit)?;
@@ -343,7 +345,7 @@ impl Pack {
             variable("GILLIAM_WIT", wit),
             variable("GILLIAM_PACK", pack.clone()),
         ];
-        for (name, folder) in &tools.folders {
+        for (name, folder) in &order.tools.folders {
             // Where they are on the host: tools remember where they were installed.
             let path = folder.to_string_lossy().into_owned();
             environment.push(variable(&format!("GILLIAM_{name}"), place(folder, &path, false)));

@@ -32,6 +32,11 @@ pub(super) fn write_wit(folder: &Path) -> io::Result<()> {
         .try_for_each(|(path, bytes)| write(folder, path, bytes, PLAIN))
 }
 
+/// The contents of the platform's WIT packages, in the order of their paths.
+pub(crate) fn wit() -> impl Iterator<Item = &'static [u8]> {
+    WIT.iter().map(|(_, bytes)| *bytes)
+}
+
 /// Whatever the process's umask: the users of builds read them.
 fn write(folder: &Path, path: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (parents, _) = path.rsplit_once('/').expect("a path in a folder");

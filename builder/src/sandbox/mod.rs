@@ -32,6 +32,7 @@ use rustix::process::{Pid, Signal, getegid, geteuid, kill_process};
 
 pub use cell::{Cell, Limits, Shown};
 pub use inside::main;
+pub(crate) use watch::held;
 
 /// The user outside that a build is where the platform itself is root: one that owns nothing else.
 pub const USER_OF_ROOTS_BUILDS: u32 = 1_610_612_736;
@@ -112,7 +113,7 @@ pub fn run(mode: Mode<'_>, cell: &Cell, output: &mut dyn FnMut(&str)) -> Result<
     let (mut running, stdout) = match mode {
         Mode::Apart(again) => {
             if geteuid().is_root() {
-                writable.iter().try_for_each(|folder| give(folder))?;
+                writable.iter().try_for_each(|folder| give_new(folder))?;
             }
             start_apart(again, cell)?
         }
@@ -223,15 +224,22 @@ fn users(id: u32) -> io::Result<()> {
     fs::write(format!("/proc/{id}/uid_map"), users)
 }
 
-/// Gives a folder and all in it to the user of root's builds.
+/// Gives a folder to the user of root's builds, unless it is theirs: what earlier builds left in it is as well.
+fn give_new(folder: &Path) -> io::Result<()> {
+    match std::os::unix::fs::MetadataExt::uid(&fs::symlink_metadata(folder)?) {
+        USER_OF_ROOTS_BUILDS => Ok(()),
+        _ => give(folder),
+    }
+}
+
+/// Gives a folder and all in it to the user of root's builds, the folder last.
 fn give(path: &Path) -> io::Result<()> {
-    std::os::unix::fs::lchown(path, Some(USER_OF_ROOTS_BUILDS), Some(USER_OF_ROOTS_BUILDS))?;
     if fs::symlink_metadata(path)?.is_dir() {
         for entry in fs::read_dir(path)? {
             give(&entry?.path())?;
         }
     }
-    Ok(())
+    std::os::unix::fs::lchown(path, Some(USER_OF_ROOTS_BUILDS), Some(USER_OF_ROOTS_BUILDS))
 }
 
 /// What a reader of output has.
@@ -320,7 +328,7 @@ fn look(running: &Running, cell: &Cell, writable: &[PathBuf]) -> Option<Stop> {
     if watch::memory_of_tree(running.child.id()) > limits.memory_bytes {
         return Some(Stop::Memory(limits.memory_bytes));
     }
-    let held = watch::held(writable, limits.disk_entries);
+    let held = held(writable, limits.disk_entries);
     if held.entries > limits.disk_entries {
         return Some(Stop::Entries(limits.disk_entries));
     }

@@ -56,15 +56,15 @@ fn own_memory(id: u32) -> u64 {
 
 /// What folders hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Held {
-    pub(super) bytes: u64,
-    pub(super) entries: u64,
+pub(crate) struct Held {
+    pub(crate) bytes: u64,
+    pub(crate) entries: u64,
 }
 
 /// Counts what is below the folders; stops counting at `entries_max` and answers what it has then.
 ///
 /// Nests of folders deeper than are counted answer as too many entries: nothing must hide in them.
-pub(super) fn held(folders: &[PathBuf], entries_max: u64) -> Held {
+pub(crate) fn held(folders: &[PathBuf], entries_max: u64) -> Held {
     let mut all = Held { bytes: 0, entries: 0 };
     let mut waiting: Vec<(PathBuf, usize)> = folders.iter().map(|folder| (folder.clone(), 0)).collect();
     while let Some((folder, depth)) = waiting.pop() {

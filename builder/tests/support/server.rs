@@ -25,6 +25,10 @@ pub fn tools() -> PathBuf {
 pub struct Server {
     pub folder: tempfile::TempDir,
     pub open: bool,
+    /// The key of the app that it builds, whose cache it then uses.
+    pub app: Option<String>,
+    /// Whether that cache is dropped first.
+    pub clean: bool,
 }
 
 /// How a build ended.
@@ -54,7 +58,12 @@ impl Built {
 impl Server {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("temporary folder");
-        let server = Self { folder, open: false };
+        let server = Self {
+            folder,
+            open: false,
+            app: None,
+            clean: false,
+        };
         fs::create_dir(server.path("tmp")).expect("folder");
         server.pack("shell", "sh", "shift; . ./\"$1\"");
         server
@@ -90,6 +99,13 @@ impl Server {
             command.arg(name).arg(self.path(folder));
         }
         command.arg("--tools").arg(tools());
+        if let Some(app) = &self.app {
+            command
+                .arg("--cache")
+                .arg(self.path("cache"))
+                .args(["--app", app]);
+        }
+        command.args(self.clean.then_some("--clean"));
         command.args(self.open.then_some("--unsandboxed-builds"));
         let Output {
             status,
