@@ -153,6 +153,7 @@ fn an_image_that_was_built_here_has_the_same_digest_there() {
         archive: &archive,
         blobs: &images,
         workshop: Workshop::default(),
+        cache: None,
     };
     let sealed = build(&request, &mut |_| {}).expect("sealed");
     let (result, stored) = imported(|path| {

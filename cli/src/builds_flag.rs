@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{home::Environment, program, ui::Ui};
+use crate::{args::size, home::Environment, program, ui::Ui};
 
 /// Tools that packs' `setup` puts together, below the data folder.
 const TOOLS: &str = "tools";
@@ -42,11 +42,14 @@ fn absolute(path: PathBuf) -> PathBuf {
 }
 
 /// How sources are built.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Builds")]
 pub(crate) struct BuildsFlags {
     #[command(flatten)]
     packs: PacksFlags,
+    /// Bytes of what builds leave for the next ones of their app; apps that were built longest ago lose theirs first.
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = size)]
+    build_cache_size: u64,
     /// Builds sources without a sandbox, where the kernel allows no user namespaces.
     ///
     /// Every build can then read what the server can read, its data folder and tokens too.
@@ -62,6 +65,7 @@ impl BuildsFlags {
         for (flag, folder) in [("--tools", tools), ("--packs", self.packs.own())] {
             command.extend(folder.into_iter().flat_map(|folder| [flag.into(), folder.into()]));
         }
+        command.extend(["--cache-size".into(), self.build_cache_size.to_string().into()]);
         command.extend(self.unsandboxed_builds.then(|| "--unsandboxed-builds".into()));
         command
     }

@@ -38,7 +38,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// What to build, and with what.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Build<'a> {
-    /// The command, to which `--blobs` and `--archive` are added.
+    /// The command, to which all else is added.
     pub(crate) command: &'a [OsString],
     /// The image layout that takes the result.
     pub(crate) blobs: &'a Path,
@@ -46,8 +46,21 @@ pub(crate) struct Build<'a> {
     pub(crate) archive: &'a Path,
     /// Whether the archive holds an image that was sealed elsewhere instead.
     pub(crate) is_image: bool,
+    /// What earlier builds left.
+    pub(crate) cache: Cache<'a>,
     /// Longest time it may take.
     pub(crate) wall_max: Duration,
+}
+
+/// Which cache a build uses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cache<'a> {
+    /// The folder of all.
+    pub(crate) folder: &'a Path,
+    /// The app's key in it.
+    pub(crate) app: &'a str,
+    /// Whether what is there is dropped first.
+    pub(crate) clean: bool,
 }
 
 /// A build without an image.
@@ -111,7 +124,11 @@ pub(crate) async fn run(
         .arg(build.blobs)
         .arg("--archive")
         .arg(build.archive)
-        .args(build.is_image.then_some("--import"));
+        .args(build.is_image.then_some("--import"))
+        .arg("--cache")
+        .arg(build.cache.folder)
+        .args(["--app", build.cache.app])
+        .args(build.cache.clean.then_some("--clean"));
     command.env_clear().env("PATH", PATH);
     command
         .stdin(Stdio::null())
@@ -271,6 +288,14 @@ mod tests {
 
     const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
+    fn cache() -> Cache<'static> {
+        Cache {
+            folder: Path::new("/c"),
+            app: "hello.1",
+            clean: true,
+        }
+    }
+
     /// Runs a shell script as the build; gives its result and its lines.
     async fn build(script: &str, wall_max: Duration) -> (Result<(Digest, Image), BuildError>, Vec<String>) {
         let command: Vec<OsString> = ["/bin/sh", "-c", script, "build"].map(OsString::from).to_vec();
@@ -280,6 +305,7 @@ mod tests {
             blobs: Path::new("/b"),
             archive: Path::new("/a.tar"),
             is_image: false,
+            cache: cache(),
             wall_max,
         };
         let running = async {
@@ -306,7 +332,14 @@ mod tests {
         let (result, lines) = build(&script, BUILD_MAX).await;
         let (digest, image) = result.expect("sealed");
         assert_eq!((digest.to_string().as_str(), image.schema_version), (DIGEST, 1));
-        assert_eq!(lines, ["one", "two--blobs /b --archive /a.tar", "0"]);
+        assert_eq!(
+            lines,
+            [
+                "one",
+                "two--blobs /b --archive /a.tar --cache /c --app hello.1 --clean",
+                "0"
+            ]
+        );
     }
 
     #[tokio::test]
@@ -339,6 +372,7 @@ mod tests {
             blobs: Path::new("/"),
             archive: Path::new("/"),
             is_image: false,
+            cache: cache(),
             wall_max: BUILD_MAX,
         };
         let (sender, _receiver) = mpsc::channel(1);
@@ -398,6 +432,7 @@ mod tests {
             blobs: Path::new("/"),
             archive: Path::new("/"),
             is_image: false,
+            cache: cache(),
             wall_max: BUILD_MAX,
         };
         assert!(matches!(run(build, &sender).await, Err(BuildError::Abandoned)));

@@ -26,6 +26,7 @@ mod archive;
 mod authority;
 mod blobs;
 mod build;
+mod build_cache;
 mod change;
 mod control;
 mod details;
@@ -95,7 +96,7 @@ pub struct Config {
     pub data: PathBuf,
     /// Where the API listens; port 0 lets the system choose.
     pub api: SocketAddr,
-    /// The build child: `--blobs DIR --archive FILE` is added.
+    /// The build child: `--blobs DIR --archive FILE`, and `--cache DIR --app KEY [--clean]`, are added.
     pub build_command: Vec<OsString>,
     /// The probe child: `--component FILE --scratch DIR` is added. Without one no release may let lanes be
     /// reused.

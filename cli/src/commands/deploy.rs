@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// Leaves what runs on its release.
     #[arg(long)]
     no_migrate: bool,
+    /// Drops the app's build cache first: all is built as for the first time.
+    #[arg(long, conflicts_with = "image")]
+    clean: bool,
     #[command(flatten)]
     waiting: Waiting,
 }
@@ -62,6 +65,7 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     let mut request = DeployRequest {
         message: args.message.clone(),
         migrate: !args.no_migrate,
+        clean: args.clean,
     };
     let release = match image {
         Some(image) => release_image(context, &client, &app, &request, &image).await?,

@@ -15,6 +15,7 @@ use http::StatusCode;
 
 use crate::{
     api::{Api, extract, extract::AppPath, openapi::Errors},
+    build_cache,
     change::{Decision, change},
     observed::{NodeView, running_by_app},
     refusal::Refusal,
@@ -86,8 +87,9 @@ pub(crate) async fn show(State(api): State<Api>, AppPath(app): AppPath) -> Resul
     responses((status = 204, description = "It is gone"), Errors))]
 pub(crate) async fn destroy(State(api): State<Api>, AppPath(app): AppPath) -> Result<StatusCode, Refusal> {
     let shared = &api.shared;
-    change(shared, &app, || decide_destroy(shared, &app)).await?;
+    let destroyed = change(shared, &app, || decide_destroy(shared, &app)).await?;
     shared.logs.close(&app);
+    build_cache::forget(shared, &destroyed);
     // The app is gone, acknowledged or not: what did not fit into that commit is removed now, or else by the
     // loop.
     if let Err(refusal) = sweep::app(shared, &app).await {
@@ -97,7 +99,7 @@ pub(crate) async fn destroy(State(api): State<Api>, AppPath(app): AppPath) -> Re
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn decide_destroy(shared: &Shared, app: &AppName) -> Result<Decision<()>, Refusal> {
+async fn decide_destroy(shared: &Shared, app: &AppName) -> Result<Decision<App>, Refusal> {
     let stored = shared.app(app).await?;
     let epoch = records::load_epoch(&shared.store).await?;
     let mut writes = vec![records::delete(stored.key.clone())];
@@ -112,7 +114,7 @@ async fn decide_destroy(shared: &Shared, app: &AppName) -> Result<Decision<()>, 
         checks,
         writes,
         remark: None,
-        answer: (),
+        answer: stored.value,
     })
 }
 

@@ -37,8 +37,8 @@ use crate::{
     },
     archive::{self, Archive},
     blobs::BlobsError,
-    build::{self, Build, BuildError},
-    images,
+    build::{self, Build, BuildError, Cache},
+    build_cache, images,
     refusal::Refusal,
     release::{self, Basis, NewRelease},
     shared::Shared,
@@ -56,6 +56,8 @@ pub(crate) struct DeployParams {
     pub(super) message: Option<String>,
     /// Whether what the previous release ran moves to the new one; it does by default.
     pub(super) migrate: bool,
+    /// Whether the app's build cache is dropped first: all is built as for the first time.
+    pub(super) clean: bool,
 }
 
 impl Default for DeployParams {
@@ -63,6 +65,7 @@ impl Default for DeployParams {
         Self {
             message: None,
             migrate: true,
+            clean: false,
         }
     }
 }
@@ -214,11 +217,18 @@ impl Deploy {
             .await
             .expect("the semaphore is never closed");
         let sealing = shared.blobs.sealing(&shared.tmp());
+        let app = shared.app(&self.app).await?.value;
+        let cache = Cache {
+            folder: &build_cache::folder(shared),
+            app: &build_cache::key(&app),
+            clean: self.params.clean,
+        };
         let build = Build {
             command: &shared.config.build_command,
             blobs: &sealing.layout,
             archive: self.archive.path(),
             is_image: self.order == Order::Import,
+            cache,
             wall_max: shared.config.build_max,
         };
         let (digest, image) = build::run(build, events)

@@ -36,6 +36,8 @@ pub struct DeployRequest {
     pub message: Option<String>,
     /// Whether what the previous release ran moves to the new one.
     pub migrate: bool,
+    /// Whether the app's build cache is dropped first.
+    pub clean: bool,
 }
 
 /// Which instances to list; by default all of process types with few.
@@ -126,6 +128,7 @@ impl Client {
     ) -> Result<DeployStream, ClientError> {
         let mut query = vec![("migrate", request.migrate.to_string())];
         query.extend(request.message.clone().map(|message| ("message", message)));
+        query.extend(request.clean.then(|| ("clean", true.to_string())));
         self.upload(&format!("/v1/apps/{app}/deploy"), &query, archive, archive_bytes)
             .await
     }

@@ -186,6 +186,7 @@ async fn of_several_servers_the_first_that_can_be_reached_gets_the_whole_call() 
     let request = DeployRequest {
         message: None,
         migrate: true,
+        clean: false,
     };
     let archive = &b"tar bytes"[..];
     client.deploy(&app(), &request, archive, 9).await.expect("head");
@@ -222,6 +223,7 @@ async fn a_deploy_sends_the_archive_and_streams_its_events() {
     let request = DeployRequest {
         message: Some("first & only".to_string()),
         migrate: false,
+        clean: false,
     };
     let mut events = server
         .client
@@ -254,6 +256,7 @@ async fn a_deploy_cut_before_its_last_event_is_an_error() {
     let request = DeployRequest {
         message: None,
         migrate: true,
+        clean: false,
     };
     let mut events = server
         .client
