@@ -1,7 +1,7 @@
 //! The build itself: one pass from the archive to the image.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Read as _},
     path::Path,
@@ -11,6 +11,7 @@ use cap_std::{ambient_authority, fs::Dir};
 use gilliam_model::{
     digest::Digest,
     image::{Image, Process, Shape},
+    imports::Imports,
     name::ProcessName,
     text::excerpt,
 };
@@ -94,6 +95,7 @@ struct Component {
     origin: Origin,
     /// Those that its build named.
     arguments: Option<Vec<String>>,
+    imports: BTreeSet<String>,
 }
 
 /// Makes every process's component and stages the distinct ones, in the order of the Procfile.
@@ -106,21 +108,25 @@ fn components(
 ) -> Result<(Image, Vec<Staged>), BuildError> {
     let offer = Offer::new();
     let mut staged: Vec<Staged> = Vec::new();
-    let mut made: BTreeMap<Source, Component> = BTreeMap::new();
+    let mut made: BTreeMap<(Source, Vec<String>), Component> = BTreeMap::new();
     let mut processes = BTreeMap::new();
     for entry in entries {
-        for word in entry.unexpanded() {
-            let word = excerpt(word);
-            output(&format!(
-                " !     Procfile line {}: {word} is passed to the process as it is; nothing is expanded",
-                entry.line
-            ));
-        }
+        say_unexpanded(entry, output);
         let source = detect::detect(entry, maker.packs())?;
         let name = source.name(entry);
-        if !made.contains_key(&source) {
-            let Kept { bytes, arguments } = maker.make(&source, entry, output)?;
-            let checked = component::check(&name, bytes, &offer)?;
+        let Settings {
+            limits,
+            allowed_outbound_hosts,
+            guard_pages,
+            link,
+            placement,
+        } = settings.remove(&entry.name).unwrap_or_default();
+        let recipe = (source, link);
+        if !made.contains_key(&recipe) {
+            let (source, link) = &recipe;
+            let Kept { bytes, arguments } = maker.make(source, entry, output)?;
+            let libraries = maker.libraries(link, entry)?;
+            let checked = component::check_linked(&name, bytes, libraries, &offer)?;
             let blob = layout.stage(&checked.bytes)?;
             let (digest, bytes) = (blob.digest, blob.size);
             if staged.iter().all(|earlier| earlier.digest != digest) {
@@ -132,17 +138,12 @@ fn components(
                 shape: checked.shape,
                 origin: checked.origin,
                 arguments,
+                imports: checked.imports,
             };
-            made.insert(source.clone(), component);
+            made.insert(recipe.clone(), component);
         }
-        let component = &made[&source];
-        output(&process_line(entry, &name, component));
-        let Settings {
-            limits,
-            allowed_outbound_hosts,
-            guard_pages,
-            placement,
-        } = settings.remove(&entry.name).unwrap_or_default();
+        let component = &made[&recipe];
+        output(&process_line(entry, &name, component, &recipe.1));
         processes.insert(
             entry.name.clone(),
             Process {
@@ -155,6 +156,7 @@ fn components(
                 allowed_outbound_hosts,
                 guard_pages,
                 placement,
+                imports: Some(Imports::new(&component.imports)),
             },
         );
     }
@@ -167,14 +169,28 @@ fn components(
     ))
 }
 
+fn say_unexpanded(entry: &Entry, output: &mut dyn FnMut(&str)) {
+    for word in entry.unexpanded() {
+        let word = excerpt(word);
+        output(&format!(
+            " !     Procfile line {}: {word} is passed to the process as it is; nothing is expanded",
+            entry.line
+        ));
+    }
+}
+
 /// `-----> web: web.wasm, http-p2, 66.1 KB`
-fn process_line(entry: &Entry, path: &str, component: &Component) -> String {
+fn process_line(entry: &Entry, path: &str, component: &Component, libraries: &[String]) -> String {
+    let linked = match libraries {
+        [] => String::new(),
+        _ => format!(", with {}", libraries.join(", ")),
+    };
     let origin = match component.origin {
         Origin::AsGiven => "",
         Origin::Adapted => ", adapted from WASI preview 1",
     };
     format!(
-        "-----> {}: {path}, {}, {}{origin}",
+        "-----> {}: {path}{linked}, {}, {}{origin}",
         entry.name,
         component.shape,
         size(component.bytes)

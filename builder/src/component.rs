@@ -3,14 +3,14 @@
 //!
 //! In flow the bytes of one process, out flow a valid component and its shape. The order is cheapest first:
 //! magic, counts, names, validation, imports. Core modules for WASI preview 1 are adapted on the way (module
-//! `adapt`).
+//! `adapt`), and library components linked in (module `link`).
 //!
 //! Only names are compared with the offer: interfaces, and the functions and resources that are asked of
 //! each. Whether the types behind the names agree is decided where the component is linked, by the engine.
 //!
 //! Must never: compile or run anything, load compiled code.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use gilliam_model::{
     code::Code,
@@ -20,8 +20,10 @@ use gilliam_model::{
 
 use crate::{
     adapt,
+    link::{self, LinkFault, Part},
     offer::{Missing, Offer},
-    outline, proposals, shape,
+    outline::{self, Outline},
+    proposals, shape,
 };
 
 /// Bytes of one component. One from Python with a web framework has 27 MB.
@@ -36,6 +38,8 @@ pub struct Checked {
     pub shape: Shape,
     /// Where its bytes come from.
     pub origin: Origin,
+    /// What it imports, by name.
+    pub imports: BTreeSet<String>,
 }
 
 /// Whether a component is what was named.
@@ -129,6 +133,17 @@ pub enum Fault {
         /// Why.
         message: String,
     },
+    /// A library component that is none.
+    #[error("links {library}, which {fault}")]
+    Library {
+        /// As the manifest names it.
+        library: String,
+        /// What is wrong with it.
+        fault: Box<Fault>,
+    },
+    /// Components that do not fit together.
+    #[error(transparent)]
+    Link(Box<LinkFault>),
     /// None of the exports that make a process.
     #[error("exports nothing that the platform can run; it exports {}", list(.exports))]
     NoShape {
@@ -173,7 +188,9 @@ impl Fault {
     pub fn code(&self) -> Code {
         match self {
             Fault::Limit { .. } => Code::B10,
-            Fault::Imports { .. } | Fault::CoreImports { .. } => Code::B11,
+            Fault::Library { fault, .. } => fault.code(),
+            Fault::Link(fault) if matches!(**fault, LinkFault::Compose { .. }) => Code::B12,
+            Fault::Imports { .. } | Fault::CoreImports { .. } | Fault::Link(_) => Code::B11,
             _ => Code::B12,
         }
     }
@@ -197,6 +214,8 @@ impl Fault {
             Fault::Adapt { .. } => {
                 "build it for wasm32-wasip2, or make it a component with your own tools".to_string()
             }
+            Fault::Library { fault, .. } => return fault.hint(),
+            Fault::Link(fault) => fault.hint(),
             Fault::NoShape { .. } | Fault::Handler { .. } => ShapeError::None.hint(),
             Fault::Shape(error) => error.hint(),
             Fault::Imports { first, .. } => return first.hint(),
@@ -206,24 +225,28 @@ impl Fault {
 
 /// Checks the bytes of `component`, named so in errors.
 pub fn check(component: &str, bytes: Vec<u8>, offer: &Offer) -> Result<Checked, ComponentError> {
-    check_bytes(bytes, offer).map_err(|fault| ComponentError {
+    check_linked(component, bytes, Vec::new(), offer)
+}
+
+/// Links the libraries into a component, and checks what comes out.
+pub fn check_linked(
+    component: &str,
+    bytes: Vec<u8>,
+    libraries: Vec<Part>,
+    offer: &Offer,
+) -> Result<Checked, ComponentError> {
+    check_bytes(component, bytes, libraries, offer).map_err(|fault| ComponentError {
         component: component.to_string(),
         fault,
     })
 }
 
-fn check_bytes(bytes: Vec<u8>, offer: &Offer) -> Result<Checked, Fault> {
-    let (bytes, origin) = match recognise(&bytes)? {
-        Encoding::Component => (bytes, Origin::AsGiven),
-        Encoding::Module => (adapt::adapt(&bytes)?, Origin::Adapted),
-    };
-    if bytes.len() as u64 > COMPONENT_BYTES_MAX {
-        return Err(Fault::Limit {
-            what: "bytes",
-            max: COMPONENT_BYTES_MAX,
-        });
+fn check_bytes(name: &str, bytes: Vec<u8>, libraries: Vec<Part>, offer: &Offer) -> Result<Checked, Fault> {
+    let (mut bytes, origin) = adapted(bytes)?;
+    if !libraries.is_empty() {
+        bytes = linked(name, bytes, libraries)?;
     }
-    let outline = outline::outline(&bytes)?;
+    let outline = outlined(&bytes)?;
     let found = shape::find(&outline.exports)?;
     let types = proposals::validate(&bytes, found.shape)?;
     shape::check_handler(&found, types.as_ref())?;
@@ -232,7 +255,57 @@ fn check_bytes(bytes: Vec<u8>, offer: &Offer) -> Result<Checked, Fault> {
         bytes,
         shape: found.shape,
         origin,
+        imports: outline.imports.into_iter().collect(),
     })
+}
+
+fn adapted(bytes: Vec<u8>) -> Result<(Vec<u8>, Origin), Fault> {
+    match recognise(&bytes)? {
+        Encoding::Component => Ok((bytes, Origin::AsGiven)),
+        Encoding::Module => Ok((adapt::adapt(&bytes)?, Origin::Adapted)),
+    }
+}
+
+/// How much there is of everything, so that what follows takes bounded time.
+fn outlined(bytes: &[u8]) -> Result<Outline, Fault> {
+    if bytes.len() as u64 > COMPONENT_BYTES_MAX {
+        return Err(Fault::Limit {
+            what: "bytes",
+            max: COMPONENT_BYTES_MAX,
+        });
+    }
+    outline::outline(bytes)
+}
+
+/// The component with its libraries in it. The composer expects valid components.
+fn linked(name: &str, bytes: Vec<u8>, libraries: Vec<Part>) -> Result<Vec<u8>, Fault> {
+    outlined(&bytes)?;
+    proposals::validate_part(&bytes)?;
+    let mut parts = Vec::with_capacity(libraries.len());
+    for library in libraries {
+        let valid = adapted(library.bytes).and_then(|(bytes, _)| {
+            outlined(&bytes)?;
+            proposals::validate_part(&bytes)?;
+            Ok(bytes)
+        });
+        match valid {
+            Ok(bytes) => parts.push(Part {
+                name: library.name,
+                bytes,
+            }),
+            Err(fault) => {
+                return Err(Fault::Library {
+                    library: library.name,
+                    fault: Box::new(fault),
+                });
+            }
+        }
+    }
+    let process = Part {
+        name: name.to_string(),
+        bytes,
+    };
+    link::link(process, parts).map_err(|fault| Fault::Link(Box::new(fault)))
 }
 
 enum Encoding {

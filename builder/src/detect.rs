@@ -131,7 +131,7 @@ pub fn detect(entry: &Entry, packs: &Packs) -> Result<Source, DetectError> {
 }
 
 /// The path without `.` and doubled slashes; none when it is absolute or climbs.
-fn relative(path: &str) -> Option<String> {
+pub(crate) fn relative(path: &str) -> Option<String> {
     let names: Vec<&str> = path
         .split('/')
         .filter(|name| !name.is_empty() && *name != ".")

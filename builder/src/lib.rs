@@ -19,6 +19,7 @@ pub mod component;
 pub mod detect;
 pub mod import;
 pub mod layout;
+pub mod link;
 pub mod manifest;
 pub mod offer;
 pub mod packs;

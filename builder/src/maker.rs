@@ -17,6 +17,7 @@ use crate::{
     archive::{self, ArchiveLimits},
     cache::{AppCache, Kept, Key, Times},
     detect::Source,
+    link::Part,
     packs::{self, Order, Pack, PackError, Packs, Tools},
     prebuilt::{self, PrebuiltError},
     procfile::Entry,
@@ -76,7 +77,7 @@ impl<'a> Maker<'a> {
         let (pack, words) = match source {
             Source::Prebuilt { path } => {
                 return Ok(Kept {
-                    bytes: prebuilt::read(self.project, path, entry.line)?,
+                    bytes: prebuilt::read(self.project, path, &place(entry))?,
                     arguments: None,
                 });
             }
@@ -103,6 +104,18 @@ impl<'a> Maker<'a> {
         }
         self.shared = Some(shared);
         made
+    }
+
+    /// Reads the library components that a process links.
+    pub(crate) fn libraries(&self, paths: &[String], entry: &Entry) -> Result<Vec<Part>, BuildError> {
+        let place = format!("gilliam.toml, link of {}", entry.name);
+        let parts = paths.iter().map(|path| {
+            Ok(Part {
+                name: path.clone(),
+                bytes: prebuilt::read(self.project, path, &place)?,
+            })
+        });
+        parts.collect()
     }
 
     /// Reads the project and opens the app's cache.
@@ -161,7 +174,7 @@ impl<'a> Maker<'a> {
             cache.forget(&pack.name);
         }
         let packs::Done { out, arguments } = built?;
-        match prebuilt::read(&out, packs::RESULT, entry.line) {
+        match prebuilt::read(&out, packs::RESULT, &place(entry)) {
             Err(PrebuiltError::Missing { .. }) => Err(PackError::Nothing {
                 command: entry.command.clone(),
                 pack: pack.name.clone(),
@@ -217,6 +230,10 @@ impl<'a> Maker<'a> {
             ));
         }
     }
+}
+
+fn place(entry: &Entry) -> String {
+    format!("Procfile line {}", entry.line)
 }
 
 fn scratch(action: &'static str, source: io::Error) -> BuildError {

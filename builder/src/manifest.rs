@@ -20,7 +20,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use self::value::Value;
-use crate::procfile::Entry;
+use crate::{detect, link::LIBRARIES_MAX, procfile::Entry};
 
 /// The file's name, at the top of a project.
 pub const MANIFEST: &str = "gilliam.toml";
@@ -38,6 +38,8 @@ pub struct Settings {
     pub allowed_outbound_hosts: Vec<OutboundHost>,
     /// Whether its memory has guard pages of its own.
     pub guard_pages: bool,
+    /// Library components that become part of its component: files of the project.
+    pub link: Vec<String>,
     /// Where it may run and where it had better.
     pub placement: PlacementRules,
 }
@@ -89,9 +91,10 @@ struct Document {
 type Section = BTreeMap<Spanned<String>, Spanned<Value>>;
 
 /// Keys of a section that are no limits.
-const OTHER_KEYS: [&str; 3] = [HOSTS, GUARD_PAGES, placement::PLACEMENT];
+const OTHER_KEYS: [&str; 4] = [HOSTS, GUARD_PAGES, LINK, placement::PLACEMENT];
 const HOSTS: &str = "allowed_outbound_hosts";
 const GUARD_PAGES: &str = "guard_pages";
+const LINK: &str = "link";
 
 /// Reads `gilliam.toml` for the processes of a Procfile; no bytes stand for no file.
 pub fn parse(bytes: &[u8], entries: &[Entry]) -> Result<BTreeMap<ProcessName, Settings>, ManifestError> {
@@ -156,6 +159,12 @@ fn read(
                 };
                 settings.guard_pages = *on;
             }
+            LINK => {
+                let Value::List(list) = value else {
+                    return Err(unfit(text, at, key, value, "a list of components"));
+                };
+                settings.link = libraries(text, list)?;
+            }
             placement::PLACEMENT => {
                 let Value::Table(table) = value else {
                     return Err(unfit(text, at, key, value, "a table"));
@@ -208,6 +217,29 @@ fn hosts(text: &str, entries: &[Spanned<String>]) -> Result<Vec<OutboundHost>, M
         }
     }
     Ok(hosts)
+}
+
+fn libraries(text: &str, entries: &[Spanned<String>]) -> Result<Vec<String>, ManifestError> {
+    if let Some(one_too_many) = entries.get(LIBRARIES_MAX) {
+        let message = format!("{LIBRARIES_MAX} components are the most that a process can link");
+        return Err(content(text, one_too_many.span().start, message, None));
+    }
+    let mut libraries = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let (path, at) = (entry.get_ref(), entry.span().start);
+        let is_component = path.ends_with(".wasm") || path.ends_with(".wat");
+        let Some(path) = detect::relative(path).filter(|_| is_component) else {
+            let message = format!("{:?} is not a .wasm or .wat file of the project", excerpt(path));
+            let hint = "name a built component by its path from the Procfile".to_string();
+            return Err(content(text, at, message, Some(hint)));
+        };
+        if libraries.contains(&path) {
+            let message = format!("{:?} is linked already", excerpt(&path));
+            return Err(content(text, at, message, None));
+        }
+        libraries.push(path);
+    }
+    Ok(libraries)
 }
 
 /// The error at a byte of the text.
@@ -269,6 +301,7 @@ mod tests {
             random_bytes = "1KiB"
             hostcall_bytes = "2MiB"
             guard_pages = true
+            link = ["auth.wasm", "./lib//log.wat"]
             allowed_outbound_hosts = ["http://*.example.com:8080", "http://*.example.com:8080"]
         "#;
         let settings = parse(text.as_bytes(), &entries()).expect(text);
@@ -298,6 +331,7 @@ mod tests {
                 limits,
                 allowed_outbound_hosts: hosts,
                 guard_pages: true,
+                link: vec!["auth.wasm".to_string(), "lib/log.wat".to_string()],
                 placement: PlacementRules::default(),
             }
         );
@@ -337,6 +371,14 @@ mod tests {
         refused(
             "[process.web]\nreuse = 0",
             "gilliam.toml line 2, column 9: reuse = 0 is outside 1 to always",
+        );
+        refused(
+            "[process.web]\nlink = [\"../auth.wasm\"]",
+            "gilliam.toml line 2, column 9: \"../auth.wasm\" is not a .wasm or .wat file of the project",
+        );
+        refused(
+            "[process.web]\nlink = [\"a.wasm\", \"./a.wasm\"]",
+            "gilliam.toml line 2, column 19: \"a.wasm\" is linked already",
         );
         refused(
             "[process.web]\nguard_pages = \"yes\"",

@@ -142,7 +142,8 @@ impl Missing {
         Some(match &self.reason {
             Reason::Unknown { packages } => {
                 format!(
-                    "leave the import out, or compose it in (wac plug); offered are {}",
+                    "leave the import out, or link a component that exports it (link in \
+                     gilliam.toml); offered are {}",
                     packages.join(", ")
                 )
             }
@@ -159,7 +160,9 @@ impl Missing {
             Reason::Shape { .. } => {
                 "export a 0.3 interface too (wasi:http/handler or wasi:cli/run), or import 0.2".into()
             }
-            Reason::Kind { .. } => "import through an interface of WASI, or compose it in (wac plug)".into(),
+            Reason::Kind { .. } => {
+                "import through an interface of WASI, or link a component that exports it".into()
+            }
         })
     }
 }

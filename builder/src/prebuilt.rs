@@ -16,36 +16,36 @@ use crate::component::COMPONENT_BYTES_MAX;
 #[derive(Debug, thiserror::Error)]
 pub enum PrebuiltError {
     /// No such file.
-    #[error("Procfile line {line}: {path} is not in the project")]
+    #[error("{place}: {path} is not in the project")]
     Missing {
-        /// The entry's line.
-        line: usize,
+        /// Where it is named: `Procfile line 3`.
+        place: String,
         /// The path it names.
         path: String,
     },
     /// A directory, or a link that leads nowhere.
-    #[error("Procfile line {line}: {path} is not a file")]
+    #[error("{place}: {path} is not a file")]
     NotAFile {
-        /// The entry's line.
-        line: usize,
+        /// Where it is named: `Procfile line 3`.
+        place: String,
         /// The path it names.
         path: String,
     },
     /// Larger than any component that is taken.
-    #[error("Procfile line {line}: {path} has {bytes} bytes; at most {COMPONENT_BYTES_MAX} are taken")]
+    #[error("{place}: {path} has {bytes} bytes; at most {COMPONENT_BYTES_MAX} are taken")]
     TooLarge {
-        /// The entry's line.
-        line: usize,
+        /// Where it is named: `Procfile line 3`.
+        place: String,
         /// The path it names.
         path: String,
         /// Its size.
         bytes: u64,
     },
     /// Not WebAssembly's text.
-    #[error("Procfile line {line}: {reason}")]
+    #[error("{place}: {reason}")]
     Text {
-        /// The entry's line.
-        line: usize,
+        /// Where it is named: `Procfile line 3`.
+        place: String,
         /// The parser's message, with its place.
         reason: String,
     },
@@ -74,16 +74,16 @@ impl PrebuiltError {
     }
 }
 
-/// Reads the component at `path`, which line `line` of the Procfile names.
-pub fn read(project: &Dir, path: &str, line: usize) -> Result<Vec<u8>, PrebuiltError> {
+/// Reads the component at `path`, which is named at `place`.
+pub fn read(project: &Dir, path: &str, place: &str) -> Result<Vec<u8>, PrebuiltError> {
     let named = |path: &str| path.to_string();
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => PrebuiltError::Missing {
-            line,
+            place: place.to_string(),
             path: named(path),
         },
         io::ErrorKind::NotADirectory => PrebuiltError::Missing {
-            line,
+            place: place.to_string(),
             path: named(path),
         },
         _ => PrebuiltError::Read {
@@ -100,13 +100,13 @@ pub fn read(project: &Dir, path: &str, line: usize) -> Result<Vec<u8>, PrebuiltE
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(PrebuiltError::NotAFile {
-            line,
+            place: place.to_string(),
             path: named(path),
         });
     }
     if metadata.len() > COMPONENT_BYTES_MAX {
         return Err(PrebuiltError::TooLarge {
-            line,
+            place: place.to_string(),
             path: named(path),
             bytes: metadata.len(),
         });
@@ -121,7 +121,7 @@ pub fn read(project: &Dir, path: &str, line: usize) -> Result<Vec<u8>, PrebuiltE
     match wat::Parser::new().parse_bytes(Some(Path::new(path)), &bytes) {
         Ok(binary) => Ok(binary.into_owned()),
         Err(error) => Err(PrebuiltError::Text {
-            line,
+            place: place.to_string(),
             reason: error.to_string(),
         }),
     }

@@ -67,6 +67,11 @@ pub(crate) fn validate(bytes: &[u8], shape: Shape) -> Result<Types, Fault> {
     )
 }
 
+/// Validates a component that will be part of another, whatever the shape of that.
+pub(crate) fn validate_part(bytes: &[u8]) -> Result<(), Fault> {
+    validate_with(bytes, COMPONENT_P3).map(|_| ())
+}
+
 /// Validates a core module.
 pub(crate) fn validate_core(bytes: &[u8]) -> Result<(), Fault> {
     validate_with(bytes, CORE).map(|_| ())

@@ -13,6 +13,7 @@ use gilliam_model::{
     Timestamp,
     api::ReleaseInfo,
     app::App,
+    capabilities::CapabilityChange,
     code::Code,
     config::{Config, ConfigChange, ConfigError},
     digest::Digest,
@@ -140,14 +141,18 @@ pub(crate) async fn list(shared: &Shared, app: &AppName) -> Result<Vec<ReleaseIn
     let stored = records::decode::<App>(stored)?.value;
     let releases = records::decode_all::<Release>(releases)?;
     let mut images: BTreeMap<Digest, Image> = BTreeMap::new();
-    let mut infos = Vec::with_capacity(releases.len());
-    for release in releases.into_iter().rev().map(|s| s.value) {
-        let image = match images.entry(release.image) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(unknown) => unknown.insert(load_image(shared, &release).await?),
-        };
-        infos.push(info(&stored, &release, image));
+    for release in releases.iter().map(|s| &s.value) {
+        if let Entry::Vacant(unknown) = images.entry(release.image) {
+            unknown.insert(load_image(shared, release).await?);
+        }
     }
+    let mut infos = Vec::with_capacity(releases.len());
+    let mut before = None;
+    for release in releases.iter().map(|s| &s.value) {
+        let image = &images[&release.image];
+        infos.push(info(&stored, release, image, before.replace(image)));
+    }
+    infos.reverse();
     Ok(infos)
 }
 
@@ -171,6 +176,10 @@ async fn decide(
         author: new.author.clone(),
         created_at: now,
     };
+    let before = match stored.value.latest {
+        Some(latest) => Some(load_image(shared, &load(shared, app, latest).await?).await?),
+        None => None,
+    };
     let changed = gilliam_plan::released(&stored.value, release.id, &parts.image, new.migrate, now);
     let mut writes = vec![records::put_app(&changed), records::put_release(&release)];
     if matches!(new.basis, Basis::Build(..)) {
@@ -181,7 +190,7 @@ async fn decide(
         checks,
         writes,
         remark: Some(format!("{} released by {}", release.id, release.author)),
-        answer: info(&changed, &release, &parts.image),
+        answer: info(&changed, &release, &parts.image, before.as_ref()),
     })
 }
 
@@ -295,7 +304,8 @@ fn describe_limits(change: &LimitsChange) -> String {
     format!("{}: {}", change.process, parts.join("; "))
 }
 
-fn info(app: &App, release: &Release, image: &Image) -> ReleaseInfo {
+/// A release as it is told; `before` is the image of the release before it.
+fn info(app: &App, release: &Release, image: &Image, before: Option<&Image>) -> ReleaseInfo {
     ReleaseInfo {
         app: release.app.clone(),
         id: release.id,
@@ -313,5 +323,8 @@ fn info(app: &App, release: &Release, image: &Image) -> ReleaseInfo {
             .migration
             .as_ref()
             .is_some_and(|migration| migration.to == release.id),
+        capabilities: before.map_or_else(CapabilityChange::default, |before| {
+            CapabilityChange::between(before, image)
+        }),
     }
 }

@@ -9,7 +9,7 @@ use gilliam_model::{
     Timestamp,
     app::App,
     assignment::AssignedProcess,
-    image::Image,
+    image::{Image, Process},
     instance::Epoch,
     name::{AppName, NodeName, ProcessName},
     node::Node,
@@ -125,7 +125,11 @@ impl AppEntry {
                         release: *id,
                         name: name.clone(),
                         ranges: Vec::new(),
-                        process: process.clone(),
+                        // Nodes link what is there; the names are for people.
+                        process: Process {
+                            imports: None,
+                            ..process.clone()
+                        },
                         config: release.config.clone(),
                     })
                 });

@@ -123,7 +123,9 @@ async fn release_image(
         message: request.message.clone(),
         migrate: request.migrate,
     };
-    Ok(client.release_image(app, &release).await?)
+    let release = client.release_image(app, &release).await?;
+    released::say_capabilities(context.ui, &release);
+    Ok(release)
 }
 
 async fn pack(dir: Option<PathBuf>, current: PathBuf) -> CommandResult<Archive> {

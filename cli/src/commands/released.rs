@@ -15,6 +15,7 @@ use crate::{
     context::Context,
     failure::CommandResult,
     progress::{self, Goal},
+    ui::Ui,
 };
 
 /// A release was just made.
@@ -24,6 +25,13 @@ pub(super) struct After<'a> {
     pub(super) client: &'a Client,
     pub(super) app: &'a AppName,
     pub(super) waiting: &'a Waiting,
+}
+
+/// Prints `v2 adds: outbound https://api.example.com`, where something changed. A build prints it itself.
+pub(super) fn say_capabilities(ui: &Ui, release: &ReleaseInfo) {
+    if !release.capabilities.is_empty() {
+        ui.note(&format!("{} {}", release.id, release.capabilities));
+    }
 }
 
 impl After<'_> {

@@ -40,5 +40,10 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         app: &app,
         waiting: &args.waiting,
     };
+    if !release.capabilities.is_empty() {
+        context
+            .ui
+            .note(&format!("{} {}", release.id, release.capabilities));
+    }
     after.finish(&release).await
 }

@@ -296,6 +296,7 @@ fn app(n: u32, instances: u32) -> Vec<Write> {
         },
         allowed_outbound_hosts: Vec::new(),
         guard_pages: false,
+        imports: None,
         placement: PlacementRules::default(),
     };
     let image = Image {

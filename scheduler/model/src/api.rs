@@ -42,6 +42,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Timestamp,
     app::{Migration, MigrationFailure},
+    capabilities::CapabilityChange,
     code::Code,
     config::{Config, ConfigChange},
     digest::Digest,
@@ -167,6 +168,9 @@ pub struct ReleaseInfo {
     pub scale: Scale,
     /// Whether instances move to it (a migration began with it).
     pub migrating: bool,
+    /// What its processes can reach that those of the release before could not, and the other way round.
+    #[serde(default, skip_serializing_if = "CapabilityChange::is_empty")]
+    pub capabilities: CapabilityChange,
 }
 
 /// `POST /v1/apps/{app}/rollback`.

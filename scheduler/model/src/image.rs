@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    digest::Digest, interface::InterfaceName, limits::Limits, name::ProcessName, outbound::OutboundHost,
-    rules::PlacementRules, text::excerpt,
+    digest::Digest, imports::Imports, interface::InterfaceName, limits::Limits, name::ProcessName,
+    outbound::OutboundHost, rules::PlacementRules, text::excerpt,
 };
 
 /// Most process types in one image; a Procfile with more is refused.
@@ -153,6 +153,10 @@ pub struct Process {
     /// Where its instances may run and where they had better.
     #[serde(default, skip_serializing_if = "PlacementRules::is_empty")]
     pub placement: PlacementRules,
+    /// Names of the interfaces that its component imports; images of older builders do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
+    pub imports: Option<Imports>,
 }
 
 /// Components, process types and limits, sealed: the config blob of an OCI artifact.

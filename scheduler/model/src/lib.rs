@@ -9,6 +9,7 @@
 pub mod api;
 pub mod app;
 pub mod assignment;
+pub mod capabilities;
 pub mod capacity;
 pub mod code;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod hint;
 pub mod identity;
 pub mod image;
 pub mod images;
+pub mod imports;
 pub mod instance;
 pub mod interface;
 pub mod join;

@@ -167,6 +167,7 @@ mod tests {
             },
             allowed_outbound_hosts: Vec::new(),
             guard_pages: false,
+            imports: None,
             placement: crate::rules::PlacementRules::default(),
         };
         Image {

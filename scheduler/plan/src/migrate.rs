@@ -283,6 +283,7 @@ mod tests {
             },
             allowed_outbound_hosts: Vec::new(),
             guard_pages: false,
+            imports: None,
             placement: gilliam_model::rules::PlacementRules::default(),
         };
         let processes = BTreeMap::from([("web".parse().expect("name"), process)]);

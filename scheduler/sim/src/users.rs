@@ -209,6 +209,7 @@ fn image(command: &str, number: u64) -> (Digest, Image) {
         limits: Limits::default(),
         allowed_outbound_hosts: Vec::new(),
         guard_pages: false,
+        imports: None,
         placement: PlacementRules::default(),
     };
     let processes = [("web", Shape::HttpP2), ("worker", Shape::CommandP2)];

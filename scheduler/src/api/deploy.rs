@@ -195,6 +195,12 @@ impl Deploy {
         let last = done.unwrap_or_else(|refusal| DeployEvent::Failed {
             error: refusal.into_error(),
         });
+        if let DeployEvent::Released { release } = &last
+            && let Some(line) = capabilities(release)
+        {
+            // An error says that the client has gone away, which is noticed below.
+            let _ = events.send(DeployEvent::Output { line }).await;
+        }
         // The archive goes before the answer is complete, so that nothing is left when the client has it.
         drop(self);
         // An error says that the client has gone away meanwhile.
@@ -281,4 +287,10 @@ impl Deploy {
             image: Box::new(image),
         })
     }
+}
+
+/// `-----> v7 adds: outbound https://api.example.com`, where something changed.
+fn capabilities(release: &ReleaseInfo) -> Option<String> {
+    let change = &release.capabilities;
+    (!change.is_empty()).then(|| format!("-----> {} {change}", release.id))
 }

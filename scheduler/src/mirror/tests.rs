@@ -72,6 +72,7 @@ fn image(app: usize, number: u32) -> (Digest, Image) {
         limits: Limits::default(),
         allowed_outbound_hosts: Vec::new(),
         guard_pages: false,
+        imports: None,
         placement: PlacementRules::default(),
     };
     let image = Image {
