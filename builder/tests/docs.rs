@@ -67,7 +67,10 @@ fn the_table_has_the_defaults_and_the_ranges() {
             )
         };
         let Some((min, max)) = range.split_once(" to ") else {
-            assert!(matches!(key, "allowed_outbound_hosts" | "guard_pages"), "{key}");
+            assert!(
+                matches!(key, "allowed_outbound_hosts" | "guard_pages" | "link"),
+                "{key}"
+            );
             continue;
         };
         assert_eq!(read(default).expect(key), Settings::default().limits, "{key}");

@@ -5,12 +5,14 @@ mod support;
 use std::sync::LazyLock;
 
 use gilliam_builder::{
+    BuildRequest, build,
     component::{Checked, ComponentError, check_linked},
     link::Part,
     offer::Offer,
+    packs::Workshop,
 };
 use gilliam_model::{code::Code, image::Shape};
-use support::{command, wasm};
+use support::{command, wasm, write_archive};
 
 static OFFER: LazyLock<Offer> = LazyLock::new(Offer::new);
 
@@ -286,5 +288,56 @@ fn a_library_that_is_no_component_is_refused_by_its_name() {
         Code::B12,
         "web.wasm links auth.wasm, which is a core module without _start, so there is nothing to run",
         "give it a main function, or build it for wasm32-wasip2",
+    );
+}
+
+#[test]
+fn gilliam_toml_names_what_a_process_links() {
+    let process = wasm(&command("0.2.12", &import(CHECK, &["verify"])));
+    let auth = wasm(&library(CHECK, &["verify"], ""));
+    let project = |manifest: &str, library: &str| {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let archive = folder.path().join("project.tar");
+        let files: [(&str, &[u8]); 4] = [
+            ("Procfile", b"worker: worker.wasm\nother: worker.wasm"),
+            ("gilliam.toml", manifest.as_bytes()),
+            ("worker.wasm", &process),
+            (library, &auth),
+        ];
+        write_archive(&archive, &files);
+        let request = BuildRequest {
+            archive: &archive,
+            blobs: &folder.path().join("images"),
+            workshop: Workshop::default(),
+        };
+        let mut lines = Vec::new();
+        let built = build(&request, &mut |line| lines.push(line.to_string()));
+        (built, lines)
+    };
+    let both = "[process.worker]\nlink = [\"auth.wasm\"]\n[process.other]\nlink = [\"auth.wasm\"]";
+    let (built, lines) = project(both, "auth.wasm");
+    let image = built.unwrap_or_else(|error| panic!("{error}")).image;
+    let (worker, other) = (&image.processes["worker"], &image.processes["other"]);
+    assert_eq!(worker.component, other.component);
+    assert_eq!(
+        worker.imports.as_ref().map(|imports| imports.iter().count()),
+        Some(0)
+    );
+    let said = |line: &String| line.starts_with("-----> worker: worker.wasm, with auth.wasm, command-p2, ");
+    assert!(lines.iter().any(said), "{lines:?}");
+
+    let only_one = "[process.worker]\nlink = [\"auth.wasm\"]";
+    let (built, _) = project(only_one, "auth.wasm");
+    let error = built.expect_err("the other process lacks it").to_string();
+    assert_eq!(
+        error,
+        format!("worker.wasm imports {CHECK}, which this platform does not offer")
+    );
+
+    let (built, _) = project(both, "elsewhere.wasm");
+    let error = built.expect_err("no such file").to_string();
+    assert_eq!(
+        error,
+        "gilliam.toml, link of worker: auth.wasm is not in the project"
     );
 }

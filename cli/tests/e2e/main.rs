@@ -18,6 +18,7 @@ mod images;
 mod inspect;
 mod limits;
 mod limits_verb;
+mod linked;
 mod operator;
 #[path = "../../../scheduler/store/tests/etcd_process/pki.rs"]
 mod pki;
