@@ -16,7 +16,7 @@ use axum::{
 use futures::StreamExt as _;
 use gilliam_model::{
     Timestamp,
-    api::{ARCHIVE_BYTES_MAX, DeployEvent, IMAGE_ARCHIVE_BYTES_MAX},
+    api::{ARCHIVE_BYTES_MAX, DeployEvent, IMAGE_ARCHIVE_BYTES_MAX, ReleaseInfo},
     digest::Digest,
     image::Image,
     images::KeptImage,
