@@ -309,6 +309,7 @@ fn gilliam_toml_names_what_a_process_links() {
             archive: &archive,
             blobs: &folder.path().join("images"),
             workshop: Workshop::default(),
+            cache: None,
         };
         let mut lines = Vec::new();
         let built = build(&request, &mut |line| lines.push(line.to_string()));
