@@ -22,8 +22,10 @@ const FROM_PACKAGE = new Set(['assert', 'assert/strict', 'buffer', 'constants', 
 const ABSENT = new Set(['child_process', 'cluster', 'dgram', 'domain', 'http2', 'inspector', 'inspector/promises', 'repl', 'readline', 'readline/promises',
   'sea', 'sqlite', 'test', 'trace_events', 'v8', 'vm', 'wasi', 'worker_threads', 'dns', 'dns/promises', 'tls']);
 const LOADERS = { '.mts': 'ts', '.cts': 'ts', '.mjs': 'js', '.cjs': 'js' };
-/** How a script says that it answers requests. */
-const ANSWERS = /addEventListener\s*\(\s*['"`]fetch|createServer\s*\(|\bserve\s*\(|\.listen\s*\(/;
+/** How a script says that it answers requests: by what it exports, by an event, or by a server. */
+const EXPORTS = /^\s*export\s+default\b|\bas\s+default\b|\bmodule\.exports\s*=\s*\{[^}]*\bfetch\b|\bexports\.(default|fetch)\s*=/m;
+const LISTENS = /addEventListener\s*\(\s*['"`]fetch|\b(Bun|Deno)\s*\.\s*serve\s*\(/;
+const SERVES = /\bcreateServer\s*\(|\bserve\s*\(|\.listen\s*\(/;
 
 const isInstalled = (path) => path.includes('/node_modules/');
 
@@ -141,8 +143,8 @@ export async function bundle({ script, command, manifest, isWeb }) {
   // Once to see what it needs.
   const first = await esbuild('command', entry, program, [], false);
   const inputs = Object.keys(first.metafile.inputs);
-  const world = isWeb || answers(script) ? 'web' : 'command';
-  if (world === 'web' && !inputs.some((path) => !path.startsWith('gilliam') && mayAnswer(path, script))) {
+  const world = answers(script, inputs) ? 'web' : 'command';
+  if (isWeb && world !== 'web') {
     throw new Wrong(
       `${script} answers no requests: let it export default { fetch(request) { … } }, call addEventListener("fetch", …), or listen with node:http`,
     );
@@ -159,16 +161,10 @@ function withMap(code, map) {
   return `globalThis[Symbol.for('gilliam.map')] = ${JSON.stringify({ sources, mappings })};${code}`;
 }
 
-const textOf = (path) => readFileSync(path, 'utf8');
-
-/** Whether a script that is not `web` is made for requests anyway. */
-function answers(script) {
-  const text = textOf(script);
-  return /^\s*export\s+default\b/m.test(text) || /addEventListener\s*\(\s*['"`]fetch/.test(text);
-}
-
-function mayAnswer(path, script) {
-  const text = existsSync(path) ? textOf(path) : '';
-  if (ANSWERS.test(text)) return true;
-  return path === script && /\bexport\s+default\b|\bas\s+default\b|module\.exports|exports\.(default|fetch)\b|export\s+.*\bfetch\b/.test(text);
+/** Whether a program is made to answer requests, as far as its own files tell. */
+function answers(script, inputs) {
+  const texts = inputs.filter((path) => !isInstalled(`/${path}`) && !path.startsWith('..') && existsSync(path)).map((path) => readFileSync(path, 'utf8'));
+  if (EXPORTS.test(readFileSync(script, 'utf8')) || texts.some((text) => LISTENS.test(text))) return true;
+  const hasServer = inputs.some((path) => resolve(path) === join(RUNTIME, 'node/http.js'));
+  return hasServer && texts.some((text) => SERVES.test(text));
 }

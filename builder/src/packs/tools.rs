@@ -10,7 +10,7 @@ use std::{
     process::{Command, ExitStatus, Output, Stdio},
 };
 
-use super::{LAST_LINES, PATH, Pack, PackError};
+use super::{LAST_LINES, PATH, Pack, PackError, shipped};
 
 /// The scripts say that the machine lacks something, on stderr.
 const EXIT_UNAVAILABLE: i32 = 69;
@@ -65,10 +65,13 @@ impl Pack {
         let own = folder.join(&self.name);
         fs::create_dir_all(&own).map_err(|source| self.broken(source))?;
         let own = own.canonicalize().map_err(|source| self.broken(source))?;
+        let wit = tempfile::tempdir().map_err(|source| self.broken(source))?;
+        shipped::write_wit(wit.path()).map_err(|source| self.broken(source))?;
         let mut command = Command::new(self.folder.join("setup"));
         command
             .env("GILLIAM_TOOLS", &own)
-            .env("GILLIAM_PACK", &self.folder);
+            .env("GILLIAM_PACK", &self.folder)
+            .env("GILLIAM_WIT", wit.path());
         // Progress is on stderr; what its tools print elsewhere is nobody's data.
         command
             .current_dir(&own)
