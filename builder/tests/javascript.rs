@@ -94,7 +94,12 @@ fn servers_of_node_become_web_processes() {
             ),
         ])
         .image();
-    assert!(image.processes.values().all(|process| process.shape == Shape::HttpP2));
+    assert!(
+        image
+            .processes
+            .values()
+            .all(|process| process.shape == Shape::HttpP2)
+    );
 }
 
 fn the_same_sources_give_the_same_bytes() {
@@ -110,7 +115,11 @@ fn refused(files: &[(&str, &[u8])], parts: &[&str]) {
     let error = Server::new().build(files).error();
     assert_eq!(error.code, Code::B15, "{error:?}");
     for part in parts {
-        assert!(error.message.contains(part), "{part:?} is not in\n{}", error.message);
+        assert!(
+            error.message.contains(part),
+            "{part:?} is not in\n{}",
+            error.message
+        );
     }
 }
 
@@ -121,21 +130,36 @@ fn a_project_reads_what_is_wrong_with_it() {
         &["Unexpected \";\"", "web.js:2:10"],
     );
     refused(
-        &[web, ("web.js", b"\nimport { x } from './lost.js';\nexport default x;")],
+        &[
+            web,
+            ("web.js", b"\nimport { x } from './lost.js';\nexport default x;"),
+        ],
         &["Could not resolve \"./lost.js\"", "web.js:2:18"],
     );
     refused(
-        &[web, ("web.js", b"import 'node:child_process';\nexport default () => 1;")],
+        &[
+            web,
+            ("web.js", b"import 'node:child_process';\nexport default () => 1;"),
+        ],
         &["node:child_process is not there", "web.js:1:7"],
     );
-    refused(&[web, ("web.js", b"console.log('hello');")], &["answers no requests"]);
+    refused(
+        &[web, ("web.js", b"console.log('hello');")],
+        &["answers no requests"],
+    );
     refused(&[web], &["there is no web.js in the project"]);
     refused(&[("Procfile", b"web: node -e 1")], &["node -e runs no file"]);
     refused(&[("Procfile", b"web: npm start")], &["there is no package.json"]);
     let package: &[(&[u8], &str)] = &[
-        (br#"{ "engines": { "node": "16.x" } }"#, "engines.node asks for 16.x"),
+        (
+            br#"{ "engines": { "node": "16.x" } }"#,
+            "engines.node asks for 16.x",
+        ),
         (b"{", "package.json: "),
-        (br#"{ "dependencies": { "hono": "4" } }"#, "depends on packages (hono)"),
+        (
+            br#"{ "dependencies": { "hono": "4" } }"#,
+            "depends on packages (hono)",
+        ),
     ];
     for (text, part) in package {
         refused(&[web, ("web.js", WEB), ("package.json", text)], &[part]);
@@ -143,7 +167,10 @@ fn a_project_reads_what_is_wrong_with_it() {
     refused(
         &[
             ("Procfile", b"web: npm start"),
-            ("package.json", br#"{ "scripts": { "start": "tsc && node web.js" } }"#),
+            (
+                "package.json",
+                br#"{ "scripts": { "start": "tsc && node web.js" } }"#,
+            ),
         ],
         &["needs a shell: tsc && node web.js"],
     );
