@@ -14,6 +14,7 @@ mod entry;
 mod folder;
 pub(crate) mod git;
 mod head;
+mod pointer;
 mod tar_file;
 
 use std::{
@@ -24,7 +25,7 @@ use std::{
 
 use gilliam_model::api::ARCHIVE_BYTES_MAX;
 
-use crate::{amounts, failure::CommandError};
+use crate::{amounts, failure::CommandError, git_child::Received};
 use entry::{Entries, PROCFILE, component_paths};
 
 /// A packed project.
@@ -62,6 +63,8 @@ pub(crate) enum ArchiveError {
     Special { path: String },
     #[error("the file name {path:?} is not text (UTF-8)")]
     Name { path: String },
+    #[error("the commit has more files than are looked at")]
+    TooMany,
     #[error("{path} changed while it was read")]
     Changed { path: String },
     #[error(
@@ -118,26 +121,52 @@ fn pack_folder(dir: &Path) -> Result<Archive, ArchiveError> {
 }
 
 fn pack_head(dir: &Path, commit: &str) -> Result<Archive, ArchiveError> {
-    let subject = git::subject(dir, commit);
+    pack_commit(git::Source::Folder(dir), commit, Some(dir))
+}
+
+/// Packs a commit that was pushed, by the rules for a commit: the same files give the same archive.
+pub(crate) fn pack_received(received: &Received, commit: &str) -> Result<Archive, ArchiveError> {
+    pack_commit(git::Source::Received(received), commit, None)
+}
+
+/// Packs a commit, with components that are built in `folder`.
+fn pack_commit(
+    source: git::Source<'_>,
+    commit: &str,
+    folder: Option<&Path>,
+) -> Result<Archive, ArchiveError> {
+    let subject = git::subject(source, commit);
     let origin = format!("HEAD ({})", subject.as_deref().unwrap_or(commit));
     let failed = |source| ArchiveError::Commit {
         commit: commit.to_string(),
         source,
     };
-    let mut objects = git::Objects::open(dir).map_err(failed)?;
-    let (mut entries, mut hints) = head::entries(dir, commit, &mut objects)?;
+    let mut objects = git::Objects::open(source).map_err(failed)?;
+    let (mut entries, mut hints) = head::entries(source, commit, &mut objects)?;
     let procfile = entries.text(PROCFILE, Some(&mut objects))?;
     let procfile = procfile.ok_or_else(|| ArchiveError::NoProcfile {
-        origin: "HEAD of the git repository".to_string(),
-        uncommitted: dir.join(PROCFILE).exists(),
+        origin: match folder {
+            Some(_) => "HEAD of the git repository",
+            None => "the commit that was pushed",
+        }
+        .to_string(),
+        uncommitted: folder.is_some_and(|dir| dir.join(PROCFILE).exists()),
     })?;
     let components = component_paths(&procfile);
     let prebuilt: Vec<String> = components
         .into_iter()
         .filter(|path| !entries.contains(path))
         .collect();
-    folder::add_components(&mut entries, dir, &prebuilt)?;
-    hints.extend(uncommitted_hint(dir, &prebuilt));
+    match (folder, prebuilt.first()) {
+        (Some(dir), _) => {
+            folder::add_components(&mut entries, dir, &prebuilt)?;
+            hints.extend(uncommitted_hint(dir, &prebuilt));
+        }
+        (None, Some(path)) => hints.push(format!(
+            "{path} is not in the commit: git add -f {path}, or gilliam deploy, which sends it all the same"
+        )),
+        (None, None) => {}
+    }
     let (file, bytes) = tar_file::write(&entries, Some(&mut objects))?;
     Ok(Archive {
         file,
@@ -191,6 +220,7 @@ impl From<ArchiveError> for CommandError {
                 "the largest is {largest} ({}); name what the app does not need in .gilliamignore",
                 amounts::bytes(*largest_bytes)
             )),
+            ArchiveError::TooMany => Some("take what is not source out of the repository".to_string()),
             ArchiveError::Git { .. } => Some("gilliam deploy . deploys the folder as it is".to_string()),
             ArchiveError::Changed { .. } => Some("deploy again when nothing writes to it".to_string()),
             ArchiveError::Read { .. }

@@ -8,6 +8,7 @@ mod config;
 mod create;
 mod deploy;
 mod destroy;
+mod git;
 mod hints;
 mod image;
 mod images;
@@ -47,6 +48,7 @@ use crate::{args::Cli, context::Context, failure::CommandResult, heap, home::Env
 pub(crate) enum Command {
     Up(up::Args),
     Create(create::Args),
+    Git(git::Args),
     Deploy(deploy::Args),
     Config(config::Args),
     Limits(limits::Args),
@@ -103,6 +105,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Nodes(args) => nodes::run(&context, args).await,
         Command::Internal(_) => Ok(()), // main runs it without an async runtime
         Command::Create(args) => create::run(&context, args).await,
+        Command::Git(args) => git::run(&context, args),
         Command::Deploy(args) => deploy::run(&context, args).await,
         Command::Config(args) => config::run(&context, args).await,
         Command::Inspect(args) => inspect::run(&context, args).await,

@@ -43,6 +43,26 @@ impl Context<'_> {
         Ok(Client::trusting(&api, &token, trust)?)
     }
 
+    /// The address of the cluster that is meant: the first one, of several.
+    pub(crate) fn api(&self) -> CommandResult<String> {
+        Ok(first_address(&self.target()?.api).to_string())
+    }
+
+    /// The token for the cluster at this address: one that is known, or the one that is meant.
+    pub(crate) fn token_for(&self, base: &str) -> CommandResult<Option<String>> {
+        let is_there = |api: &str| api.split(',').any(|at| at.trim().trim_end_matches('/') == base);
+        let home = self.home()?;
+        // Of several that are known by this address the one that is meant counts; one that cannot be had is none.
+        if let Ok(target) = self.target()
+            && is_there(&target.api)
+        {
+            return Ok(Some(target.token));
+        }
+        let known = home.clusters()?.clusters;
+        let found = known.iter().find(|(_, cluster)| is_there(&cluster.api));
+        Ok(found.map(|(name, _)| home.token(name)).transpose()?.flatten())
+    }
+
     /// The app that is meant, looked for from the working directory.
     pub(crate) fn app(&self) -> CommandResult<AppName> {
         self.app_at(&working_directory()?)
@@ -114,6 +134,11 @@ impl Context<'_> {
         })?;
         Ok(Target { api, token, ca })
     }
+}
+
+fn first_address(api: &str) -> &str {
+    let first = api.split(',').next().unwrap_or(api);
+    first.trim().trim_end_matches('/')
 }
 
 /// The folder a command was started in.

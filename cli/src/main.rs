@@ -12,6 +12,7 @@ mod commands;
 mod context;
 mod control_file;
 mod failure;
+mod git_child;
 mod heap;
 mod home;
 mod image_name;

@@ -52,6 +52,7 @@ impl PlaneFlags {
         let config = Config {
             blobs: Some(blobs),
             probe_command: vec![program::path().into(), "internal".into(), "probe".into()],
+            git_command: vec![program::path().into(), "internal".into(), "git".into()],
             ..Config::new(data, api, build)
         };
         Ok((config, store))

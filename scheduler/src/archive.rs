@@ -35,6 +35,11 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
+    /// The file at `path`, which is there already.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -33,7 +33,7 @@ const OUTPUT_LINES_MAX: u64 = 10_000;
 /// Largest outcome: an image of 64 process types with their limits and hosts stays far below.
 const OUTCOME_BYTES_MAX: u64 = 1 << 20;
 /// All that a build finds in its environment.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What to build, and with what.
 #[derive(Debug, Clone, Copy)]
@@ -179,6 +179,7 @@ fn judge(status: ExitStatus, outcome: &[u8]) -> Result<(Digest, Image), BuildErr
 }
 
 /// A process group that is killed when this is dropped, with everything that joined it.
+#[derive(Debug)]
 pub(crate) struct Group(Option<Pid>);
 
 impl Group {
@@ -201,7 +202,8 @@ impl Drop for Group {
     }
 }
 
-async fn read_outcome(stdout: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
+/// Reads a child's one line of JSON; nothing when there is far more.
+pub(crate) async fn read_outcome(stdout: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
     let mut outcome = Vec::new();
     let mut stdout = stdout.take(OUTCOME_BYTES_MAX + 1);
     stdout.read_to_end(&mut outcome).await?;

@@ -30,6 +30,7 @@ mod build_cache;
 mod change;
 mod control;
 mod details;
+mod git;
 mod images;
 mod lease;
 mod logs;
@@ -92,7 +93,7 @@ const CONNECTIONS_FEW: usize = 1_024;
 /// What a control plane is told at start.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The data folder: the store, `images` and `tmp`.
+    /// The data folder: the store, `images`, `git` and `tmp`.
     pub data: PathBuf,
     /// Where the API listens; port 0 lets the system choose.
     pub api: SocketAddr,
@@ -101,6 +102,8 @@ pub struct Config {
     /// The probe child: `--component FILE --scratch DIR` is added. Without one no release may let lanes be
     /// reused.
     pub probe_command: Vec<OsString>,
+    /// The child that runs git: a role and what that needs are added. Without one nobody can push.
+    pub git_command: Vec<OsString>,
     /// Longest build.
     pub build_max: Duration,
     /// Builds at once.
@@ -276,6 +279,8 @@ fn serve(shared: Shared, keeper: Option<Keeper>) -> Result<(ControlPlane, Socket
     let folder = |path: PathBuf| move |source| StartError::Folder { path, source };
     let tmp = shared.tmp();
     archive::empty(&tmp).map_err(folder(tmp))?;
+    let repositories = shared.git.folder();
+    git::repository::prepare(repositories).map_err(folder(repositories.to_path_buf()))?;
     let (server, address) = gilliam_serve::bind(&ServeConfig {
         refusal: Some(refusal::unreadable),
         tls,
@@ -325,6 +330,7 @@ impl Config {
             api,
             build_command,
             probe_command: Vec::new(),
+            git_command: Vec::new(),
             build_max: build::BUILD_MAX,
             builds_max: BUILDS_MAX,
             blob_streams_max: BLOB_STREAMS_MAX,
@@ -355,6 +361,7 @@ impl ControlPlane {
             drain: drain.clone(),
         };
         let renewing = keep_certified(self.shared.clone(), self.keeper);
+        tokio::spawn(api::sweep_repositories(self.shared.clone()));
         let control = tokio::spawn(control::run(self.shared, drain.clone()));
         let outcome = tokio::select! {
             outcome = self.server.run_tower(api::router(api), drain) => outcome,

@@ -236,6 +236,25 @@ pub(crate) fn unreadable(status: StatusCode) -> http::Response<Bytes> {
     response
 }
 
+impl Refusal {
+    /// The answer to a client that shows text to people: git.
+    pub(crate) fn into_text(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let ApiError { code, message, hint } = self.error;
+        let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+        let text = format!("error: {message} ({code})\n{hint}");
+        let mut response = (status, text).into_response();
+        let headers = response.headers_mut();
+        headers.insert("gilliam-error", HeaderValue::from_static(code.as_str()));
+        if status == StatusCode::UNAUTHORIZED {
+            // Without it git asks nobody for a password.
+            let basic = HeaderValue::from_static("Basic realm=\"gilliam\", charset=\"UTF-8\"");
+            headers.insert(header::WWW_AUTHENTICATE, basic);
+        }
+        response
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -24,6 +24,7 @@ use crate::{
     authority::Authority,
     blobs::Blobs,
     details::Details,
+    git::Git,
     logs::Logs,
     observed::{NodeView, Now, Observed},
     peers::Peers,
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) blobs: Blobs,
+    /// What was pushed to this server.
+    pub(crate) git: Git,
     pub(crate) observed: Observed,
     /// Who waits for details of single instances.
     pub(crate) details: Details,
@@ -102,6 +105,7 @@ impl Shared {
             builds: Arc::new(Semaphore::new(config.builds_max)),
             blob_streams: Arc::new(Semaphore::new(config.blob_streams_max)),
             blobs: config.blobs.clone().unwrap_or_else(Blobs::none),
+            git: Git::in_data(&config.data),
             config,
             store,
             logs: Logs::default(),

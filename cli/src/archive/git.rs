@@ -9,6 +9,8 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
 };
 
+use crate::git_child::Received;
+
 /// Variables of a surrounding git (in a hook, say) that would point ours at another repository.
 const REDIRECTING: &[&str] = &[
     "GIT_DIR",
@@ -26,6 +28,29 @@ const REDIRECTING: &[&str] = &[
 ];
 /// Longest header that `cat-file --batch` writes before an object.
 const OBJECT_HEADER_BYTES_MAX: u64 = 4 << 10;
+/// Most files of a commit that are looked at: five times what is built. A tree of trees can name more files than
+/// there are atoms in a few kilobytes.
+const TREE_FILES_MAX: usize = 100_000;
+/// Longest line of a tree: paths of Linux have 4,096 bytes.
+const TREE_LINE_BYTES_MAX: u64 = 8 << 10;
+
+/// Where objects are read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// The repository that a folder is the top of.
+    Folder(&'a Path),
+    /// What was just pushed, on a server.
+    Received(&'a Received),
+}
+
+impl Source<'_> {
+    fn command(self) -> Command {
+        match self {
+            Source::Folder(dir) => git(dir),
+            Source::Received(received) => received.command(),
+        }
+    }
+}
 
 /// What a folder is to git.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,6 +122,14 @@ pub(crate) fn remote_url(dir: &Path, remote: &str) -> Option<String> {
         .filter(|url| !url.is_empty())
 }
 
+/// Changes a setting of the repository around `dir`; an error is git's own words.
+pub(crate) fn configure(dir: &Path, how: &str, key: &str, value: &str) -> Result<(), String> {
+    match output(git(dir).args(["config", "--local", how, key, value])) {
+        Ok(done) => done.map(drop),
+        Err(error) => Err(format!("git cannot be run: {error}")),
+    }
+}
+
 /// Whether any folder from `dir` upward is a repository's top.
 pub(crate) fn is_inside_repository(dir: &Path) -> bool {
     dir.ancestors().any(|folder| folder.join(".git").exists())
@@ -124,10 +157,16 @@ pub(crate) fn standing(dir: &Path) -> Standing {
 }
 
 /// The commit's id and first line, as people read them.
-pub(crate) fn subject(dir: &Path, commit: &str) -> Option<String> {
-    output(git(dir).args(["log", "-1", "--no-show-signature", "--format=%h %s", commit]))
-        .ok()?
-        .ok()
+pub(crate) fn subject(source: Source<'_>, commit: &str) -> Option<String> {
+    let form = [
+        "log",
+        "-1",
+        "--no-show-signature",
+        "--no-mailmap",
+        "--format=%h %s",
+        commit,
+    ];
+    output(source.command().args(form)).ok()?.ok()
 }
 
 /// Paths of the working tree that differ from HEAD or that git does not know.
@@ -144,24 +183,40 @@ pub(crate) fn uncommitted(dir: &Path) -> Option<Vec<String>> {
     )
 }
 
-/// Every file of the commit.
-pub(crate) fn tree(dir: &Path, commit: &str) -> io::Result<Vec<TreeFile>> {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = git(dir)
+/// Every file of the commit; none when there are too many.
+pub(crate) fn tree(source: Source<'_>, commit: &str) -> io::Result<Option<Vec<TreeFile>>> {
+    let mut child = source
+        .command()
         .args(["ls-tree", "-r", "-z", "-l", "--full-tree", commit])
-        .output()?;
-    if !status.success() {
-        return Err(io::Error::other(
-            String::from_utf8_lossy(&stderr).trim().to_string(),
-        ));
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let listing = child.stdout.take().map(BufReader::new);
+    let mut listing = listing.ok_or_else(|| io::Error::other("git has no output"))?;
+    let mut files = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        (&mut listing)
+            .take(TREE_LINE_BYTES_MAX)
+            .read_until(0, &mut line)?;
+        if line.is_empty() {
+            break;
+        }
+        if files.len() >= TREE_FILES_MAX {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        let file = line.strip_suffix(&[0]).and_then(tree_file);
+        files.push(file.ok_or_else(|| io::Error::other("git ls-tree wrote an unknown form"))?);
     }
-    let lines = stdout.split(|b| *b == 0).filter(|line| !line.is_empty());
-    lines
-        .map(|line| tree_file(line).ok_or_else(|| io::Error::other("git ls-tree wrote an unknown form")))
-        .collect()
+    let ended = child.wait_with_output()?;
+    match ended.status.success() {
+        true => Ok(Some(files)),
+        false => Err(io::Error::other(
+            String::from_utf8_lossy(&ended.stderr).trim().to_string(),
+        )),
+    }
 }
 
 /// Parses `100644 blob ID    SIZE\tPATH`.
@@ -186,8 +241,9 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
-    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        let mut child = git(dir)
+    pub(crate) fn open(source: Source<'_>) -> io::Result<Self> {
+        let mut child = source
+            .command()
             .args(["cat-file", "--batch"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,6 +1,6 @@
 //! The files of a commit, less what its `.gilliamignore` names.
 
-use std::{io::Read, path::Path};
+use std::io::Read;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
@@ -8,7 +8,8 @@ use super::{
     ArchiveError,
     entry::{Content, Entries, Entry, inner_path, is_never_deployed},
     folder::IGNORE_FILE,
-    git::{self, Objects, TreeFile},
+    git::{self, Objects, Source, TreeFile},
+    pointer,
 };
 
 /// Longest chain of links followed; more is a loop.
@@ -21,7 +22,7 @@ const MODE_LINK: &str = "120000";
 
 /// The files of `commit`, and what its author may not expect.
 pub(super) fn entries(
-    dir: &Path,
+    source: Source<'_>,
     commit: &str,
     objects: &mut Objects,
 ) -> Result<(Entries, Vec<String>), ArchiveError> {
@@ -29,8 +30,9 @@ pub(super) fn entries(
         commit: commit.to_string(),
         source,
     };
+    let files = git::tree(source, commit).map_err(failed)?;
     let mut tree = std::collections::BTreeMap::new();
-    for file in git::tree(dir, commit).map_err(failed)? {
+    for file in files.ok_or(ArchiveError::TooMany)? {
         let path = String::from_utf8(file.path.clone()).map_err(|e| ArchiveError::Name {
             path: String::from_utf8_lossy(e.as_bytes()).into_owned(),
         })?;
@@ -38,13 +40,13 @@ pub(super) fn entries(
     }
     let ignored = ignore_rules(&tree, objects)?;
     let mut entries = Entries::default();
-    let mut hints = Vec::new();
+    let mut submodules = Vec::new();
     for (path, file) in &tree {
         if is_never_deployed(path) || ignored.matched_path_or_any_parents(path, false).is_ignore() {
             continue;
         }
         let Some(bytes) = file.bytes else {
-            hints.push(format!("the submodule {path} is not deployed"));
+            submodules.push(path.as_str());
             continue;
         };
         let entry = match file.mode.as_str() {
@@ -57,7 +59,23 @@ pub(super) fn entries(
         };
         entries.insert(path.clone(), entry);
     }
+    let mut hints: Vec<String> = submodules_hint(&submodules).into_iter().collect();
+    hints.extend(pointer::hint(&entries, objects)?);
     Ok((entries, hints))
+}
+
+/// What is said of submodules: a commit names theirs, and does not have it.
+fn submodules_hint(paths: &[&str]) -> Option<String> {
+    let (is, them) = match paths {
+        [] => return None,
+        [_] => ("the submodule", "is"),
+        _ => ("the submodules", "are"),
+    };
+    Some(format!(
+        "{is} {} {them} not deployed, only what the commit itself holds; gilliam deploy . sends the folder with \
+         them, git subtree takes them into the repository",
+        paths.join(", ")
+    ))
 }
 
 type Tree = std::collections::BTreeMap<String, TreeFile>;

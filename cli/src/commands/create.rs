@@ -1,8 +1,12 @@
 //! `gilliam create`.
 
+use std::path::Path;
+
 use gilliam_model::name::AppName;
 
 use crate::{
+    archive,
+    commands::git,
     context::{Context, working_directory},
     failure::{CommandError, CommandResult},
     project::{self, APP_FILE},
@@ -14,7 +18,7 @@ pub(crate) struct Args {
     /// The app's name: lower-case letters, digits and dashes.
     #[arg(value_name = "NAME")]
     name: String,
-    /// Writes no `.gilliam.app`.
+    /// Writes no `.gilliam.app`, and adds no git remote.
     #[arg(long)]
     no_file: bool,
 }
@@ -37,18 +41,37 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         })?;
     }
     if ui.wants_json() {
-        return ui.json(&app);
+        ui.json(&app)?;
+    } else {
+        ui.data(&format!("{} created", app.name))?;
+        for url in &app.urls {
+            ui.note(&format!("it will answer at {url}"));
+        }
     }
-    ui.data(&format!("{} created", app.name))?;
-    for url in &app.urls {
-        ui.note(&format!("it will answer at {url}"));
+    match args.no_file || !archive::git::is_inside_repository(&folder) {
+        true => ui.hint("gilliam deploy builds and releases the folder"),
+        false => set_remote(context, &folder, &name),
     }
-    ui.hint("gilliam deploy builds and releases the folder");
     Ok(())
 }
 
+/// In a repository the app can be pushed to as well; without git the folder is as good.
+fn set_remote(context: &Context<'_>, folder: &Path, name: &AppName) {
+    let ui = context.ui;
+    match git::set_remote(context, folder, name) {
+        Ok(url) => {
+            ui.note(&format!("git remote {} is {url}", git::REMOTE));
+            ui.hint("git push gilliam main builds and releases the branch; gilliam deploy does so with HEAD");
+        }
+        Err(error) => {
+            ui.note(&format!("no git remote was added: {}", error.message));
+            ui.hint("gilliam deploy builds and releases the folder");
+        }
+    }
+}
+
 /// A folder belongs to one app: another one's file is not written over.
-fn check_folder(folder: &std::path::Path, name: &AppName) -> CommandResult {
+fn check_folder(folder: &Path, name: &AppName) -> CommandResult {
     match project::read_app_file(folder)? {
         Some(other) if other != *name => Err(CommandError::failed(format!(
             "this folder belongs to the app {other} already ({APP_FILE})"

@@ -25,6 +25,8 @@ enum Role {
     Attached(RoleArgs),
     /// Answers HTTP with the bytes of a file: the yardstick of `bench`.
     Native(RoleArgs),
+    /// Runs git on what was pushed.
+    Git(RoleArgs),
     /// Tries whether a component's lanes may be reused.
     Probe(RoleArgs),
 }
@@ -47,6 +49,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Role::Compile(role) => gilliam_runtime::compile_child::main(role.args),
         Role::Attached(role) => gilliam_benches::roles::attached(role.args),
         Role::Native(role) => gilliam_benches::roles::native(&role.args),
+        Role::Git(role) => crate::git_child::main(role.args),
         Role::Probe(role) => gilliam_runtime::probe_child::main(role.args),
     }
 }

@@ -9,6 +9,7 @@ mod durable;
 mod etcd;
 #[path = "../../../scheduler/store/tests/etcd_process/mod.rs"]
 mod etcd_process;
+mod git;
 #[path = "../../../runtime/engine/tests/support/guests.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the engine's tests use the rest")]
 mod guests;

@@ -31,6 +31,7 @@ pub mod outbound;
 pub mod overrides;
 pub mod peer;
 pub mod placement;
+pub mod push;
 pub mod quantity;
 pub mod release;
 pub mod report;

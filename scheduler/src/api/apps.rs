@@ -90,6 +90,7 @@ pub(crate) async fn destroy(State(api): State<Api>, AppPath(app): AppPath) -> Re
     let destroyed = change(shared, &app, || decide_destroy(shared, &app)).await?;
     shared.logs.close(&app);
     build_cache::forget(shared, &destroyed);
+    super::git::forget(shared, &app).await;
     // The app is gone, acknowledged or not: what did not fit into that commit is removed now, or else by the
     // loop.
     if let Err(refusal) = sweep::app(shared, &app).await {
@@ -132,7 +133,7 @@ fn info(app: App, nodes: &BTreeMap<NodeName, NodeView>, running: &BTreeMap<AppNa
 }
 
 /// Where the ingresses of the nodes answer for the app; the port is left out where clients do not need it.
-fn urls(app: &AppName, nodes: &BTreeMap<NodeName, NodeView>) -> Vec<String> {
+pub(super) fn urls(app: &AppName, nodes: &BTreeMap<NodeName, NodeView>) -> Vec<String> {
     let ready = nodes.values().filter(|node| node.is_ready());
     let ports: BTreeSet<&str> = ready
         .filter_map(|n| n.facts.http.rsplit_once(':'))

@@ -11,6 +11,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use gilliam_model::{
     Timestamp,
     digest::Digest,
@@ -109,6 +110,28 @@ pub(crate) async fn verify(store: &Store, text: &str) -> Result<Option<Token>, R
     Ok(stored.filter(|_| good))
 }
 
+/// Lets users of git pass: the token is the password of HTTP Basic, whatever the user's name, or a bearer's.
+pub(crate) async fn git_users(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let shown = bearer(request.headers()).map(str::to_string);
+    let found = match shown.or_else(|| password(request.headers())) {
+        Some(text) => verify(&api.shared.store, &text).await,
+        None => Ok(None),
+    };
+    match found {
+        Ok(Some(token)) if token.role == Role::Admin => {
+            request.extensions_mut().insert(Caller { name: token.name });
+            next.run(request).await
+        }
+        Ok(_) => {
+            archive::discard(request.into_body().into_data_stream()).await;
+            Refusal::unauthenticated()
+                .hint("gilliam git remote lets git find the token of this cluster")
+                .into_text()
+        }
+        Err(error) => Refusal::from(error).into_text(),
+    }
+}
+
 async fn check(api: &Api, role: Role, mut request: Request, next: Next) -> Response {
     let found = match bearer(request.headers()) {
         Some(text) => verify(&api.shared.store, text).await,
@@ -130,16 +153,27 @@ async fn check(api: &Api, role: Role, mut request: Request, next: Next) -> Respo
     }
 }
 
-/// The token of the one `Authorization: Bearer …` header; the scheme is case-insensitive (RFC 9110 section
-/// 11.1).
+/// The token of the one `Authorization: Bearer …` header.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    credentials(headers, "bearer")
+}
+
+/// The password of the one `Authorization: Basic …` header (RFC 7617).
+fn password(headers: &HeaderMap) -> Option<String> {
+    let decoded = STANDARD.decode(credentials(headers, "basic")?).ok()?;
+    let (_user, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
+    Some(password.to_string())
+}
+
+/// What follows the scheme, which is case-insensitive (RFC 9110 section 11.1), in the one `Authorization` header.
+fn credentials<'a>(headers: &'a HeaderMap, want: &str) -> Option<&'a str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
     if values.next().is_some() {
         return None;
     }
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    let (scheme, rest) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case(want).then_some(rest.trim())
 }
 
 #[cfg(test)]
@@ -160,6 +194,22 @@ mod tests {
         assert_eq!(bearer(&headers(&["bearer  abc"])), Some("abc"));
         for bad in [&["Basic abc"][..], &["abc"], &[], &["Bearer a", "Bearer b"]] {
             assert_eq!(bearer(&headers(bad)), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_read_whatever_the_user() {
+        let basic = |value: &'static str| {
+            HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))])
+        };
+        // gilliam:gil_a and :a:b
+        assert_eq!(
+            password(&basic("Basic Z2lsbGlhbTpnaWxfYQ==")).as_deref(),
+            Some("gil_a")
+        );
+        assert_eq!(password(&basic("basic OmE6Yg==")).as_deref(), Some("a:b"));
+        for bad in ["Basic ???", "Basic Z2ls", "Bearer Z2lsbGlhbTpnaWxfYQ==", "Basic"] {
+            assert_eq!(password(&basic(bad)), None, "{bad}");
         }
     }
 }

@@ -153,28 +153,35 @@ async fn admit(
 ) -> Result<(AppName, DeployParams, OwnedSemaphorePermit), Refusal> {
     let (AppPath(app), Params(params)) = (app?, params?);
     shared.app(&app).await?;
-    let kept = shared.blobs.ready(&shared.store).await;
-    kept.map_err(BlobsError::into_refusal)?;
+    can_release(shared).await?;
     release::check_message(params.message.as_deref())?;
     if declared_bytes.is_some_and(|n| n > order.bytes_max()) {
         return Err(archive::too_large(order.bytes_max()));
     }
-    let place = shared
-        .deploys
-        .clone()
-        .try_acquire_owned()
-        .map_err(|_| Refusal::busy("deploys"))?;
+    let place = place(shared)?;
     Ok((app, params, place))
 }
 
+/// Makes sure that images can be kept.
+pub(super) async fn can_release(shared: &Shared) -> Result<(), Refusal> {
+    let kept = shared.blobs.ready(&shared.store).await;
+    kept.map_err(BlobsError::into_refusal)
+}
+
+/// A place among the deploys at once.
+pub(super) fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, Refusal> {
+    let place = shared.deploys.clone().try_acquire_owned();
+    place.map_err(|_| Refusal::busy("deploys"))
+}
+
 /// A deploy whose archive has arrived.
-struct Deploy {
-    app: AppName,
-    author: String,
-    order: Order,
-    params: DeployParams,
-    archive: Archive,
-    _place: OwnedSemaphorePermit,
+pub(super) struct Deploy {
+    pub(super) app: AppName,
+    pub(super) author: String,
+    pub(super) order: Order,
+    pub(super) params: DeployParams,
+    pub(super) archive: Archive,
+    pub(super) _place: OwnedSemaphorePermit,
 }
 
 impl Deploy {
@@ -189,7 +196,12 @@ impl Deploy {
             }
         };
         let done = match self.order {
-            Order::Release => self.release(&api.shared, built).await,
+            Order::Release => {
+                let released = self.release(&api.shared, built).await;
+                released.map(|release| DeployEvent::Released {
+                    release: Box::new(release),
+                })
+            }
             Order::Keep | Order::Import => self.keep(&api.shared, built).await,
         };
         let last = done.unwrap_or_else(|refusal| DeployEvent::Failed {
@@ -207,7 +219,7 @@ impl Deploy {
         let _ = events.send(last).await;
     }
 
-    async fn build(
+    pub(super) async fn build(
         &self,
         shared: &Shared,
         events: &mpsc::Sender<DeployEvent>,
@@ -246,11 +258,11 @@ impl Deploy {
         Ok((digest, image))
     }
 
-    async fn release(
+    pub(super) async fn release(
         &self,
         shared: &Shared,
         built: Result<(Digest, Image), Refusal>,
-    ) -> Result<DeployEvent, Refusal> {
+    ) -> Result<ReleaseInfo, Refusal> {
         let (digest, image) = built?;
         let new = NewRelease {
             basis: Basis::Build(digest, image),
@@ -258,10 +270,7 @@ impl Deploy {
             author: self.author.clone(),
             migrate: self.params.migrate,
         };
-        let release = release::make(shared, &self.app, &new).await?;
-        Ok(DeployEvent::Released {
-            release: Box::new(release),
-        })
+        release::make(shared, &self.app, &new).await
     }
 
     async fn keep(

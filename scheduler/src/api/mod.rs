@@ -4,8 +4,8 @@
 //! its token (by route, so that no route can forget it), the handler. Every answer that is not the asked-for
 //! one is a [`Refusal`](crate::refusal::Refusal): axum's own rejections are replaced.
 //!
-//! Invariant: a route that the OpenAPI document does not list does not exist: both are made from the
-//! handlers.
+//! Invariant: a route at `/v1` that the OpenAPI document does not list does not exist: both are made from the
+//! handlers. Beside them is `/git` alone, whose protocol is git's.
 //! Invariant: a request that is refused has changed nothing.
 
 mod apps;
@@ -14,6 +14,7 @@ mod blobs;
 mod config;
 mod deploy;
 pub(crate) mod extract;
+mod git;
 mod image;
 mod images;
 mod instances;
@@ -44,6 +45,7 @@ use gilliam_serve::DrainSignal;
 use http::StatusCode;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub(crate) use git::sweep as sweep_repositories;
 pub(crate) use join::invite;
 
 use crate::{refusal::Refusal, shared::Shared};
@@ -60,6 +62,7 @@ pub(crate) fn router(api: Api) -> Router {
     let (router, document) = documented(&api).split_for_parts();
     router
         .merge(openapi::route(&api, document))
+        .merge(git::router(&api))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(middleware::from_fn(catch_panics))
