@@ -14,6 +14,7 @@ use crate::{
 mod hostile;
 mod refused;
 mod shapes;
+mod source;
 mod stopped;
 mod story;
 

@@ -299,7 +299,7 @@ impl Deploy {
 }
 
 /// `-----> v7 adds: outbound https://api.example.com`, where something changed.
-fn capabilities(release: &ReleaseInfo) -> Option<String> {
+pub(super) fn capabilities(release: &ReleaseInfo) -> Option<String> {
     let change = &release.capabilities;
     (!change.is_empty()).then(|| format!("-----> {} {change}", release.id))
 }

@@ -110,7 +110,7 @@ struct Arrived {
     repository: Repository,
     incoming: Incoming,
     receiving: Receiving,
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
     deploy_place: OwnedSemaphorePermit,
     _turn: Turn,
 }
@@ -181,7 +181,7 @@ impl Push {
             repository,
             incoming,
             receiving,
-            _place: place,
+            place,
             deploy_place,
             _turn: turn,
         }))
@@ -249,6 +249,7 @@ impl Push {
     async fn build(&self, shared: &Shared, arrived: Arrived) -> Result<Built, Failure> {
         let received = arrived.receiving.finish().await;
         let received = received.map_err(|error| Failure::new("not taken", error.into_refusal()))?;
+        drop(arrived.place);
         let name = arrived.branch.trim_start_matches("refs/heads/").to_string();
         let subject = received
             .message
@@ -314,6 +315,9 @@ impl Push {
     }
 
     async fn announce(&self, shared: &Shared, release: &ReleaseInfo) {
+        if let Some(line) = deploy::capabilities(release) {
+            self.answer.say(&line).await;
+        }
         self.answer.say(&format!("{} released", release.id)).await;
         if release.migrating {
             let moving = format!(
