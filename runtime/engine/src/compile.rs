@@ -25,7 +25,7 @@ use wasmtime::Engine;
 
 use crate::{
     engines::{self, EngineKind, Engines},
-    inspect::inspect,
+    inspect::{self, inspect},
 };
 
 /// What the MAC covers first, so that the key's other uses and later formats cannot be confused with this
@@ -59,7 +59,8 @@ pub enum Tier {
     /// All of Cranelift's optimisations.
     #[default]
     Optimised,
-    /// None, and the fast register allocator: half the time to compile, for a component to start with.
+    /// None, and the fast register allocator where its frames are not too large for the call stack: a component
+    /// to start with, in half to three quarters of the time.
     Quick,
 }
 
@@ -116,7 +117,8 @@ pub fn compile(
     if !EngineKind::candidates(shape, false).contains(&kind) {
         return Err(CompileError::Setup(format!("{kind} runs no {shape}")));
     }
-    let engine = engines::compiler(kind, tier).map_err(|error| CompileError::Setup(format!("{error:#}")))?;
+    let engine = engines::compiler(kind, tier, inspect::function_bytes_max(component));
+    let engine = engine.map_err(|error| CompileError::Setup(format!("{error:#}")))?;
     engine
         .precompile_component(component)
         .map_err(|error| CompileError::Component(format!("{error:#}")))
@@ -198,7 +200,7 @@ impl Sealing {
 
 /// Writes compiled code and its seal to `path`, as [`Sealing`] does.
 pub fn write_sealed(path: &Path, key: &CompileKey, artefact: &Artefact, code: &[u8]) -> io::Result<()> {
-    let engine = engines::compiler(artefact.engine, Tier::Optimised).map_err(io::Error::other)?;
+    let engine = engines::compiler(artefact.engine, Tier::Optimised, 0).map_err(io::Error::other)?;
     let mut sealing = Sealing::with_settings(SettingsHash::of(&engine), artefact, key, path)?;
     sealing.write_all(code)?;
     sealing.finish()

@@ -35,6 +35,9 @@ use settings::{MEMORY_GUARD_BYTES, MEMORY_RESERVATION_BYTES};
 /// Address space of all pools and the slab together; x86-64 gives a process 128 TiB and the rest of the process needs
 /// some.
 const ADDRESS_SPACE_BYTES_MAX: u64 = 120 << 40;
+/// Largest function that the fast register allocator gets: it gives each value a place of its own in the frame.
+/// The loop of CPython's interpreter (427 KB) then takes so much that a dozen of its frames fill the call stack.
+const SINGLE_PASS_FUNCTION_BYTES_MAX: usize = 64 << 10;
 /// Memory maps of one slot in use: two of its stack, four of its memory and image.
 const MAPS_PER_SLOT: u64 = 6;
 /// Memory maps that the rest of the process may need: code of components, commands, threads, the heap.
@@ -294,11 +297,13 @@ impl Engines {
 ///
 /// The quick build differs in the compiler's effort alone: its code fits the same engine, checks the same bounds
 /// and burns the same fuel. Winch would be quicker, and is not fit for hostile input.
-pub(crate) fn compiler(kind: EngineKind, tier: Tier) -> wasmtime::Result<Engine> {
+pub(crate) fn compiler(kind: EngineKind, tier: Tier, function_bytes_max: usize) -> wasmtime::Result<Engine> {
     let mut settings = settings::of(kind);
     if tier == Tier::Quick {
         settings.cranelift_opt_level(OptLevel::None);
-        settings.cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+        if function_bytes_max <= SINGLE_PASS_FUNCTION_BYTES_MAX {
+            settings.cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+        }
     }
     Engine::new(&settings)
 }
@@ -425,7 +430,7 @@ mod tests {
 
     #[test]
     fn code_depends_on_the_engine_and_on_nothing_that_changes() {
-        let settings = |kind| SettingsHash::of(&compiler(kind, Tier::Optimised).expect("engine"));
+        let settings = |kind| SettingsHash::of(&compiler(kind, Tier::Optimised, 0).expect("engine"));
         for kind in EngineKind::ALL {
             assert_eq!(settings(kind), settings(kind));
             for other in EngineKind::ALL {
@@ -448,7 +453,7 @@ mod tests {
         let engines = Engines::new(&config).expect("engines");
         for kind in EngineKind::ALL {
             let running = engines.kind(kind).expect("there is a slab");
-            let compiling = SettingsHash::of(&compiler(kind, Tier::Optimised).expect("engine"));
+            let compiling = SettingsHash::of(&compiler(kind, Tier::Optimised, 0).expect("engine"));
             assert_eq!(running.settings, compiling, "{kind}");
         }
         assert_eq!(engines.commands_max(), 1_000_000);

@@ -115,6 +115,16 @@ pub fn code_bytes(component: &[u8]) -> u64 {
     code.sum()
 }
 
+/// Bytes of the largest function in a component, of all its modules: an interpreter's loop, where it has one.
+pub(crate) fn function_bytes_max(component: &[u8]) -> usize {
+    let payloads = Parser::new(0).parse_all(component).map_while(Result::ok);
+    let functions = payloads.map(|payload| match payload {
+        Payload::CodeSectionEntry(body) => body.range().len(),
+        _ => 0,
+    });
+    functions.max().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
