@@ -24,5 +24,6 @@ mod operator;
 #[path = "../../../scheduler/store/tests/etcd_process/pki.rs"]
 mod pki;
 mod platform;
+mod python;
 mod story;
 mod zero_loss;
