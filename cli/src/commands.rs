@@ -105,7 +105,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Nodes(args) => nodes::run(&context, args).await,
         Command::Internal(_) => Ok(()), // main runs it without an async runtime
         Command::Create(args) => create::run(&context, args).await,
-        Command::Git(args) => git::run(&context, args),
+        Command::Git(args) => git::run(&context, args).await,
         Command::Deploy(args) => deploy::run(&context, args).await,
         Command::Config(args) => config::run(&context, args).await,
         Command::Inspect(args) => inspect::run(&context, args).await,

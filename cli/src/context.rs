@@ -48,6 +48,11 @@ impl Context<'_> {
         Ok(first_address(&self.target()?.api).to_string())
     }
 
+    /// The digest of the CA of the cluster that is meant; none where a public CA vouches for it, or nobody.
+    pub(crate) fn ca(&self) -> CommandResult<Option<Digest>> {
+        Ok(self.target()?.ca)
+    }
+
     /// The token for the cluster at this address: one that is known, or the one that is meant.
     pub(crate) fn token_for(&self, base: &str) -> CommandResult<Option<String>> {
         let is_there = |api: &str| api.split(',').any(|at| at.trim().trim_end_matches('/') == base);

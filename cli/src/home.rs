@@ -189,6 +189,20 @@ impl Home {
         Ok(known)
     }
 
+    /// Keeps the certificate of a cluster's CA (PEM) as a file, for programs that want one; gives its path.
+    pub(crate) fn save_ca(&self, ca: &Digest, pem: &str) -> Result<PathBuf, HomeError> {
+        let _lock = self.lock()?;
+        let path = self
+            .dir
+            .join(format!("ca-{}.pem", ca.to_string().replace(':', "-")));
+        write_whole(&path, pem.as_bytes()).map_err(|source| HomeError::Io {
+            doing: "write",
+            path: path.clone(),
+            source,
+        })?;
+        Ok(path)
+    }
+
     /// Makes a known cluster the current one; false when it is not known.
     pub(crate) fn use_cluster(&self, name: &str) -> Result<bool, HomeError> {
         let _lock = self.lock()?;

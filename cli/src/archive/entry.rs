@@ -27,6 +27,8 @@ pub(super) struct Entry {
 pub(super) enum Content {
     File(PathBuf),
     Object(String),
+    /// A link to a folder of the project: by the way from the link's own folder.
+    Folder(String),
 }
 
 /// The files by path: relative, `/` between the parts, in the order of the archive.
@@ -58,6 +60,7 @@ impl Entries {
         let bytes = match (&entry.content, objects) {
             (Content::Object(id), Some(objects)) => objects.read(id, |content, _| read_text(content)),
             (Content::Object(id), None) => Err(io::Error::other(format!("no repository to read {id} from"))),
+            (Content::Folder(_), _) => Err(io::Error::other("it is a folder")),
             (Content::File(file), _) => File::open(file).and_then(|mut file| read_text(&mut file)),
         };
         let bytes = bytes.map_err(|source| ArchiveError::Read {
@@ -106,6 +109,26 @@ pub(super) fn inner_path(path: &str) -> Option<String> {
     (!parts.is_empty() && Path::new(path).is_relative()).then(|| parts.join("/"))
 }
 
+/// The entry of a link at `path` to the folder `target`, both by their paths in the project.
+pub(super) fn folder_link(path: &str, target: &str) -> Entry {
+    let mut from: Vec<&str> = path.split('/').collect();
+    from.pop();
+    let to: Vec<&str> = target.split('/').collect();
+    let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    let mut way = vec![".."; from.len() - shared];
+    way.extend(&to[shared..]);
+    let way = if way.is_empty() {
+        ".".to_string()
+    } else {
+        way.join("/")
+    };
+    Entry {
+        bytes: 0,
+        is_executable: false,
+        content: Content::Folder(way),
+    }
+}
+
 /// Whether a path is never deployed: git's own folder, and the file that names the app.
 pub(super) fn is_never_deployed(path: &str) -> bool {
     path == crate::project::APP_FILE || path.split('/').any(|part| part == ".git")
@@ -120,6 +143,22 @@ mod tests {
         let procfile = "# web: old.wasm\nweb: ./target/web.wasm --flag\nworker: node x.js\njob: 'a.wasm' b.wasm\n\
                         bad: ../../etc/x.wasm\nroot: /x.wasm\nno colon x.wasm\nweb2: ./target/web.wasm";
         assert_eq!(component_paths(procfile), ["a.wasm", "b.wasm", "target/web.wasm"]);
+    }
+
+    #[test]
+    fn a_link_to_a_folder_leads_by_the_shortest_way() {
+        for (path, target, want) in [
+            ("lib", "src/lib", "src/lib"),
+            ("a/b/link", "a/c", "../c"),
+            ("a/b/link", "d", "../../d"),
+            ("a/link", "a", "."),
+            ("a/b/link", "a", ".."),
+        ] {
+            assert_eq!(
+                folder_link(path, target).content,
+                Content::Folder(want.to_string())
+            );
+        }
     }
 
     #[test]

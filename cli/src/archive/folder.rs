@@ -11,7 +11,7 @@ use ignore::WalkBuilder;
 
 use super::{
     ArchiveError,
-    entry::{Content, Entries, Entry, is_never_deployed},
+    entry::{Content, Entries, Entry, folder_link, is_never_deployed},
     git,
 };
 
@@ -75,9 +75,12 @@ fn entry(root: &Path, path: &str, file: &Path) -> Result<Entry, ArchiveError> {
     };
     let found = file.symlink_metadata().map_err(unreadable)?;
     if found.is_symlink() {
-        let target = follow(root, path, file)?;
+        let (target, inner) = follow(root, path, file)?;
         let found = target.metadata().map_err(unreadable)?;
-        return Ok(of_file(target, &found));
+        return Ok(match found.is_dir() {
+            true => folder_link(path, &inner),
+            false => of_file(target, &found),
+        });
     }
     if !found.is_file() {
         return Err(ArchiveError::Special {
@@ -103,19 +106,18 @@ fn of_file(file: PathBuf, found: &Metadata) -> Entry {
     }
 }
 
-/// The file of the project that a link leads to.
-fn follow(root: &Path, path: &str, link: &Path) -> Result<PathBuf, ArchiveError> {
+/// The file or folder of the project that a link leads to, and its path there.
+fn follow(root: &Path, path: &str, link: &Path) -> Result<(PathBuf, String), ArchiveError> {
     let refused = || ArchiveError::Link {
         path: path.to_string(),
         target: fs::read_link(link).unwrap_or_default().display().to_string(),
     };
     let target = link.canonicalize().map_err(|_| refused())?;
     let inner = relative(root, &target).ok().flatten();
-    let is_deployed = inner.is_some_and(|inner| !is_never_deployed(&inner));
-    if target.starts_with(root) && is_deployed && target.is_file() {
-        Ok(target)
-    } else {
-        Err(refused())
+    let inner = inner.filter(|inner| target.starts_with(root) && !is_never_deployed(inner));
+    match inner {
+        Some(inner) if target.is_file() || target.is_dir() => Ok((target, inner)),
+        _ => Err(refused()),
     }
 }
 

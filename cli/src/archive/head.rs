@@ -6,7 +6,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::{
     ArchiveError,
-    entry::{Content, Entries, Entry, inner_path, is_never_deployed},
+    entry::{Content, Entries, Entry, folder_link, inner_path, is_never_deployed},
     folder::IGNORE_FILE,
     git::{self, Objects, Source, TreeFile},
     pointer,
@@ -104,12 +104,24 @@ fn ignore_rules(tree: &Tree, objects: &mut Objects) -> Result<Gitignore, Archive
     })
 }
 
-/// The file of the commit that a link of it leads to.
+/// Whether the commit has files below a path.
+fn is_folder(tree: &Tree, path: &str) -> bool {
+    let below = format!("{path}/");
+    let mut from = tree.range(below.clone()..);
+    from.next().is_some_and(|(first, _)| first.starts_with(&below))
+}
+
+/// The file or folder of the commit that a link of it leads to.
 fn followed(tree: &Tree, link: &str, objects: &mut Objects) -> Result<Entry, ArchiveError> {
     let mut path = link.to_string();
     let mut target = String::new();
     for _ in 0..LINKS_MAX {
-        let Some(file) = tree.get(&path) else { break };
+        let Some(file) = tree.get(&path) else {
+            if is_folder(tree, &path) && !is_never_deployed(&path) {
+                return Ok(folder_link(link, &path));
+            }
+            break;
+        };
         match (file.mode.as_str(), file.bytes) {
             (MODE_LINK, _) => {
                 target = link_target(&path, file, objects)?;

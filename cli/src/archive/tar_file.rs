@@ -31,6 +31,7 @@ pub(super) fn write(
     let mut tar = Builder::new(BufWriter::new(tempfile::tempfile().map_err(ArchiveError::Write)?));
     for (path, entry) in entries.iter() {
         match (&entry.content, objects.as_deref_mut()) {
+            (Content::Folder(target), _) => append_link(&mut tar, path, target)?,
             (Content::File(file), _) => {
                 let unreadable = |source| ArchiveError::Read {
                     path: file.clone(),
@@ -87,19 +88,31 @@ fn open(path: &std::path::Path) -> io::Result<File> {
     }
 }
 
+/// A header without a time and an owner.
+fn header(kind: EntryType, bytes: u64, is_executable: bool) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(if is_executable { 0o755 } else { 0o644 });
+    header.set_size(bytes);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+fn append_link<W: Write>(tar: &mut Builder<W>, path: &str, target: &str) -> Result<(), ArchiveError> {
+    let mut header = header(EntryType::Symlink, 0, false);
+    tar.append_link(&mut header, path, target)
+        .map_err(ArchiveError::Write)
+}
+
 fn append<W: Write>(
     tar: &mut Builder<W>,
     path: &str,
     entry: &Entry,
     content: &mut dyn Read,
 ) -> Result<(), ArchiveError> {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(EntryType::Regular);
-    header.set_mode(if entry.is_executable { 0o755 } else { 0o644 });
-    header.set_size(entry.bytes);
-    header.set_mtime(0);
-    header.set_uid(0);
-    header.set_gid(0);
+    let mut header = header(EntryType::Regular, entry.bytes, entry.is_executable);
     let mut counted = Counted {
         content: content.take(entry.bytes),
         bytes: 0,

@@ -261,6 +261,18 @@ fn a_missing_procfile_is_named_before_anything_is_sent() {
     );
 }
 
+/// The links of an archive, with what they lead to.
+fn links(archive: &mut Archive) -> Vec<(String, String)> {
+    let mut tar = tar::Archive::new(&archive.file);
+    let entries = tar.entries().expect("entries").map(|entry| entry.expect("entry"));
+    let text = |path: std::borrow::Cow<'_, Path>| path.display().to_string();
+    let links = entries.filter_map(|entry| {
+        let to = entry.link_name().expect("link")?;
+        Some((text(entry.path().expect("path")), text(to)))
+    });
+    links.collect()
+}
+
 #[test]
 fn links_within_are_stored_as_files_and_others_are_refused() {
     let outside = Project::new(&[("secret", "s")]);
@@ -280,6 +292,20 @@ fn links_within_are_stored_as_files_and_others_are_refused() {
             within.commit();
         }
         assert_eq!(content(&mut within.pack_here())["a/link"], "text");
+        // A link to a folder stays one.
+        let linked = Project::new(&[
+            ("Procfile", PROCFILE_TEXT),
+            ("a/file", "text"),
+            ("b/c/file", "text"),
+        ]);
+        symlink("../../a", linked.dir().join("b/c/link")).expect("link");
+        if committed {
+            linked.commit();
+        }
+        assert_eq!(
+            links(&mut linked.pack_here()),
+            [("b/c/link".to_string(), "../../a".to_string())]
+        );
         for (name, target) in cases {
             let project = Project::new(&[("Procfile", PROCFILE_TEXT)]);
             symlink(target, project.dir().join(name)).expect("link");

@@ -50,15 +50,15 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     }
     match args.no_file || !archive::git::is_inside_repository(&folder) {
         true => ui.hint("gilliam deploy builds and releases the folder"),
-        false => set_remote(context, &folder, &name),
+        false => set_remote(context, &folder, &name).await,
     }
     Ok(())
 }
 
 /// In a repository the app can be pushed to as well; without git the folder is as good.
-fn set_remote(context: &Context<'_>, folder: &Path, name: &AppName) {
+async fn set_remote(context: &Context<'_>, folder: &Path, name: &AppName) {
     let ui = context.ui;
-    match git::set_remote(context, folder, name) {
+    match git::set_remote(context, folder, name).await {
         Ok(url) => {
             ui.note(&format!("git remote {} is {url}", git::REMOTE));
             ui.hint("git push gilliam main builds and releases the branch; gilliam deploy does so with HEAD");

@@ -54,7 +54,7 @@ struct Question {
     host: String,
 }
 
-pub(crate) fn run(context: &Context<'_>, args: Args) -> CommandResult {
+pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     match args.action {
         Action::Remote { name } => {
             let app: AppName = match &name {
@@ -62,7 +62,7 @@ pub(crate) fn run(context: &Context<'_>, args: Args) -> CommandResult {
                 None => context.app()?,
             };
             let dir = working_directory()?;
-            let url = set_remote(context, &dir, &app)?;
+            let url = set_remote(context, &dir, &app).await?;
             context.ui.data(&format!("{REMOTE} {url}"))?;
             context
                 .ui
@@ -78,26 +78,35 @@ pub(crate) fn run(context: &Context<'_>, args: Args) -> CommandResult {
 }
 
 /// Points the remote of the repository around `dir` at `app`, and makes git ask us for the token; gives its URL.
-pub(crate) fn set_remote(context: &Context<'_>, dir: &Path, app: &AppName) -> CommandResult<String> {
+pub(crate) async fn set_remote(context: &Context<'_>, dir: &Path, app: &AppName) -> CommandResult<String> {
     let base = context.api()?;
     let url = format!("{base}/git/{app}.git");
     let helper = format!("credential.{base}.helper");
     let fetch = format!("+refs/heads/*:refs/remotes/{REMOTE}/*");
     let ask = format!("!{} git credential", own_command());
-    let settings = [
-        ["--replace-all", &format!("remote.{REMOTE}.url"), &url],
-        ["--replace-all", &format!("remote.{REMOTE}.fetch"), &fetch],
-        // First an empty one: no other helper shall get to know, and keep, the token.
-        ["--replace-all", &helper, ""],
-        ["--add", &helper, &ask],
-    ];
-    for [how, key, value] in settings {
-        git::configure(dir, how, key, value).map_err(|reason| {
-            CommandError::failed(format!("git does not take the remote: {reason}"))
-                .hinted("run it in a git repository: git init makes one")
-        })?;
+    configure(dir, "--replace-all", &format!("remote.{REMOTE}.url"), &url)?;
+    configure(dir, "--replace-all", &format!("remote.{REMOTE}.fetch"), &fetch)?;
+    // First an empty one: no other helper shall get to know, and keep, the token.
+    configure(dir, "--replace-all", &helper, "")?;
+    configure(dir, "--add", &helper, &ask)?;
+    if let Some(ca) = context.ca()? {
+        let pem = context.client()?.ca().await?;
+        let path = context.home()?.save_ca(&ca, &pem)?;
+        configure(
+            dir,
+            "--replace-all",
+            &format!("http.{base}.sslCAInfo"),
+            &path.display().to_string(),
+        )?;
     }
     Ok(url)
+}
+
+fn configure(dir: &Path, how: &str, key: &str, value: &str) -> CommandResult {
+    git::configure(dir, how, key, value).map_err(|reason| {
+        CommandError::failed(format!("git does not take the remote: {reason}"))
+            .hinted("run it in a git repository: git init makes one")
+    })
 }
 
 /// The command by which a shell finds this program.

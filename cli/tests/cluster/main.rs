@@ -4,6 +4,7 @@
 mod etcd;
 #[path = "../../../scheduler/store/tests/etcd_process/mod.rs"]
 mod etcd_process;
+mod git;
 mod harness;
 mod identity;
 mod images;

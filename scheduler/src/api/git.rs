@@ -48,6 +48,7 @@ struct RepositoryPath(AppName);
 pub(super) fn router(api: &Api) -> Router<Api> {
     let short = Router::new()
         .route("/git/{repository}/info/refs", routing::get(info_refs))
+        .route("/git/ca.pem", routing::get(ca))
         .route_layer(middleware::from_fn_with_state(api.clone(), super::limit));
     short
         .route("/git/{repository}/git-receive-pack", routing::post(receive_pack))
@@ -102,6 +103,17 @@ async fn info_refs(
         _ => Err(Told(
             Refusal::malformed("this is not a request of a git that speaks smart HTTP").hint("update git"),
         )),
+    }
+}
+
+/// The certificate of the cluster's CA, which git wants as a file.
+async fn ca(State(api): State<Api>) -> Result<Response, Told> {
+    match &api.shared.authority {
+        Some(authority) => Ok((headed("application/x-pem-file"), authority.pem.clone()).into_response()),
+        None => Err(Told(Refusal::new(
+            Code::A404,
+            "this platform has no CA of its own",
+        ))),
     }
 }
 

@@ -30,6 +30,9 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 128 << 20;
 /// Largest error answer: a message and a hint.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 
+/// Largest certificate of a CA; ours have one kilobyte.
+const CA_BYTES_MAX: usize = 16 << 10;
+
 /// A connection to one cluster's API; cheap to clone.
 #[derive(Clone)]
 pub struct Client {
@@ -122,6 +125,14 @@ impl Client {
     ) -> Result<T, ClientError> {
         self.json(self.request(method, path).json(body).timeout(CALL_TIMEOUT))
             .await
+    }
+
+    /// The certificate of the cluster's CA (PEM), for programs that speak TLS to it themselves, such as git.
+    pub async fn ca(&self) -> Result<String, ClientError> {
+        let request = self.request(Method::GET, "/git/ca.pem").timeout(CALL_TIMEOUT);
+        let response = self.answer(request).await?;
+        let body = self.body(response, CA_BYTES_MAX).await?;
+        String::from_utf8(body).map_err(|_| self.protocol("its CA's certificate is not text".to_string()))
     }
 
     /// Makes a call whose answer has no body.
