@@ -111,6 +111,8 @@ const COLON_FORMS: &[(&str, &[&str])] = &[
     ("config:list", &["config", "list"]),
     ("config:set", &["config", "set"]),
     ("drain", &["nodes", "drain"]),
+    ("image:pull", &["image", "pull"]),
+    ("image:push", &["image", "push"]),
     ("image:show", &["image", "show"]),
     ("images:list", &["images"]),
     ("nodes:drain", &["nodes", "drain"]),

@@ -33,6 +33,8 @@ mod store;
 mod up;
 mod version;
 
+/// Archives on their way to a cluster, alike for `deploy`, `build` and `image`.
+mod building;
 /// What follows the making of a release, alike for `deploy`, `config`, `limits` and `rollback`.
 mod released;
 

@@ -1,23 +1,24 @@
 //! `gilliam deploy`.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
-use gilliam_client::{Client, DeployRequest};
-use gilliam_model::{
-    api::{DeployEvent, ReleaseInfo},
-    images::MakeRelease,
-    name::AppName,
+use gilliam_builder::{
+    component::{self, COMPONENT_BYTES_MAX},
+    offer::Offer,
+    procfile::PROCFILE,
 };
+use gilliam_client::{Client, ClientError, DeployRequest};
+use gilliam_model::{api::ReleaseInfo, digest::Digest, images::MakeRelease, name::AppName, route::WEB};
 
 use crate::{
     amounts,
-    archive::{self, Archive},
+    archive::Archive,
     args::Waiting,
-    commands::{image, released, scale},
+    commands::{building, image, released, scale},
     context::{Context, working_directory},
     failure::{CommandError, CommandResult},
     image_name::ImageName,
-    ui::Ui,
+    registry::{Artifact, Registry, RegistryFlags},
 };
 
 /// Builds the project and releases it.
@@ -30,7 +31,7 @@ pub(crate) struct Args {
     /// The folder to deploy as it is.
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Releases an image that is there, and builds nothing: a digest, its first digits, or vN.
+    /// Releases an image and builds nothing: a digest, its first digits, vN, or HOST/NAME:TAG in a registry.
     #[arg(long, value_name = "IMAGE", conflicts_with = "dir")]
     image: Option<String>,
     /// Says what changed.
@@ -47,10 +48,11 @@ pub(crate) struct Args {
     clean: bool,
     #[command(flatten)]
     waiting: Waiting,
+    #[command(flatten)]
+    registry: RegistryFlags,
 }
 
 pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
-    let ui = context.ui;
     let counts = scale::parse_counts(&args.scale)?;
     let current = working_directory()?;
     let app = context.app_at(
@@ -67,20 +69,23 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         migrate: !args.no_migrate,
         clean: args.clean,
     };
+    let to = Target {
+        context,
+        client: &client,
+        app: &app,
+    };
     let release = match image {
-        Some(image) => release_image(context, &client, &app, &request, &image).await?,
+        Some(ImageName::Reference(name)) => {
+            let registry = Registry::open(&name, &args.registry)?;
+            to.release_of_registry(&mut request, &registry).await?
+        }
+        Some(name) => {
+            let digest = image::digest_here(context, &client, &name).await?;
+            to.release(&request, digest).await?
+        }
         None => {
-            let archive = pack(args.dir, current).await?;
-            for hint in &archive.hints {
-                ui.hint(hint);
-            }
-            ui.note(&format!(
-                "Deploying {} to {app} ({})",
-                archive.origin,
-                amounts::bytes(archive.bytes)
-            ));
-            request.message = request.message.or_else(|| archive.message.clone());
-            build(ui, &client, &app, &request, archive).await?
+            let archive = building::pack(args.dir, current).await?;
+            to.deploy(&mut request, archive).await?
         }
     };
     let after = released::After {
@@ -108,52 +113,92 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     .await
 }
 
-/// Releases an image that the cluster has.
-async fn release_image(
-    context: &Context<'_>,
-    client: &Client,
-    app: &AppName,
-    request: &DeployRequest,
-    image: &ImageName,
-) -> CommandResult<ReleaseInfo> {
-    let digest = image::digest_here(context, client, image).await?;
-    context.ui.note(&format!("Releasing {digest} to {app}"));
-    let release = MakeRelease {
-        image: digest,
-        message: request.message.clone(),
-        migrate: request.migrate,
-    };
-    let release = client.release_image(app, &release).await?;
-    released::say_capabilities(context.ui, &release);
-    Ok(release)
+/// Where a release is made.
+struct Target<'a> {
+    context: &'a Context<'a>,
+    client: &'a Client,
+    app: &'a AppName,
 }
 
-async fn pack(dir: Option<PathBuf>, current: PathBuf) -> CommandResult<Archive> {
-    // Reads many files: not on the thread that talks to the network.
-    tokio::task::spawn_blocking(move || archive::pack(dir.as_deref(), &current))
-        .await
-        .map_err(|e| CommandError::failed(format!("packing ended early: {e}")))?
-        .map_err(CommandError::from)
-}
-
-/// Sends the archive and shows the build until there is a release.
-async fn build(
-    ui: &Ui,
-    client: &Client,
-    app: &AppName,
-    request: &DeployRequest,
-    archive: Archive,
-) -> CommandResult<ReleaseInfo> {
-    let file = tokio::fs::File::from_std(archive.file);
-    let mut events = client.deploy(app, request, file, archive.bytes).await?;
-    loop {
-        match events.next().await? {
-            Some(DeployEvent::Output { line }) => ui.note(&line),
-            Some(DeployEvent::Released { release }) => return Ok(*release),
-            Some(DeployEvent::Failed { error }) => return Err(CommandError::refused(&error)),
-            Some(DeployEvent::Built { .. }) | None => {
-                return Err(CommandError::failed("the build ended without a release"));
-            }
+impl Target<'_> {
+    /// Sends an archive to be built and released.
+    async fn deploy(&self, request: &mut DeployRequest, archive: Archive) -> CommandResult<ReleaseInfo> {
+        let ui = self.context.ui;
+        for hint in &archive.hints {
+            ui.hint(hint);
         }
+        ui.note(&format!(
+            "Deploying {} to {} ({})",
+            archive.origin,
+            self.app,
+            amounts::bytes(archive.bytes)
+        ));
+        request.message = request.message.take().or(archive.message);
+        let file = tokio::fs::File::from_std(archive.file);
+        let events = self.client.deploy(self.app, request, file, archive.bytes).await?;
+        building::until_released(ui, events).await
     }
+
+    /// Releases an image that the cluster has.
+    async fn release(&self, request: &DeployRequest, image: Digest) -> CommandResult<ReleaseInfo> {
+        self.context
+            .ui
+            .note(&format!("Releasing {image} to {}", self.app));
+        let release = MakeRelease {
+            image,
+            message: request.message.clone(),
+            migrate: request.migrate,
+        };
+        let release = self.client.release_image(self.app, &release).await?;
+        released::say_capabilities(self.context.ui, &release);
+        Ok(release)
+    }
+
+    /// Releases what a registry has: an image as it is, a component alone as the one process of an image.
+    async fn release_of_registry(
+        &self,
+        request: &mut DeployRequest,
+        registry: &Registry,
+    ) -> CommandResult<ReleaseInfo> {
+        let pulled = registry.manifest().await?;
+        let named = format!("image {}", registry.name());
+        request.message = request.message.take().or(Some(named));
+        if let Artifact::Component(layer) = &pulled.artifact {
+            let bytes = registry.blob(&pulled, layer, COMPONENT_BYTES_MAX).await?;
+            return self
+                .deploy(request, component_project(registry, bytes).await?)
+                .await;
+        }
+        let digest = match self.client.stored_image(&pulled.digest).await {
+            Ok(stored) => stored.digest,
+            Err(ClientError::Api { status: 404, .. }) => {
+                image::pull::into_cluster(self.context.ui, self.client, self.app, registry, &pulled).await?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.release(request, digest).await
+    }
+}
+
+/// A project of one component, named for what it does.
+async fn component_project(registry: &Registry, bytes: Vec<u8>) -> CommandResult<Archive> {
+    let checked = component::check(&registry.name(), bytes, &Offer::new());
+    let checked = checked.map_err(|error| {
+        let failed = CommandError::failed(error.to_string());
+        match error.fault.hint() {
+            Some(hint) => failed.hinted(hint),
+            None => failed,
+        }
+    })?;
+    let process = if checked.shape.is_http() { WEB } else { "worker" };
+    let folder = tempfile::tempdir().map_err(|e| CommandError::file("cannot make a temporary folder", &e))?;
+    let file = format!("{process}.wasm");
+    let write = || {
+        fs::write(folder.path().join(&file), &checked.bytes)?;
+        fs::write(folder.path().join(PROCFILE), format!("{process}: {file}\n"))
+    };
+    write().map_err(|e| CommandError::file("cannot write a project of the component", &e))?;
+    let mut archive = building::pack(Some(folder.path().to_path_buf()), folder.path().to_path_buf()).await?;
+    archive.origin = registry.name();
+    Ok(archive)
 }

@@ -1,5 +1,7 @@
 //! `gilliam image`: one image, wherever it is.
 
+pub(in crate::commands) mod pull;
+mod push;
 mod show;
 
 use clap::Subcommand;
@@ -12,7 +14,7 @@ use crate::{
     image_name::{self, ImageName},
 };
 
-/// Shows an image.
+/// Shows an image, or copies one to or from a registry.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 pub(crate) struct Args {
@@ -23,11 +25,15 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Show(show::Args),
+    Push(push::Args),
+    Pull(pull::Args),
 }
 
 pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     match args.verb {
         Verb::Show(args) => show::run(context, args).await,
+        Verb::Push(args) => push::run(context, args).await,
+        Verb::Pull(args) => pull::run(context, args).await,
     }
 }
 

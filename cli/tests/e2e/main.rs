@@ -25,5 +25,6 @@ mod operator;
 mod pki;
 mod platform;
 mod python;
+mod registry;
 mod story;
 mod zero_loss;

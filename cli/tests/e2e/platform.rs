@@ -1,7 +1,7 @@
 //! A whole platform for one test: the built binary, its own data and home, every port chosen by the system.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Mutex,
@@ -221,6 +221,22 @@ impl Platform {
     #[track_caller]
     pub(crate) fn run_in(&self, cwd: &Path, args: &[&str]) -> Ran {
         let output = self.command(cwd, args).output().expect("gilliam");
+        Ran {
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            status: output.status,
+        }
+    }
+
+    /// Runs a verb in `cwd` with something on its input.
+    #[track_caller]
+    pub(crate) fn run_with_input(&self, cwd: &Path, args: &[&str], input: &str) -> Ran {
+        let mut command = self.command(cwd, args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("gilliam");
+        // It may end before it reads all.
+        let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+        let output = child.wait_with_output().expect("gilliam");
         Ran {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),

@@ -9,25 +9,47 @@ use gilliam_model::{
 };
 
 use super::digest_here;
-use crate::{amounts, context::Context, failure::CommandResult, image_name::ImageName};
+use crate::{
+    amounts,
+    context::Context,
+    failure::CommandResult,
+    image_name::ImageName,
+    registry::{Registry, RegistryFlags},
+};
 
 /// Shows what is in an image: processes with their shapes, components, limits and granted hosts.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "gilliam image show v3               of a release of the app\n\
     gilliam image show 1a2b3c4d5e6f     one of the app's images, as gilliam images lists them\n\
-    gilliam image show sha256:1a2b…     any image of the cluster")]
+    gilliam image show sha256:1a2b…     any image of the cluster\n\
+    gilliam image show HOST/NAME:TAG    one in a registry")]
 pub(crate) struct Args {
     /// The image.
-    #[arg(value_name = "DIGEST|vN")]
+    #[arg(value_name = "DIGEST|vN|REF")]
     image: String,
+    #[command(flatten)]
+    registry: RegistryFlags,
 }
 
 pub(super) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     let ui = context.ui;
     let name = ImageName::parse(&args.image)?;
-    let client = context.client()?;
-    let digest = digest_here(context, &client, &name).await?;
-    let stored = client.stored_image(&digest).await?;
+    let stored = match &name {
+        ImageName::Reference(text) => {
+            let registry = Registry::open(text, &args.registry)?;
+            let pulled = registry.manifest().await?;
+            StoredImage {
+                digest: pulled.digest,
+                image: registry.image(&pulled).await?,
+            }
+        }
+        name => {
+            let client = context.client()?;
+            client
+                .stored_image(&digest_here(context, &client, name).await?)
+                .await?
+        }
+    };
     if ui.wants_json() {
         return ui.json(&stored);
     }
