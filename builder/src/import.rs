@@ -16,6 +16,7 @@ use gilliam_model::{
     code::Code,
     digest::Digest,
     image::{Image, MEDIA_TYPE_COMPONENT, MEDIA_TYPE_IMAGE, PROCESSES_MAX, Process, Shape},
+    imports::Imports,
     name::ProcessName,
     text::excerpt,
 };
@@ -190,7 +191,8 @@ pub fn import(archive: &Path, blobs: &Path, output: &mut dyn FnMut(&str)) -> Res
     for layer in &manifest.layers {
         let bytes = bundle.blob(layer, "component's number of bytes", COMPONENT_BYTES_MAX)?;
         let (name, process) = users[&layer.digest];
-        check(name, process.shape, &bytes, &offer)?;
+        let imports = check(name, process.shape, &bytes, &offer)?;
+        check_imports(&image, &layer.digest, &imports)?;
         staged.push(layout.stage(&bytes)?);
     }
     for (name, process) in &image.processes {
@@ -213,8 +215,8 @@ pub fn import(archive: &Path, blobs: &Path, output: &mut dyn FnMut(&str)) -> Res
     })
 }
 
-/// The component's own check, once for each layer: it is what the image says, byte for byte.
-fn check(name: &ProcessName, shape: Shape, bytes: &[u8], offer: &Offer) -> Result<(), BuildError> {
+/// The component's own check, once for each layer: it is what the image says, byte for byte. Gives its imports.
+fn check(name: &ProcessName, shape: Shape, bytes: &[u8], offer: &Offer) -> Result<Imports, BuildError> {
     let checked = component::check(name.as_str(), bytes.to_vec(), offer)?;
     let refused = |reason: String| ImportError::Process {
         process: name.clone(),
@@ -227,7 +229,23 @@ fn check(name: &ProcessName, shape: Shape, bytes: &[u8], offer: &Offer) -> Resul
         let reason = format!("is said to be {shape}, and its component is {}", checked.shape);
         return Err(refused(reason).into());
     }
-    Ok(())
+    Ok(Imports::new(&checked.imports))
+}
+
+/// What users are told that a release can reach hangs on these.
+fn check_imports(image: &Image, component: &Digest, imports: &Imports) -> Result<(), ImportError> {
+    let mut users = image
+        .processes
+        .iter()
+        .filter(|(_, process)| process.component == *component);
+    let lies = users.find(|(_, process)| process.imports.as_ref().is_some_and(|said| said != imports));
+    match lies {
+        Some((process, _)) => Err(ImportError::Process {
+            process: process.clone(),
+            reason: "is said to have other imports than its component has".to_string(),
+        }),
+        None => Ok(()),
+    }
 }
 
 fn manifest(bytes: &[u8]) -> Result<Manifest, ImportError> {

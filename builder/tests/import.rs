@@ -246,6 +246,15 @@ fn components_are_checked_as_those_of_a_build_are() {
         }
     });
     refused("another shape", &shape, Code::B14, "is said to be http-p2");
+    let imports = Parts::changed(|p| {
+        p.config["processes"]["worker"]["imports"] = json!(["wasi:sockets/tcp@0.2.0"]);
+    });
+    refused(
+        "other imports",
+        &imports,
+        Code::B14,
+        "other imports than its component has",
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod apps;
 mod bench;
+mod build;
 mod clusters;
 mod completion;
 mod config;
@@ -12,6 +13,7 @@ mod git;
 mod hints;
 mod image;
 mod images;
+mod init;
 mod inspect;
 pub(crate) mod internal;
 mod limits;
@@ -51,7 +53,9 @@ pub(crate) enum Command {
     Up(up::Args),
     Create(create::Args),
     Git(git::Args),
+    Init(init::Args),
     Deploy(deploy::Args),
+    Build(build::Args),
     Config(config::Args),
     Limits(limits::Args),
     Inspect(inspect::Args),
@@ -108,7 +112,9 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Internal(_) => Ok(()), // main runs it without an async runtime
         Command::Create(args) => create::run(&context, args).await,
         Command::Git(args) => git::run(&context, args).await,
+        Command::Init(args) => init::run(&context, args).await,
         Command::Deploy(args) => deploy::run(&context, args).await,
+        Command::Build(args) => build::run(&context, args).await,
         Command::Config(args) => config::run(&context, args).await,
         Command::Inspect(args) => inspect::run(&context, args).await,
         Command::Limits(args) => limits::run(&context, args).await,

@@ -75,13 +75,15 @@ async fn an_image_is_kept_without_a_release_until_it_is_released_by_its_digest()
     plane.create("hello").await;
     let (lines, built) = made(&plane, "/v1/apps/hello/build", "image web").await;
     assert_eq!(lines, ["-----> Building: image web"]);
+    let (lines, _) = made(&plane, "/v1/apps/hello/build?clean=true", "image web").await;
+    assert_eq!(lines, ["-----> Building: image web (clean)"]);
     let (lines, pulled) = made(
         &plane,
         "/v1/apps/hello/images?message=image+host/x",
         "image web worker",
     )
     .await;
-    assert_eq!(lines, ["-----> Building: image web worker --import"]);
+    assert_eq!(lines, ["-----> Building: image web worker (an image)"]);
     let images: Vec<ImageSummary> = plane.get("/v1/apps/hello/images").await.ok().json();
     let said: Vec<(Digest, &str, usize)> = images
         .iter()

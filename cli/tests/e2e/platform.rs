@@ -232,7 +232,10 @@ impl Platform {
     #[track_caller]
     pub(crate) fn run_with_input(&self, cwd: &Path, args: &[&str], input: &str) -> Ran {
         let mut command = self.command(cwd, args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("gilliam");
         // It may end before it reads all.
         let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());

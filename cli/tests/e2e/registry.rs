@@ -48,7 +48,10 @@ impl Registry {
             .expect("docker-registry, which scripts/setup installs");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let mark = "listening on ";
-        let line = lines.by_ref().map_while(Result::ok).find(|line| line.contains(mark));
+        let line = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find(|line| line.contains(mark));
         let line = line.expect("the registry says where it listens");
         let host = line.split(mark).nth(1).and_then(|rest| rest.split('"').next());
         let host = host.expect("an address").to_string();

@@ -5,7 +5,9 @@ use crate::env::Env;
 const VERBS: &[&str] = &[
     "up",
     "create",
+    "init",
     "deploy",
+    "build",
     "config",
     "limits",
     "inspect",

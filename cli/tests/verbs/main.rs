@@ -4,11 +4,14 @@
 //! answers of servers that mean harm.
 
 mod blobs;
+mod build;
 mod clusters;
 mod deploy;
 mod env;
 mod help;
 mod hostile;
+mod images;
+mod init;
 mod output;
 mod packs;
 mod project;

@@ -7,7 +7,7 @@
 //! | `GET /v1/apps` · `POST /v1/apps` | [`CreateApp`] | [`AppInfo`] |
 //! | `GET` · `DELETE /v1/apps/{app}` | | [`AppInfo`] · 204 |
 //! | `POST /v1/apps/{app}/deploy?message=&migrate=` | a tar archive | NDJSON of [`DeployEvent`] |
-//! | `POST /v1/apps/{app}/build?message=` | a tar archive | NDJSON of [`DeployEvent`]: an image, no release |
+//! | `POST /v1/apps/{app}/build?message=&clean=` | a tar archive | NDJSON of [`DeployEvent`]: an image, no release |
 //! | `GET /v1/apps/{app}/releases` | | `Vec<`[`ReleaseInfo`]`>`, newest first |
 //! | `POST /v1/apps/{app}/releases` | [`MakeRelease`](crate::images::MakeRelease) | [`ReleaseInfo`] |
 //! | `POST /v1/apps/{app}/rollback` | [`Rollback`] | [`ReleaseInfo`] |

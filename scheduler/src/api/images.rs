@@ -55,12 +55,15 @@ pub(crate) async fn list(
 pub(crate) struct KeepParams {
     /// Where it comes from.
     message: Option<String>,
+    /// Whether the app's build cache is dropped first: all is built as for the first time.
+    clean: bool,
 }
 
 impl KeepParams {
     fn of_deploy(self) -> Params<DeployParams> {
         Params(DeployParams {
             message: self.message,
+            clean: self.clean,
             ..DeployParams::default()
         })
     }

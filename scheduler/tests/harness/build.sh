@@ -21,7 +21,8 @@ store() {
     echo "sha256:$hex"
 }
 
-echo "-----> Building: $verb $names${5:+ $5}" >&2
+case " $* " in *" --import "*) how=" (an image)" ;; *" --clean "*) how=" (clean)" ;; *) how= ;; esac
+echo "-----> Building: $verb $names$how" >&2
 case $verb in
 image | large)
     component=$(store "a component")

@@ -37,13 +37,13 @@ impl Client {
         &self,
         app: &AppName,
         message: Option<&str>,
+        clean: bool,
         archive: impl AsyncRead + Send + Unpin + 'static,
         archive_bytes: u64,
     ) -> Result<DeployStream, ClientError> {
-        let query: Vec<(&str, String)> = message
-            .map(|text| ("message", text.to_string()))
-            .into_iter()
-            .collect();
+        let mut query: Vec<(&str, String)> = Vec::new();
+        query.extend(message.map(|text| ("message", text.to_string())));
+        query.extend(clean.then(|| ("clean", true.to_string())));
         self.upload(&format!("/v1/apps/{app}/build"), &query, archive, archive_bytes)
             .await
     }

@@ -4,6 +4,7 @@ use gilliam_model::{
     digest::Digest,
     image::{Image, Process},
     images::StoredImage,
+    imports::Imports,
     limits::LimitName,
     name::ProcessName,
 };
@@ -79,7 +80,8 @@ fn process_lines(name: &ProcessName, process: &Process) -> Vec<String> {
         .map(ToString::to_string)
         .collect();
     let or_none = |text: String| if text.is_empty() { "none".to_string() } else { text };
-    vec![
+    let imports = process.imports.iter().flat_map(Imports::iter);
+    let own = vec![
         String::new(),
         format!(
             "{:<10} {}, {}",
@@ -92,5 +94,8 @@ fn process_lines(name: &ProcessName, process: &Process) -> Vec<String> {
         format!("args       {}", or_none(process.args.join(" "))),
         format!("limits     {}", limits.join(" ")),
         format!("hosts      {}", or_none(hosts.join(" "))),
-    ]
+    ];
+    own.into_iter()
+        .chain(imports.map(|name| format!("import     {name}")))
+        .collect()
 }
