@@ -1,6 +1,6 @@
 //! Who asks a registry: whom the flags name, else whom docker's config names, else nobody.
 
-use std::io::Read as _;
+use std::{io::Read as _, path::PathBuf};
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use gilliam_model::text::excerpt;
@@ -27,7 +27,14 @@ pub(super) fn find(host: &str, flags: &RegistryFlags) -> CommandResult<RegistryA
             "docker login {host}, or pass --username NAME --password-stdin"
         ))
     };
-    match docker_credential::get_credential(name) {
+    let config = match config_file().map(std::fs::File::open) {
+        None => return Ok(RegistryAuth::Anonymous),
+        Some(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(RegistryAuth::Anonymous);
+        }
+        Some(opened) => opened.map_err(|error| failed(error.to_string()))?,
+    };
+    match docker_credential::get_credential_from_reader(config, name) {
         Ok(DockerCredential::UsernamePassword(name, password)) => Ok(RegistryAuth::Basic(name, password)),
         Ok(DockerCredential::IdentityToken(_)) => Err(failed("identity tokens are not taken".to_string())),
         Err(CredentialRetrievalError::NoCredentialConfigured | CredentialRetrievalError::ConfigNotFound) => {
@@ -39,6 +46,13 @@ pub(super) fn find(host: &str, flags: &RegistryFlags) -> CommandResult<RegistryA
         }
         Err(error) => Err(failed(error.to_string())),
     }
+}
+
+/// Where docker keeps what `docker login` was told.
+fn config_file() -> Option<PathBuf> {
+    let named = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
+    let folder = named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker")));
+    folder.map(|folder| folder.join("config.json"))
 }
 
 fn read_password() -> CommandResult<String> {

@@ -16,6 +16,7 @@ mod guests;
 mod healing;
 mod hostile;
 mod images;
+mod init;
 mod inspect;
 mod limits;
 mod limits_verb;
