@@ -33,6 +33,7 @@ pub mod peer;
 pub mod placement;
 pub mod push;
 pub mod quantity;
+pub mod queue;
 pub mod release;
 pub mod report;
 pub mod requirement;

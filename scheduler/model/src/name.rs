@@ -19,7 +19,7 @@ pub const CONFIG_KEY_BYTES_MAX: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} name {value:?} {reason}")]
 pub struct NameError {
-    /// What was to be named: `app`, `process`, `node`, `config`.
+    /// What was to be named: `app`, `process`, `queue`, `node`, `config`.
     pub kind: &'static str,
     /// The name as given, cut to a printable length.
     pub value: String,
@@ -108,6 +108,10 @@ name! {
     NodeName, check_node
 }
 name! {
+    /// The name of a queue of an app (`emails`): the rules of a process name.
+    QueueName, check_queue
+}
+name! {
     /// A configuration key: a letter or `_`, then letters, digits and `_` (POSIX environment names); at most 128.
     ///
     /// `PORT` and every key that begins with `GILLIAM_` are the platform's own and refused.
@@ -138,10 +142,23 @@ fn check_app(value: &str) -> Result<(), NameError> {
 }
 
 fn check_process(value: &str) -> Result<(), NameError> {
-    let err = |reason| Err(NameError::new("process", value, reason));
     if value.is_empty() {
-        return err("is empty; name it, for example web or worker");
+        let reason = "is empty; name it, for example web or worker";
+        return Err(NameError::new("process", value, reason));
     }
+    check_word("process", value)
+}
+
+fn check_queue(value: &str) -> Result<(), NameError> {
+    if value.is_empty() {
+        let reason = "is empty; name it, for example emails";
+        return Err(NameError::new("queue", value, reason));
+    }
+    check_word("queue", value)
+}
+
+fn check_word(kind: &'static str, value: &str) -> Result<(), NameError> {
+    let err = |reason| Err(NameError::new(kind, value, reason));
     if value.len() > PROCESS_NAME_BYTES_MAX {
         return err("is longer than 30 characters");
     }
