@@ -240,7 +240,7 @@ impl Offer {
         let Some(interface) = self.interfaces.get(&(name.path.to_string(), line.to_string())) else {
             return Some(self.unknown(&name));
         };
-        if line == LINE_P3 && matches!(found.shape, Shape::HttpP2 | Shape::CommandP2) {
+        if line == LINE_P3 && matches!(found.shape, Shape::HttpP2 | Shape::CommandP2 | Shape::Job) {
             return Some(Reason::Shape {
                 export: found.export.clone(),
             });

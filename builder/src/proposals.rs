@@ -61,7 +61,7 @@ pub(crate) fn validate(bytes: &[u8], shape: Shape) -> Result<Types, Fault> {
     validate_with(
         bytes,
         match shape {
-            Shape::HttpP2 | Shape::CommandP2 => COMPONENT_P2,
+            Shape::HttpP2 | Shape::CommandP2 | Shape::Job => COMPONENT_P2,
             Shape::HttpP3 | Shape::CommandP3 => COMPONENT_P3,
         },
     )

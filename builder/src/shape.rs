@@ -32,6 +32,7 @@ fn handler(shape: Shape) -> (&'static str, usize) {
         Shape::HttpP2 => ("handle", 2),
         Shape::HttpP3 => ("handle", 1),
         Shape::CommandP2 | Shape::CommandP3 => ("run", 0),
+        Shape::Job => ("handle", 1),
     }
 }
 

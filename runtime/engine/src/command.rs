@@ -255,7 +255,9 @@ async fn run(loaded: Loaded, shared: Arc<Shared>, signals: Arc<Signals>, _slot: 
             Pre::CommandP2(pre) => run_p2(pre, store).await,
             // Thrice as large.
             Pre::CommandP3(pre) => Box::pin(run_p3(pre, store)).await,
-            Pre::HttpP2(_) | Pre::HttpP3(_) => Err(wasmtime::format_err!("an http component is no command")),
+            Pre::HttpP2(_) | Pre::HttpP3(_) | Pre::Job(_) => Err(wasmtime::format_err!(
+                "what is called for each request or job is no command"
+            )),
         },
         Err(error) => Err(error),
     };

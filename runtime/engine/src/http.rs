@@ -1,4 +1,4 @@
-//! Instances that serve http requests.
+//! Instances that serve http requests, and those that do jobs, which go the same way.
 //!
 //! In flow requests, out flow responses; each request runs in a lane of its own, at most `concurrency_max`
 //! at once, and at most `backlog_max` wait in front. A request's first slice runs where it arrived; what
@@ -37,7 +37,8 @@ use crate::{
     exchange::{Caller, CallerSide, Exchange},
     failure::{CallError, Failure, StartError},
     guest::Shared,
-    lane::{Job, Lane},
+    job::{self, JobCall, Verdict},
+    lane::{Call, Lane},
     load::Loaded,
     ride::Ride,
     slots::{Patience, Slot},
@@ -141,13 +142,13 @@ impl HttpInstance {
         let request = request.map(request_body);
         let exchange = Arc::new(Exchange::default());
         let caller = CallerSide::new(exchange.clone());
-        let job = Job {
+        let call = Call {
             request: Some(request),
             exchange: exchange.clone(),
         };
         let finish = Finish::new(self.inner.clone(), exchange.clone(), start, permit);
         let mut ride = Ride::new(
-            Box::pin(drive(job, finish)),
+            Box::pin(drive(call, finish)),
             self.inner.loaded.engines().clone(),
             self.inner.shared.cpu.clone(),
             exchange.clone(),
@@ -198,6 +199,16 @@ impl HttpInstance {
             .and_then(|value| value.to_str().ok()?.parse().ok());
         let bodyless = is_head || matches!(response.status().as_u16(), 204 | 304);
         Ok(response.map(|body| ResponseBody::new(body, exchange, caller, ride, content_length, bodyless)))
+    }
+
+    /// Does one job. An error says that the component did not come to a verdict: it trapped, took too long or
+    /// too much. Otherwise as [`HttpInstance::call`].
+    pub async fn work(&self, job: JobCall) -> Result<Verdict, CallError> {
+        let response = self.call(job::request(job)).await?;
+        let verdict = job::of_response(&response);
+        // The lane is done when its body is.
+        let _ = http_body_util::BodyExt::collect(response.into_body()).await;
+        Ok(verdict?)
     }
 
     /// What it uses and has used.
@@ -291,10 +302,10 @@ fn lanes_max(shared: &Shared, lane_bytes: u64) -> u32 {
 }
 
 /// One request from its lane's start to its end, cut short when nobody waits for it any more.
-async fn drive(mut job: Job, finish: Finish) {
+async fn drive(mut call: Call, finish: Finish) {
     let Finish { inner, exchange, .. } = &finish;
     let shared = &inner.shared;
-    let served = serve(inner, &mut job);
+    let served = serve(inner, &mut call);
     let metered = pin!(Metered::new(served, shared.cpu.clone(), Some(exchange.clone())));
     let is_given_up = || exchange.caller() == Caller::Gone || inner.killed.is_so();
     let given_up = || given_up(exchange, &inner.killed);
@@ -313,14 +324,14 @@ async fn drive(mut job: Job, finish: Finish) {
 }
 
 /// Serves a request in a lane that was kept or a new one, and keeps the lane if it may serve again.
-async fn serve(inner: &Inner, job: &mut Job) -> Result<(), Failure> {
+async fn serve(inner: &Inner, call: &mut Call) -> Result<(), Failure> {
     let busy = inner.shared.counters.in_flight.load(Relaxed);
     let parked = inner.warm.take(busy);
     let mut lane = match parked.filter(|lane| lane.is_current(&inner.loaded)) {
         Some(lane) => lane,
         None => Lane::boot(&inner.loaded, &inner.shared, inner.slot().await?).await?,
     };
-    lane.serve(job).await?;
+    lane.serve(call).await?;
     if lane.may_serve_again() {
         inner.park(lane);
     }

@@ -1,4 +1,4 @@
-//! One lane: a store with an http component in it, serving one request at a time.
+//! One lane: a store with an http component or a worker in it, serving one request, or job, at a time.
 //!
 //! In flows a request, out flow its head and its body's frames.
 //!
@@ -29,6 +29,7 @@ use crate::{
     failure::{self, Failure},
     guest::{self, Guest, Shared},
     held,
+    job::{self, Worker},
     load::{Loaded, Open, Pre},
     slots::Slot,
 };
@@ -40,7 +41,7 @@ const P3_USES_MAX: u32 = 128;
 const SLOT_RETRY: Duration = Duration::from_millis(2);
 
 /// One request on its way into a lane.
-pub(crate) struct Job {
+pub(crate) struct Call {
     /// None once the guest has it. Futures would hold it once more for each function that it is moved through.
     pub(crate) request: Option<http::Request<WasiBody>>,
     pub(crate) exchange: Arc<Exchange>,
@@ -49,6 +50,7 @@ pub(crate) struct Job {
 enum Component {
     P2(Proxy),
     P3(Service),
+    Worker(Worker),
 }
 
 /// A store with an instantiated http component.
@@ -129,7 +131,7 @@ impl Lane {
     /// Never asked after a request that failed.
     pub(crate) fn may_serve_again(&mut self) -> bool {
         let uses_max = match self.component {
-            Component::P2(_) => self.shared.limits().reuse_max,
+            Component::P2(_) | Component::Worker(_) => self.shared.limits().reuse_max,
             Component::P3(_) => P3_USES_MAX,
         };
         let guest = self.store.data_mut();
@@ -138,13 +140,13 @@ impl Lane {
 
     /// Serves one request to the end of its body and of the guest's work for it. After a failure, or if it is
     /// dropped meanwhile, the lane must not be used again.
-    pub(crate) async fn serve(&mut self, job: &mut Job) -> Result<(), Failure> {
-        let exchange = job.exchange.clone();
+    pub(crate) async fn serve(&mut self, call: &mut Call) -> Result<(), Failure> {
+        let exchange = call.exchange.clone();
         // Dropped before the lane, so that the body knows of a failure before the store closes its channel.
         let mark = EndMark::new(exchange.clone());
         self.serves = Some(exchange.clone());
         self.uses = self.uses.saturating_add(1);
-        let result = self.handle(job).await;
+        let result = self.handle(call).await;
         self.account();
         match result {
             Ok(()) => {
@@ -164,11 +166,11 @@ impl Lane {
         }
     }
 
-    async fn handle(&mut self, job: &mut Job) -> wasmtime::Result<()> {
+    async fn handle(&mut self, call: &mut Call) -> wasmtime::Result<()> {
         self.fuel = self.shared.limits().fuel_per_request_max;
         self.store.set_fuel(self.fuel)?;
-        let exchange = job.exchange.clone();
-        let Some(request) = job.request.take() else {
+        let exchange = call.exchange.clone();
+        let Some(request) = call.request.take() else {
             wasmtime::bail!("a request is served once");
         };
         match &self.component {
@@ -186,6 +188,12 @@ impl Lane {
                     .wasi_http_incoming_handler()
                     .call_handle(&mut self.store, request, out)
                     .await
+            }
+            Component::Worker(worker) => {
+                let job = job::of_request(&request)?;
+                let verdict = worker.handle(&mut self.store, &job).await?;
+                exchange.send_head(Ok(job::response(verdict)));
+                Ok(())
             }
             Component::P3(service) => {
                 let view = self.store.data_mut().http();
@@ -235,6 +243,7 @@ async fn instantiate(store: &mut Store<Guest>, pre: &Pre, shared: &Shared) -> wa
     Ok(match pre {
         Pre::HttpP2(pre) => Component::P2(pre.instantiate_async(store).await?),
         Pre::HttpP3(pre) => Component::P3(pre.instantiate_async(store).await?),
+        Pre::Job(pre) => Component::Worker(pre.instantiate_async(store).await?),
         Pre::CommandP2(_) | Pre::CommandP3(_) => wasmtime::bail!("a command takes no requests"),
     })
 }

@@ -6,8 +6,8 @@
 //!
 //! - [`Engines`] holds one wasmtime engine per kind of process and the guest threads; `engines.rs` decides
 //!   every setting.
-//! - [`HttpInstance`] serves requests, each in a lane (a store) of its own; [`CommandInstance`] runs a
-//!   command to its end.
+//! - [`HttpInstance`] serves requests, or does jobs, each in a lane (a store) of its own; [`CommandInstance`]
+//!   runs a command to its end.
 //! - [`Loaded`] is a component's compiled code, mapped while it is used.
 //! - A guest's first slice may run on the caller's thread; all that follows runs on the guest threads.
 //!
@@ -35,6 +35,7 @@ mod guest;
 mod held;
 mod http;
 mod inspect;
+mod job;
 mod lane;
 mod load;
 mod log;
@@ -72,6 +73,7 @@ pub use failure::{CallError, StartError};
 pub use give_back::GiveBack;
 pub use http::HttpInstance;
 pub use inspect::{InspectError, code_bytes, inspect};
+pub use job::{JobCall, Verdict};
 pub use load::{LoadError, Loaded, load};
 pub use log::{EntryStream, LogEntry};
 pub use may_run::MayRun;

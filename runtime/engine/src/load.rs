@@ -29,6 +29,7 @@ use crate::{
     engines::{EngineKind, Engines, KindEngine},
     failure::Failure,
     guest::Guest,
+    job::WorkerPre,
     lane::Lane,
     residency::Mapped,
     sealed::{self, Stamp, read_error, shown},
@@ -117,6 +118,7 @@ pub(crate) enum Pre {
     HttpP3(ServicePre<Guest>),
     CommandP2(wasmtime_wasi::p2::bindings::CommandPre<Guest>),
     CommandP3(wasmtime_wasi::p3::bindings::CommandPre<Guest>),
+    Job(WorkerPre),
 }
 
 impl fmt::Debug for Loaded {
@@ -309,6 +311,7 @@ impl Handle {
                 Shape::HttpP3 => Pre::HttpP3(ServicePre::new(pre)?),
                 Shape::CommandP2 => Pre::CommandP2(wasmtime_wasi::p2::bindings::CommandPre::new(pre)?),
                 Shape::CommandP3 => Pre::CommandP3(wasmtime_wasi::p3::bindings::CommandPre::new(pre)?),
+                Shape::Job => Pre::Job(WorkerPre::new(pre)?),
             })
         };
         let pre = link().map_err(|error| LoadError::Link(format!("{error:#}")))?;

@@ -29,11 +29,19 @@ pub enum Shape {
     CommandP2,
     /// Exports `wasi:cli/run@0.3`.
     CommandP3,
+    /// Exports `gilliam:worker/handler@0.1`.
+    Job,
 }
 
 impl Shape {
     /// Every shape.
-    pub const ALL: [Shape; 4] = [Shape::HttpP2, Shape::HttpP3, Shape::CommandP2, Shape::CommandP3];
+    pub const ALL: [Shape; 5] = [
+        Shape::HttpP2,
+        Shape::HttpP3,
+        Shape::CommandP2,
+        Shape::CommandP3,
+        Shape::Job,
+    ];
 
     /// The shape as printed: `http-p2`.
     pub fn as_str(self) -> &'static str {
@@ -42,6 +50,7 @@ impl Shape {
             Shape::HttpP3 => "http-p3",
             Shape::CommandP2 => "command-p2",
             Shape::CommandP3 => "command-p3",
+            Shape::Job => "job",
         }
     }
 
@@ -52,6 +61,7 @@ impl Shape {
             Shape::HttpP3 => "wasi:http/handler@0.3",
             Shape::CommandP2 => "wasi:cli/run@0.2",
             Shape::CommandP3 => "wasi:cli/run@0.3",
+            Shape::Job => "gilliam:worker/handler@0.1",
         }
     }
 
@@ -85,6 +95,11 @@ impl Shape {
     pub fn is_http(self) -> bool {
         matches!(self, Shape::HttpP2 | Shape::HttpP3)
     }
+
+    /// Whether the platform calls the component for each job of a queue.
+    pub fn takes_jobs(self) -> bool {
+        matches!(self, Shape::Job)
+    }
 }
 
 impl fmt::Display for Shape {
@@ -114,8 +129,8 @@ impl ShapeError {
     pub fn hint(&self) -> String {
         match self {
             ShapeError::None => {
-                let [first, second, third, last] = Shape::ALL.map(Shape::export);
-                format!("export one of {first}, {second}, {third} and {last}")
+                let [others @ .., last] = Shape::ALL.map(Shape::export);
+                format!("export one of {} and {last}", others.join(", "))
             }
             ShapeError::Several { .. } => {
                 "build one component per process, each with one of these exports".to_string()

@@ -82,7 +82,7 @@ impl EngineKind {
     /// The engine with guard pages for `shape`.
     fn guarded(shape: Shape) -> Self {
         match shape {
-            Shape::HttpP2 => Self::HttpP2,
+            Shape::HttpP2 | Shape::Job => Self::HttpP2,
             Shape::HttpP3 | Shape::CommandP3 => Self::P3,
             Shape::CommandP2 => Self::CommandP2,
         }
@@ -91,7 +91,7 @@ impl EngineKind {
     /// The engine on the slab for `shape`, if there is one.
     fn on_slab(shape: Shape) -> Option<Self> {
         match shape {
-            Shape::HttpP2 | Shape::HttpP3 => None,
+            Shape::HttpP2 | Shape::HttpP3 | Shape::Job => None,
             Shape::CommandP2 => Some(Self::SlabP2),
             Shape::CommandP3 => Some(Self::SlabP3),
         }
@@ -144,7 +144,7 @@ pub(super) fn choose(facts: Facts, guard_pages: bool, no_slab: Option<&SlabError
         reason,
     };
     let Some(slab) = EngineKind::on_slab(facts.shape) else {
-        return guarded("it takes requests: slots of a pool are reused hot".to_owned());
+        return guarded("it takes requests, or jobs: slots of a pool are reused hot".to_owned());
     };
     if guard_pages {
         return guarded("its process asks for guard pages".to_owned());
@@ -213,6 +213,7 @@ mod tests {
         for (shape, expected) in [
             (Shape::HttpP2, EngineKind::HttpP2),
             (Shape::HttpP3, EngineKind::P3),
+            (Shape::Job, EngineKind::HttpP2),
         ] {
             assert_eq!(kind(Facts { shape, ..SMALL }, false, None), expected);
         }

@@ -26,7 +26,7 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::sync::mpsc;
 
 #[allow(unused_imports, reason = "each test file uses its own part of this")]
-pub use guests::{ANSWER, command_guest, core, guest, http_guest};
+pub use guests::{ANSWER, OBEYS, command_guest, core, guest, http_guest, job_guest};
 
 /// How long a test waits for what must happen.
 pub const DEADLINE: Duration = Duration::from_secs(20);
