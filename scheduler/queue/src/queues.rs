@@ -165,6 +165,11 @@ impl Queues {
         self.file.ready()
     }
 
+    /// Those of `queues` from which a job could be taken now.
+    pub fn giving(&self, queues: &[QueueId]) -> Vec<QueueId> {
+        self.file.giving(queues)
+    }
+
     /// The queue of these names.
     pub fn id(app: &AppName, queue: &QueueName) -> QueueId {
         QueueId {

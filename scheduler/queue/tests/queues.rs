@@ -337,7 +337,9 @@ async fn the_jobs_of_a_node_that_is_gone_come_back_at_once() {
 async fn a_queue_that_is_paused_gives_out_nothing() {
     let bench = Bench::new();
     bench.put_texts(&["a"]).await;
+    assert_eq!(bench.queues.giving(&[emails()]), [emails()]);
     assert_eq!(bench.queues.pause(&emails(), true).await, Ok(true));
+    assert_eq!(bench.queues.giving(&[emails()]), []);
     assert_eq!(bench.queues.pause(&emails(), true).await, Ok(false));
     assert!(bench.take(1, 0).await.is_empty());
     let bench = bench.again();
@@ -346,7 +348,9 @@ async fn a_queue_that_is_paused_gives_out_nothing() {
     ready.mark_unchanged();
     assert_eq!(bench.queues.pause(&emails(), false).await, Ok(true));
     assert!(ready.has_changed().expect("open"), "whoever takes is woken");
+    assert_eq!(bench.queues.giving(&[emails()]), [emails()]);
     assert_eq!(bench.take(1, 0).await.len(), 1);
+    assert_eq!(bench.queues.giving(&[emails()]), []);
 }
 
 #[tokio::test]
@@ -421,6 +425,7 @@ async fn an_apps_queues_go_with_it_and_those_of_others_stay() {
         .await
         .expect("put");
     bench.queues.remove(&emails().app).await.expect("remove");
+    assert_eq!(bench.queues.giving(&[emails()]), []);
     assert_eq!(bench.queues.list(&emails().app).await, Ok(Vec::new()));
     assert_eq!(bench.queues.list(&other.app).await.expect("list").len(), 1);
     bench.queues.tick(at(1_000)).await.expect("tick");

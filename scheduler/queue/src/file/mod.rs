@@ -53,6 +53,10 @@ impl File {
         self.ready.clone()
     }
 
+    pub(crate) fn giving(&self, queues: &[QueueId]) -> Vec<QueueId> {
+        self.shared.giving(queues)
+    }
+
     async fn ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Request,

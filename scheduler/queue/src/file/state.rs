@@ -19,6 +19,7 @@ pub(super) struct Books {
     queues: BTreeMap<QueueId, QueueRecord>,
     names: HashMap<QueueNumber, QueueId>,
     changed: BTreeSet<QueueId>,
+    removed: Vec<QueueId>,
 }
 
 impl Books {
@@ -126,6 +127,12 @@ impl Books {
             .take_while(move |(id, _)| id.app == *app)
     }
 
+    /// The queues that give out jobs.
+    pub(super) fn giving(&self) -> Vec<(QueueId, bool)> {
+        let giving = self.queues.iter().filter(|(_, record)| record.gives());
+        giving.map(|(id, _)| (id.clone(), true)).collect()
+    }
+
     /// Queues with dead letters.
     pub(super) fn with_dead(&self) -> impl Iterator<Item = QueueNumber> {
         let dead = self.queues.values().filter(|record| record.dead > 0);
@@ -138,6 +145,12 @@ impl Books {
             self.names.remove(&record.number);
         }
         self.changed.remove(id);
+        self.removed.push(id.clone());
+    }
+
+    /// The queues that were forgotten since this was asked last.
+    pub(super) fn take_removed(&mut self) -> Vec<QueueId> {
+        std::mem::take(&mut self.removed)
     }
 
     /// What changed since this was asked last.

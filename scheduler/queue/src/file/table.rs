@@ -67,6 +67,11 @@ impl QueueRecord {
         self.ready + self.scheduled + self.running + self.dead
     }
 
+    /// Whether a job could be taken.
+    pub(super) fn gives(&self) -> bool {
+        self.ready > 0 && !self.paused
+    }
+
     /// The count of a state.
     pub(super) fn count(&mut self, state: JobState) -> &mut u64 {
         match state {

@@ -41,6 +41,15 @@ impl<E: Into<redb::Error>> From<E> for Fault {
     }
 }
 
+/// What a group changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// Whether jobs have become ready.
+    pub(super) woke: bool,
+    /// The queues that changed, and whether each gives out jobs.
+    pub(super) queues: Vec<(QueueId, bool)>,
+}
+
 pub(super) type Done<T> = Result<T, Fault>;
 
 fn broken(error: QueueError) -> Fault {
@@ -82,14 +91,22 @@ impl<'t> Work<'t> {
         })
     }
 
-    /// Writes the books' changes.
-    pub(super) fn end(mut self) -> Done<bool> {
-        for (id, record) in self.books.take_changed() {
+    /// Writes the books' changes; answers what changed.
+    pub(super) fn end(mut self) -> Done<Ended> {
+        let changed = self.books.take_changed();
+        for (id, record) in &changed {
             let key = id.to_string();
             self.queues
-                .insert(key.as_str(), table::encode(&record).as_slice())?;
+                .insert(key.as_str(), table::encode(record).as_slice())?;
         }
-        Ok(self.woke)
+        let removed = self.books.take_removed().into_iter().map(|id| (id, false));
+        let changed = changed.into_iter().map(|(id, record)| (id, record.gives()));
+        // One that was made again after it was removed comes last.
+        let queues = removed.chain(changed);
+        Ok(Ended {
+            woke: self.woke,
+            queues: queues.collect(),
+        })
     }
 
     fn next(&mut self, name: &str, by: u64) -> Done<u64> {

@@ -1,8 +1,9 @@
 //! The one thread that writes.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use gilliam_model::{
@@ -20,7 +21,7 @@ use super::{
     table::{
         self, DEAD, DUE, HOLDERS, JOBS, KEYS, LEASES, META, META_LAYOUT, PAYLOADS, QUEUES, QueueRecord, READY,
     },
-    work::{Done, Fault, Work},
+    work::{Done, Ended, Fault, Work},
 };
 use crate::{OpenError, Put, QueueError, Settle, Settled, Want};
 
@@ -95,6 +96,8 @@ pub(super) struct Shared {
     path: PathBuf,
     /// Set by the first write that failed; from then on nothing is written.
     failure: OnceLock<QueueError>,
+    /// Queues that give out jobs, as of the last commit.
+    giving: Mutex<HashSet<QueueId>>,
 }
 
 pub(super) fn refused(data: &Path, reason: &str) -> OpenError {
@@ -117,6 +120,7 @@ impl Shared {
                 database,
                 path,
                 failure: OnceLock::new(),
+                giving: Mutex::default(),
             }),
             found => Err(OpenError::Newer {
                 path,
@@ -130,6 +134,23 @@ impl Shared {
     pub(super) fn snapshot(&self) -> Result<ReadTransaction, QueueError> {
         let begun = self.database.begin_read();
         begun.map_err(|error| QueueError::Corrupt(error.to_string()))
+    }
+
+    /// Those of `queues` from which a job could be taken.
+    pub(super) fn giving(&self, queues: &[QueueId]) -> Vec<QueueId> {
+        let giving = self.giving.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = queues.iter().filter(|queue| giving.contains(*queue));
+        found.cloned().collect()
+    }
+
+    fn note(&self, changed: Vec<(QueueId, bool)>) {
+        let mut giving = self.giving.lock().unwrap_or_else(PoisonError::into_inner);
+        for (queue, gives) in changed {
+            match gives {
+                true => giving.insert(queue),
+                false => giving.remove(&queue),
+            };
+        }
     }
 
     fn books(&self) -> Result<Books, QueueError> {
@@ -199,6 +220,7 @@ pub(super) fn run(shared: &Shared, mut requests: mpsc::Receiver<Request>, woken:
             Books::default()
         }
     };
+    shared.note(books.giving());
     let mut group = Vec::with_capacity(GROUP_MAX);
     while requests.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
         if let Some(error) = shared.failure.get() {
@@ -211,11 +233,14 @@ pub(super) fn run(shared: &Shared, mut requests: mpsc::Receiver<Request>, woken:
             tracing::error!(path = %shared.path.display(), "{error}");
             let _ = shared.failure.set(error.clone());
         }
-        if ended == Ok(true) {
-            woken.send_modify(|n| *n += 1);
+        let failure = ended.as_ref().err().cloned();
+        if let Ok(ended) = ended {
+            shared.note(ended.queues);
+            if ended.woke {
+                woken.send_modify(|n| *n += 1);
+            }
         }
-        let failure = ended.as_ref().err();
-        replies.into_iter().for_each(|reply| reply(failure));
+        replies.into_iter().for_each(|reply| reply(failure.as_ref()));
     }
 }
 
@@ -224,7 +249,7 @@ fn commit(
     books: &mut Books,
     group: impl Iterator<Item = Request>,
     replies: &mut Vec<Reply>,
-) -> Result<bool, QueueError> {
+) -> Result<Ended, QueueError> {
     let read_only = |error: redb::Error| QueueError::ReadOnly(error.to_string());
     let transaction = begin(&shared.database).map_err(read_only)?;
     let mut broken = None;
@@ -237,12 +262,12 @@ fn commit(
         }
         work.end()
     });
-    let woke = match (broken, worked) {
+    let ended = match (broken, worked) {
         (Some(error), _) | (None, Err(Fault::Broken(error) | Fault::Refused(error))) => return Err(error),
-        (None, Ok(woke)) => woke,
+        (None, Ok(ended)) => ended,
     };
     transaction.commit().map_err(|error| read_only(error.into()))?;
-    Ok(woke)
+    Ok(ended)
 }
 
 impl Request {
