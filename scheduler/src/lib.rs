@@ -40,6 +40,7 @@ mod peers;
 mod policy;
 mod probe;
 mod publish;
+mod queues;
 mod refusal;
 mod release;
 mod remarks;
@@ -62,6 +63,7 @@ use gilliam_model::{
     token::{Role, Token},
 };
 pub use gilliam_plan::Rebalance;
+pub use gilliam_queue::{OpenError as QueuesError, Queues};
 use gilliam_serve::{BindError, DrainOutcome, DrainSignal, Places, ServeConfig, Server};
 use gilliam_store::{Check, CommitError, RangeError, Store, StoreError, keys, records};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -116,6 +118,8 @@ pub struct Config {
     pub shares_store: bool,
     /// The blobs of images; those in `images` of the data folder when none are named.
     pub blobs: Option<Blobs>,
+    /// The queues of apps; none where several control planes share no place for them.
+    pub queues: Option<Queues>,
 }
 
 /// A control plane that is bound and does not run yet.
@@ -337,6 +341,7 @@ impl Config {
             lost_after: LOST_AFTER,
             shares_store: false,
             blobs: None,
+            queues: None,
         }
     }
 }
@@ -362,6 +367,7 @@ impl ControlPlane {
         };
         let renewing = keep_certified(self.shared.clone(), self.keeper);
         tokio::spawn(api::sweep_repositories(self.shared.clone()));
+        let queues = tokio::spawn(queues::keep(self.shared.clone(), drain.clone()));
         let control = tokio::spawn(control::run(self.shared, drain.clone()));
         let outcome = tokio::select! {
             outcome = self.server.run_tower(api::router(api), drain) => outcome,
@@ -369,6 +375,9 @@ impl ControlPlane {
         };
         if let Err(error) = control.await {
             tracing::error!(%error, "the control loop had ended");
+        }
+        if let Err(error) = queues.await {
+            tracing::error!(%error, "the keeping of queues had ended");
         }
         outcome
     }

@@ -17,6 +17,7 @@ use std::{
 use gilliam_model::{
     assignment::{AssignedProcess, Assignment},
     name::NodeName,
+    queue::QueueId,
     route::RouteTable,
 };
 use tokio::sync::watch;
@@ -143,6 +144,13 @@ impl Published {
 }
 
 impl Orders {
+    /// Whether the node is to run a worker of a queue.
+    pub(crate) fn take_jobs_of(&self, queue: &QueueId) -> bool {
+        self.processes
+            .iter()
+            .any(|Placed { spec, .. }| spec.app == queue.app && spec.process.takes_jobs_of(&spec.name, queue))
+    }
+
     /// As they are sent to the node.
     pub(crate) fn assignment(&self) -> Assignment {
         Assignment {

@@ -29,6 +29,7 @@ use crate::{
     observed::{NodeView, Now, Observed},
     peers::Peers,
     publish::Publisher,
+    queues::Holders,
     refusal::Refusal,
     state::State,
 };
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     /// What was pushed to this server.
     pub(crate) git: Git,
     pub(crate) observed: Observed,
+    /// The nodes that have jobs.
+    pub(crate) holders: Holders,
     /// Who waits for details of single instances.
     pub(crate) details: Details,
     pub(crate) logs: Logs,
@@ -102,6 +105,7 @@ impl Shared {
         Self {
             observed: Observed::new(config.lost_after, now),
             details: Details::default(),
+            holders: Holders::default(),
             builds: Arc::new(Semaphore::new(config.builds_max)),
             blob_streams: Arc::new(Semaphore::new(config.blob_streams_max)),
             blobs: config.blobs.clone().unwrap_or_else(Blobs::none),

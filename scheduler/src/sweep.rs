@@ -21,7 +21,7 @@ pub(crate) async fn app(shared: &Shared, app: &AppName) -> Result<(), Refusal> {
     loop {
         let writes = some_of(shared, app).await?;
         if writes.is_empty() {
-            return Ok(());
+            return queues(shared, app).await;
         }
         match shared
             .store
@@ -32,6 +32,15 @@ pub(crate) async fn app(shared: &Shared, app: &AppName) -> Result<(), Refusal> {
             Err(CommitError::Conflict { .. }) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Removes the queues of `app`, if it is gone.
+async fn queues(shared: &Shared, app: &AppName) -> Result<(), Refusal> {
+    let is_there = records::load_app(&shared.store, app).await?.is_some();
+    match &shared.config.queues {
+        Some(queues) if !is_there => Ok(queues.remove(app).await?),
+        _ => Ok(()),
     }
 }
 
@@ -78,7 +87,10 @@ pub(crate) async fn all(shared: &Shared) -> Result<(), Refusal> {
         .iter()
         .zip(prefixes)
         .flat_map(|(entries, prefix)| names(entries, prefix));
-    let owners: BTreeSet<String> = owners.collect();
+    let mut owners: BTreeSet<String> = owners.collect();
+    if let Some(queues) = &shared.config.queues {
+        owners.extend(queues.apps().await?.into_iter().map(String::from));
+    }
     for orphan in &owners - &names(apps, keys::APPS) {
         if let Ok(name) = orphan.parse() {
             app(shared, &name).await?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest, imports::Imports, interface::InterfaceName, limits::Limits, name::ProcessName,
-    outbound::OutboundHost, rules::PlacementRules, text::excerpt,
+    outbound::OutboundHost, queue::QueueId, rules::PlacementRules, text::excerpt,
 };
 
 /// Most process types in one image; a Procfile with more is refused.
@@ -172,6 +172,14 @@ pub struct Process {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
     pub imports: Option<Imports>,
+}
+
+impl Process {
+    /// Whether a process type of this name takes the jobs of a queue of its app: a worker takes those of the
+    /// queue that is called as it is.
+    pub fn takes_jobs_of(&self, name: &ProcessName, queue: &QueueId) -> bool {
+        self.shape.takes_jobs() && name.as_str() == queue.queue.as_str()
+    }
 }
 
 /// Components, process types and limits, sealed: the config blob of an OCI artifact.

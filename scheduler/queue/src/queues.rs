@@ -1,6 +1,6 @@
 //! The face of queues, whatever keeps them.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use gilliam_model::{
     Timestamp,
@@ -137,6 +137,11 @@ impl Queues {
     /// The queues of an app, by name.
     pub async fn list(&self, app: &AppName) -> Result<Vec<QueueInfo>, QueueError> {
         self.file.list(app).await
+    }
+
+    /// The apps that have queues.
+    pub async fn apps(&self) -> Result<BTreeSet<AppName>, QueueError> {
+        self.file.apps().await
     }
 
     /// One queue, if anything was ever put into it.

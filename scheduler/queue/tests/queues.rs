@@ -424,6 +424,8 @@ async fn an_apps_queues_go_with_it_and_those_of_others_stay() {
         .put(&other, vec![job("x")], at(0))
         .await
         .expect("put");
+    let apps = [&emails().app, &other.app].map(Clone::clone).into();
+    assert_eq!(bench.queues.apps().await, Ok(apps));
     bench.queues.remove(&emails().app).await.expect("remove");
     assert_eq!(bench.queues.giving(&[emails()]), []);
     assert_eq!(bench.queues.list(&emails().app).await, Ok(Vec::new()));

@@ -39,6 +39,18 @@ pub(crate) struct DigestPath(pub(crate) Digest);
 #[derive(Debug)]
 pub(crate) struct LastName(pub(crate) String);
 
+/// All names in a path, as given.
+#[derive(Debug)]
+pub(crate) struct Names(RawPathParams);
+
+impl Names {
+    /// The one that the route calls `name`.
+    pub(crate) fn get(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(key, _)| *key == name);
+        found.map_or("", |(_, value)| value)
+    }
+}
+
 /// The parameters of a query.
 #[derive(Debug)]
 pub(crate) struct Params<T>(pub(crate) T);
@@ -47,10 +59,7 @@ impl<T: DeserializeOwned, S: Send + Sync, const BYTES_MAX: usize> FromRequest<S>
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        let reading = read(request.into_body(), BYTES_MAX);
-        let bytes = tokio::time::timeout(BODY_MAX, reading).await.map_err(|_| {
-            Refusal::malformed(format!("the body did not arrive within {} s", BODY_MAX.as_secs()))
-        })??;
+        let bytes = whole(request.into_body(), BYTES_MAX).await?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         serde_json::from_slice(text)
             .map(Json)
@@ -85,6 +94,15 @@ impl<S: Send + Sync> FromRequestParts<S> for LastName {
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for Names {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let params = RawPathParams::from_request_parts(parts, state).await;
+        params.map(Names).map_err(|_| not_utf8())
+    }
+}
+
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Refusal;
 
@@ -104,13 +122,29 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 async fn param<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, Refusal> {
     let params = RawPathParams::from_request_parts(parts, state)
         .await
-        .map_err(|_| Refusal::malformed("the path is not UTF-8"))?;
+        .map_err(|_| not_utf8())?;
     let found = params
         .iter()
         .filter(|(key, _)| name.is_empty() || *key == name)
         .last();
     let (_, value) = found.expect("the route has the parameter that its handler takes");
     Ok(value.to_string())
+}
+
+fn not_utf8() -> Refusal {
+    Refusal::malformed("the path is not UTF-8")
+}
+
+/// A whole body, as it is.
+pub(crate) async fn whole(body: Body, bytes_max: usize) -> Result<Vec<u8>, Refusal> {
+    let reading = read(body, bytes_max);
+    tokio::time::timeout(BODY_MAX, reading)
+        .await
+        .map_err(|_| late())?
+}
+
+fn late() -> Refusal {
+    Refusal::malformed(format!("the body did not arrive within {} s", BODY_MAX.as_secs()))
 }
 
 async fn read(body: Body, bytes_max: usize) -> Result<Vec<u8>, Refusal> {

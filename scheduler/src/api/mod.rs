@@ -18,6 +18,7 @@ mod git;
 mod image;
 mod images;
 mod instances;
+mod jobs;
 mod join;
 mod limits;
 mod logs;
@@ -25,6 +26,7 @@ mod members;
 mod nodes;
 mod openapi;
 mod plan;
+mod queues;
 mod releases;
 mod restart;
 mod scale;
@@ -89,6 +91,13 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(plan::ask))
         .routes(routes!(plan::rebalance))
         .routes(routes!(status::status))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::show))
+        .routes(routes!(queues::jobs, queues::put, queues::purge))
+        .routes(routes!(queues::job))
+        .routes(routes!(queues::retry))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
         .routes(routes!(members::list))
         .routes(routes!(members::show, members::forget))
         .routes(routes!(members::drain))
@@ -106,6 +115,8 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
     let nodes = OpenApiRouter::new()
         .routes(routes!(nodes::sync))
         .routes(routes!(nodes::take_logs))
+        .routes(routes!(jobs::exchange))
+        .routes(routes!(jobs::wait))
         .routes(routes!(blobs::read))
         .routes(routes!(join::renew))
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::nodes));

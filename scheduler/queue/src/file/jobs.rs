@@ -1,5 +1,7 @@
 //! Reading: queues and jobs as of the last commit.
 
+use std::collections::BTreeSet;
+
 use gilliam_model::{
     name::AppName,
     queue::{JobId, JobInfo, JobState, QueueCounts, QueueId, QueueInfo},
@@ -59,6 +61,19 @@ pub(super) fn list(snapshot: &ReadTransaction, app: &AppName) -> Result<Vec<Queu
             });
         }
         Ok(infos)
+    };
+    read().map_err(|Unread(error)| error)
+}
+
+pub(super) fn apps(snapshot: &ReadTransaction) -> Result<BTreeSet<AppName>, QueueError> {
+    let read = || -> Read<BTreeSet<AppName>> {
+        let mut apps = BTreeSet::new();
+        for entry in snapshot.open_table(QUEUES)?.iter()? {
+            let (key, _) = entry?;
+            let app = key.value().split('/').next().and_then(|app| app.parse().ok());
+            apps.extend(app);
+        }
+        Ok(apps)
     };
     read().map_err(|Unread(error)| error)
 }

@@ -9,7 +9,7 @@ mod table;
 mod work;
 mod writer;
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use gilliam_model::{
     Timestamp,
@@ -183,6 +183,10 @@ impl File {
         let app = app.clone();
         self.read(move |shared| jobs::list(&shared.snapshot()?, &app))
             .await
+    }
+
+    pub(crate) async fn apps(&self) -> Result<BTreeSet<AppName>, QueueError> {
+        self.read(|shared| jobs::apps(&shared.snapshot()?)).await
     }
 
     pub(crate) async fn jobs(
