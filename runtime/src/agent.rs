@@ -29,6 +29,7 @@ use crate::{
     control::{Control, ControlError},
     entropy,
     ingress::Ingress,
+    jobs::Jobs,
     kept::Kept,
     logs::Logs,
     patience::Patience,
@@ -68,6 +69,7 @@ pub(crate) struct Agent {
     pub(crate) taking: tokio::sync::Mutex<()>,
     /// The generation of the last assignment of which nothing that it does not want runs on.
     pub(crate) obeyed: watch::Receiver<u64>,
+    pub(crate) jobs: Arc<Jobs>,
 }
 
 impl Agent {
@@ -349,6 +351,7 @@ mod tests {
             dismissed: watch::Sender::new(None),
             taking: tokio::sync::Mutex::default(),
             obeyed: watch::channel(0).1,
+            jobs: Arc::default(),
         }
     }
 

@@ -32,6 +32,7 @@ pub mod decide;
 mod entropy;
 pub mod identity;
 mod ingress;
+mod jobs;
 pub mod join;
 mod kept;
 mod lock;

@@ -19,6 +19,7 @@ use crate::{
     control::Control,
     identity::Identity,
     ingress::{self, Ingress},
+    jobs::{self, Jobs},
     join,
     kept::{self, Kept},
     lock::{NodeLock, NodeRecord, node_folder},
@@ -225,7 +226,7 @@ fn assemble(
     (starts, crews): (Starts, CrewThread),
     (logs, ingress): (Arc<Logs>, Ingress),
 ) -> (Agent, Supervisor) {
-    let board = Board::new();
+    let (board, jobs) = (Board::new(), Arc::new(Jobs::default()));
     let (assignment, follow) = watch::channel(None);
     let (followed, obeyed) = watch::channel(0);
     let surroundings = Surroundings {
@@ -237,6 +238,7 @@ fn assemble(
         logs: logs.clone(),
         starts,
         crews,
+        jobs: jobs.clone(),
     };
     let last = file.read();
     let agent = Agent {
@@ -252,6 +254,7 @@ fn assemble(
         dismissed: watch::Sender::new(None),
         taking: tokio::sync::Mutex::default(),
         obeyed,
+        jobs,
     };
     if let Some(last) = last {
         tracing::info!(generation = last.generation, "took up the last assignment");
@@ -283,6 +286,13 @@ impl Node {
         let vigil = agent.ingress.vigil().clone();
         vigil.begin();
         let (board, logs) = (agent.board.clone(), agent.logs.clone());
+        let life = agent.facts.started_at.as_millisecond().to_string();
+        let (jobs, control, name) = (
+            agent.jobs.clone(),
+            agent.control.clone(),
+            agent.facts.name.clone(),
+        );
+        let talking = jobs::talk(jobs, control, name, life);
         let shipping = logs::ship(logs.clone(), agent.control.clone(), agent.facts.name.clone());
         // What runs beside ends with this future, however it ends.
         let mut beside = JoinSet::new();
@@ -293,6 +303,7 @@ impl Node {
         beside.spawn(agent.run());
         beside.spawn(shipping);
         beside.spawn(sample(board));
+        beside.spawn(talking);
         beside.spawn(async move { vigil.keep().await });
         let mut serving = JoinSet::new();
         serving.spawn(serving_all);

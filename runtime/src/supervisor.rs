@@ -1,7 +1,7 @@
 //! Carries out [`decide`](crate::decide): has instances started and stopped, process type by process type.
 //!
-//! An instance that takes HTTP has a task of its own (`instance`); the workers of a process type have one
-//! together (`crew`). Only process types whose assignment or instances changed are looked at.
+//! An instance that takes HTTP, or jobs, has a task of its own (`instance`); other workers of a process type have
+//! one together (`crew`). Only process types whose assignment or instances changed are looked at.
 //!
 //! Invariant: instances are put on the board here alone; whoever runs them takes them off.
 
@@ -38,6 +38,7 @@ use crate::{
     board::{Board, Change, Fleet},
     decide::{Handover, Steps, decide},
     ingress::{Ingress, Phase},
+    jobs::Jobs,
     logs::Logs,
     ports::Ports,
     slots::{Place, SlotSet, places},
@@ -63,6 +64,7 @@ pub(crate) struct Surroundings {
     pub(crate) logs: Arc<Logs>,
     pub(crate) starts: Starts,
     pub(crate) crews: CrewThread,
+    pub(crate) jobs: Arc<Jobs>,
 }
 
 /// The one owner of all tasks that run instances. Dropping it ends them.
@@ -301,13 +303,16 @@ impl Supervisor {
             let limits = &spec.process.limits;
             let fleet = self.surroundings.board.fleet(key, limits.memory_bytes_max);
             fleet.add(part);
-            if spec.takes_http() {
-                let group = self.surroundings.ingress.group(&key.app, &key.process);
+            if spec.is_called() {
+                let group = spec.takes_http();
+                let group = group.then(|| self.surroundings.ingress.group(&key.app, &key.process));
                 for place in places(part) {
                     let stop = CancellationToken::new();
                     supervised.stops.insert(place, stop.clone());
                     // At once, and not when its task comes to run: requests wait for it from here on.
-                    group.set_phase(&fleet.id(place), Phase::Starting);
+                    if let Some(group) = &group {
+                        group.set_phase(&fleet.id(place), Phase::Starting);
+                    }
                     let (around, group, spec) = (self.surroundings.clone(), group.clone(), spec.clone());
                     let task = instance::run(around, group, spec, fleet.clone(), place, stop);
                     let task = self.tasks.spawn(task);

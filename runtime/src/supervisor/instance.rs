@@ -1,4 +1,4 @@
-//! The life of one instance that takes HTTP: booted, serving, crashed and booted again, until it is told to
+//! The life of one instance that takes HTTP, or jobs: booted, serving, crashed and booted again, until it is told to
 //! stop.
 //!
 //! Invariant: a request finds the instance only between `join` and `leave`; a stop leaves first, then waits
@@ -25,6 +25,7 @@ use crate::{
     board::{Change, Fleet, Guest},
     entropy,
     ingress::{Backend, Group, Phase},
+    jobs::Worker,
     logs::AppLog,
     slots::Place,
 };
@@ -36,10 +37,11 @@ const LINGER_MAX: Duration = Duration::from_secs(10);
 /// Lines of one message in a log: a wasm backtrace fits.
 const MESSAGE_LINES_MAX: usize = 25;
 
-/// Runs an instance of a process type whose requests `group` takes, until `stop`, and to its end.
+/// Runs an instance of a process type until `stop`, and to its end: `group` takes its requests; without one it
+/// takes jobs.
 pub(super) async fn run(
     around: Arc<Surroundings>,
-    group: Arc<Group>,
+    group: Option<Arc<Group>>,
     spec: Arc<Spec>,
     fleet: Arc<Fleet>,
     place: Place,
@@ -67,7 +69,8 @@ pub(super) async fn run(
 
 struct Life {
     around: Arc<Surroundings>,
-    group: Arc<Group>,
+    /// None for one that takes jobs.
+    group: Option<Arc<Group>>,
     spec: Arc<Spec>,
     fleet: Arc<Fleet>,
     place: Place,
@@ -83,7 +86,9 @@ impl Life {
         let stop = self.stop.clone();
         let mut turn = Turn::First;
         loop {
-            self.group.set_phase(&self.id, Phase::Starting);
+            if let Some(group) = &self.group {
+                group.set_phase(&self.id, Phase::Starting);
+            }
             let booted = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -110,8 +115,8 @@ impl Life {
     /// From nothing to a ready guest.
     async fn boot(&mut self, turn: Turn) -> Result<Guest, Crash> {
         let (id, process) = (&self.id, &self.spec.process);
-        if self.seat.is_none() {
-            let seat = Seat::open(&self.around, &self.group, id, process.shape.is_http());
+        if let (None, Some(group)) = (&self.seat, &self.group) {
+            let seat = Seat::open(&self.around, group, id, process.shape.is_http());
             let seat = seat.ok_or_else(|| Crash::early(Code::R22, "no port is free on this node"))?;
             self.fleet.set_port(self.place, seat.port());
             self.seat = Some(seat);
@@ -121,7 +126,7 @@ impl Life {
         self.around.starts.admit(turn, 1).await;
         let port = self.seat.as_ref().map(Seat::port);
         let config = self.spec.instance(self.place, port);
-        if process.shape.is_http() {
+        if process.shape.is_http() || process.shape.takes_jobs() {
             let instance = HttpInstance::start(&loaded, config).await;
             let instance = instance.map_err(|error| Crash::early(error.code, error.message))?;
             return Ok(Guest::Http(Arc::new(instance)));
@@ -155,16 +160,26 @@ impl Life {
     async fn serve(&mut self, guest: Guest) -> Option<Crash> {
         let since = Instant::now();
         let id = &self.id;
-        let backend = self.seat.as_ref().map(|seat| {
+        let seat = self.group.as_ref().zip(self.seat.as_ref());
+        let backend = seat.map(|(group, seat)| {
             let limits = &self.spec.process.limits;
             let backend = match &guest {
                 Guest::Http(instance) => Backend::http(id.clone(), instance.clone()),
                 Guest::Command(_) => Backend::tcp(id.clone(), seat.port(), limits),
             };
-            self.group.join(&backend);
+            group.join(&backend);
             seat.door.set(Some(backend.clone()));
             backend
         });
+        if let (None, Guest::Http(instance)) = (&self.group, &guest) {
+            let worker = Worker {
+                instance: instance.clone(),
+                log: self.spec.log.clone(),
+                label: self.spec.label(self.place),
+            };
+            let at_once = self.spec.process.limits.concurrency_max;
+            self.around.jobs.join(id, worker, at_once);
+        }
         let changes = [Change::Booted(guest.clone()), Change::Running];
         self.fleet.change_each(changes.map(|change| (self.place, change)));
         self.say(&format!("{} is running", id.release));
@@ -181,9 +196,12 @@ impl Life {
         Some(crash)
     }
 
-    /// The instance gets no further requests.
+    /// The instance gets no further requests, or jobs.
     fn leave(&self) {
-        self.group.leave(&self.id);
+        match &self.group {
+            Some(group) => group.leave(&self.id),
+            None => self.around.jobs.leave(&self.id),
+        }
         if let Some(seat) = &self.seat {
             seat.door.set(None);
         }
@@ -230,7 +248,9 @@ impl Life {
         } else {
             Phase::Crashed
         };
-        self.group.suspend(id, phase);
+        if let Some(group) = &self.group {
+            group.suspend(id, phase);
+        }
         if let Some(seat) = &self.seat {
             seat.door.set(None);
         }

@@ -55,6 +55,11 @@ impl Spec {
         self.process.shape.is_http() || self.key.process.as_str() == WEB
     }
 
+    /// Whether its instances are called, for requests or for jobs, rather than run by themselves.
+    pub(super) fn is_called(&self) -> bool {
+        self.takes_http() || self.process.shape.takes_jobs()
+    }
+
     /// The instance at a place as users call it: `worker.7`.
     pub(super) fn label(&self, place: Place) -> String {
         format!("{}.{}", self.key.process, place.slot)

@@ -6,8 +6,8 @@ use gilliam_model::{
     Timestamp,
     name::AppName,
     queue::{
-        ATTEMPTS_MAX, DEAD_KEPT, ERROR_BYTES_MAX, JobId, JobState, LEASE, LEASE_MAX, LeaseId, Leased, NewJob,
-        Next, Outcome, QueueId, after_failure,
+        ATTEMPTS_MAX, BATCH_BYTES_MAX, DEAD_KEPT, ERROR_BYTES_MAX, JobId, JobState, LEASE, LEASE_MAX,
+        LeaseId, Leased, NewJob, Next, Outcome, QueueId, after_failure,
     },
 };
 use redb::{ReadableTable as _, Table, WriteTransaction};
@@ -217,7 +217,7 @@ impl<'t> Work<'t> {
     }
 
     pub(super) fn take(&mut self, wants: &[Want], holder: &str, now: Timestamp) -> Done<Vec<Leased>> {
-        let mut leased = Vec::new();
+        let (mut leased, mut bytes) = (Vec::new(), 0);
         for want in wants {
             let Some(record) = self.books.get(&want.queue) else {
                 continue;
@@ -236,7 +236,13 @@ impl<'t> Work<'t> {
                 ids.push(entry?.0.value().2);
             }
             for id in ids {
-                leased.push(self.lease(id, &want.queue, holder, now)?);
+                // What is more waits for the next call.
+                if bytes > BATCH_BYTES_MAX {
+                    return Ok(leased);
+                }
+                let job = self.lease(id, &want.queue, holder, now)?;
+                bytes += job.payload.len();
+                leased.push(job);
             }
         }
         Ok(leased)

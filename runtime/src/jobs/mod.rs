@@ -1,0 +1,243 @@
+//! Jobs: the workers of this node, and what they have.
+//!
+//! In flow workers that come and go, and jobs; out flow what workers say of them. `ledger` (pure) knows who may have what,
+//! `talk` is the conversation with the control plane.
+//!
+//! Invariant: a job is given to one worker, once for each lease; one that nobody here can do is handed back.
+//! Invariant: of each job that was taken something is said in the end, unless its lease is lost.
+
+mod ledger;
+mod talk;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use gilliam_engine::{CallError, HttpInstance, JobCall, Verdict};
+use gilliam_model::{
+    instance::InstanceId,
+    log::LogStream,
+    name::QueueName,
+    queue::{ERROR_BYTES_MAX, GivenJob, Heard, LEASE, Outcome, QueueId, SayJob},
+};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::logs::AppLog;
+use ledger::{Ledger, Place};
+pub(crate) use talk::talk;
+
+/// How long before the end of a lease it is asked for again: two attempts fail before it is lost.
+const EXTEND_AFTER: Duration = Duration::from_secs(20);
+
+/// The workers of a node.
+#[derive(Default)]
+pub(crate) struct Jobs {
+    ledger: Mutex<Ledger<Worker>>,
+    /// Told when there is something to say or to ask for.
+    changed: Notify,
+    /// Told when there are other queues to wait for.
+    other_queues: Notify,
+}
+
+impl fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jobs").finish_non_exhaustive()
+    }
+}
+
+/// An instance that does jobs.
+#[derive(Clone)]
+pub(crate) struct Worker {
+    pub(crate) instance: Arc<HttpInstance>,
+    pub(crate) log: Arc<AppLog>,
+    /// `emails.1`.
+    pub(crate) label: String,
+}
+
+impl Jobs {
+    fn ledger(&self) -> MutexGuard<'_, Ledger<Worker>> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has an instance take jobs of its app's queue that is called as its process type, up to `at_once`.
+    pub(crate) fn join(&self, id: &InstanceId, worker: Worker, at_once: u32) {
+        let queue = queue_of(id);
+        self.ledger().join(queue, id.clone(), worker, at_once);
+        self.changed.notify_one();
+        self.other_queues.notify_one();
+    }
+
+    /// Has an instance take no more jobs; those that it has, it may end.
+    pub(crate) fn leave(&self, id: &InstanceId) {
+        self.ledger().leave(&queue_of(id), id);
+        self.other_queues.notify_one();
+    }
+
+    /// Gives jobs to workers.
+    fn give(self: &Arc<Self>, jobs: Vec<GivenJob>) {
+        for job in jobs {
+            let lease = (job.id, job.lease);
+            let place = self.ledger().give(&job.queue, lease, Instant::now());
+            match place {
+                Some(place) => {
+                    tokio::spawn(work(self.clone(), place, job));
+                }
+                // Who could do it left meanwhile.
+                None => self.say(SayJob {
+                    queue: job.queue,
+                    id: job.id,
+                    lease: job.lease,
+                    outcome: Outcome::HandBack,
+                }),
+            }
+        }
+    }
+
+    fn say(&self, said: SayJob) {
+        self.ledger().say(said);
+        self.changed.notify_one();
+    }
+
+    /// Takes note of what became of words; the jobs that are others' now are ended here.
+    fn heard(&self, said: &[SayJob], heard: &[Heard]) {
+        for (said, heard) in said.iter().zip(heard) {
+            match (heard, &said.outcome) {
+                (Heard::Lost, Outcome::Extend { .. }) => self.ledger().lost((said.id, said.lease)),
+                (Heard::Lost, _) => {
+                    tracing::warn!(queue = %said.queue, job = %said.id, "Q11: its lease was lost: it may be done twice");
+                }
+                (Heard::Kept | Heard::Dead, _) => {}
+            }
+        }
+    }
+}
+
+fn queue_of(id: &InstanceId) -> QueueId {
+    let queue = id.process.as_str().parse::<QueueName>();
+    QueueId {
+        app: id.app.clone(),
+        queue: queue.expect("names of queues follow the rules of processes"),
+    }
+}
+
+/// One job from its beginning to its word.
+async fn work(jobs: Arc<Jobs>, place: Place<Worker>, job: GivenJob) {
+    let Place { worker, lost } = place;
+    let call = JobCall {
+        id: job.id.to_string(),
+        queue: job.queue.queue.to_string(),
+        payload: job.payload.0,
+        attempt: job.attempt,
+    };
+    let verdict = tokio::select! {
+        biased;
+        () = lost.cancelled() => None,
+        verdict = worker.instance.work(call) => Some(verdict),
+    };
+    let lease = (job.id, job.lease);
+    let is_leaving = jobs.ledger().done(&job.queue, lease);
+    let outcome = verdict.map(|verdict| outcome(verdict, is_leaving));
+    if let Some(outcome) = &outcome {
+        if let Some(text) = remark(&job.id.to_string(), job.attempt, outcome) {
+            worker.log.write(&worker.label, LogStream::Platform, text);
+        }
+        jobs.ledger().say(SayJob {
+            queue: job.queue,
+            id: job.id,
+            lease: job.lease,
+            outcome: outcome.clone(),
+        });
+    }
+    jobs.changed.notify_one();
+    jobs.other_queues.notify_one();
+}
+
+/// The word about a job; `is_leaving` says that its worker was being stopped.
+fn outcome(verdict: Result<Verdict, CallError>, is_leaving: bool) -> Outcome {
+    match verdict {
+        Ok(Verdict::Done) => Outcome::Done,
+        Ok(Verdict::Retry { reason, after_ms }) => Outcome::Retry {
+            error: cut(reason),
+            after_ms,
+        },
+        Ok(Verdict::Discard { reason }) => Outcome::Discard { error: cut(reason) },
+        Err(_) if is_leaving => Outcome::HandBack,
+        Err(error) => Outcome::Retry {
+            error: cut(format!(
+                "{} {}: {}",
+                error.code,
+                error.code.title(),
+                error.message
+            )),
+            after_ms: None,
+        },
+    }
+}
+
+fn cut(mut text: String) -> String {
+    let mut end = text.len().min(ERROR_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
+
+/// What the app's log says of a job that was not done.
+fn remark(id: &str, attempt: u32, outcome: &Outcome) -> Option<String> {
+    let (what, error) = match outcome {
+        Outcome::Retry { error, .. } => ("failed", error.as_str()),
+        Outcome::Discard { error } => ("was discarded (Q12)", error.as_str()),
+        Outcome::HandBack => ("was handed back", "its worker is being stopped"),
+        Outcome::Done | Outcome::Extend { .. } => return None,
+    };
+    let first = error.lines().next().unwrap_or_default();
+    Some(format!("job {id} {what} at attempt {attempt}: {first}"))
+}
+
+/// The word that keeps a job.
+fn extend(queue: QueueId, (id, lease): ledger::LeaseOf) -> SayJob {
+    SayJob {
+        queue,
+        id,
+        lease,
+        outcome: Outcome::Extend {
+            for_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_a_worker_that_is_being_stopped_is_no_attempt() {
+        let stopped = || {
+            Err(CallError {
+                code: gilliam_model::code::Code::H13,
+                message: "the instance was stopped".to_owned(),
+                usage: None,
+            })
+        };
+        assert_eq!(outcome(stopped(), true), Outcome::HandBack);
+        assert!(matches!(outcome(stopped(), false), Outcome::Retry { .. }));
+        assert_eq!(outcome(Ok(Verdict::Done), true), Outcome::Done);
+    }
+
+    #[test]
+    fn the_log_tells_of_what_was_not_done() {
+        let retry = Outcome::Retry {
+            error: "R23 trap: unreachable\n  at handle".to_owned(),
+            after_ms: None,
+        };
+        let text = remark("7", 2, &retry);
+        assert_eq!(
+            text.as_deref(),
+            Some("job 7 failed at attempt 2: R23 trap: unreachable")
+        );
+        assert_eq!(remark("7", 2, &Outcome::Done), None);
+    }
+}
