@@ -24,6 +24,7 @@ mod open;
 mod packs;
 mod plan;
 mod ps;
+mod queue;
 mod releases;
 mod restart;
 mod rollback;
@@ -61,6 +62,7 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     Scale(scale::Args),
     Ps(ps::Args),
+    Queue(queue::Args),
     Logs(logs::Args),
     Releases(releases::Args),
     Images(images::Args),
@@ -120,6 +122,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Limits(args) => limits::run(&context, args).await,
         Command::Scale(args) => scale::run(&context, args).await,
         Command::Ps(args) => ps::run(&context, args).await,
+        Command::Queue(args) => queue::run(&context, args).await,
         Command::Logs(args) => logs::run(&context, args).await,
         Command::Releases(args) => releases::run(&context, args).await,
         Command::Images(args) => images::run(&context, args).await,

@@ -7,7 +7,7 @@
 
 use std::{net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::PathBuf};
 
-use gilliam_scheduler::Config;
+use gilliam_scheduler::{Config, Queues};
 use gilliam_store::Store;
 
 use crate::{
@@ -49,8 +49,14 @@ impl PlaneFlags {
         let blobs = self.blobs.open(place, &store, &data).await?;
         self.policy.change().apply(&store).await?;
         let build = self.builds.command(environment, &data);
+        // Of a store that several control planes share, none of them could keep the queues alone.
+        let queues = match self.store.etcd(environment)? {
+            None => Some(Queues::open(&data)?),
+            Some(_) => None,
+        };
         let config = Config {
             blobs: Some(blobs),
+            queues,
             probe_command: vec![program::path().into(), "internal".into(), "probe".into()],
             git_command: vec![program::path().into(), "internal".into(), "git".into()],
             ..Config::new(data, api, build)

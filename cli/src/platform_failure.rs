@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use gilliam_runtime::{NodeError, identity::IdentityError, join::JoinError};
-use gilliam_scheduler::{BlobsError, PolicyError, StartError, TokenError};
+use gilliam_scheduler::{BlobsError, PolicyError, QueuesError, StartError, TokenError};
 use gilliam_store::StoreError;
 
 use crate::{failure::CommandError, node_process::NodeProcessError};
@@ -46,6 +46,12 @@ impl From<BlobsError> for CommandError {
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
         Self::failed(chain(&error)).hinted(error.hint())
+    }
+}
+
+impl From<QueuesError> for CommandError {
+    fn from(error: QueuesError) -> Self {
+        Self::failed(chain(&error)).hinted("mend the file, or move it away: the jobs in it are then lost")
     }
 }
 
