@@ -38,8 +38,8 @@ const LISTED: usize = 20;
 
 /// Shows an app's queues, puts jobs into them, and mends what went wrong.
 ///
-/// Without NAME lists all queues; with it, shows one. The jobs of a queue are done by the process type of its name, a
-/// component that exports gilliam:worker/handler.
+/// Without NAME lists all queues; with it, shows one. The jobs of a queue are done by the process type of its
+/// name, a component that exports gilliam:worker/handler.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The queue.

@@ -27,5 +27,6 @@ mod pki;
 mod platform;
 mod python;
 mod registry;
+mod queues;
 mod story;
 mod zero_loss;

@@ -39,7 +39,9 @@ async fn exchange(jobs: &Arc<Jobs>, control: &Control, node: &NodeName, life: &s
     loop {
         let changed = jobs.changed.notified();
         let (said, wants) = jobs.ledger().exchange(Instant::now());
-        if said.is_empty() && wants.is_empty() {
+        // The first word says that what an earlier process of this node had is nobody's.
+        let is_idle = said.is_empty() && wants.is_empty();
+        if is_idle && !begins {
             let extension = jobs.ledger().next_extension();
             tokio::select! {
                 () = changed => {}
@@ -62,6 +64,8 @@ async fn exchange(jobs: &Arc<Jobs>, control: &Control, node: &NodeName, life: &s
                 jobs.other_queues.notify_one();
                 jobs.give(given);
             }
+            // Where there are no queues nothing is to be begun.
+            Err(error) if is_idle && is_refusal(&error) => begins = false,
             Err(error) => {
                 jobs.ledger().unheard(asked.said);
                 rest(&error).await;
@@ -118,6 +122,10 @@ async fn call(
 async fn ready(control: &Control, node: &NodeName, asked: &AwaitJobs) -> Result<QueuesReady, ControlError> {
     let client = control.client()?;
     Ok(client.await_jobs(node, asked, WAIT + WAIT_SLACK).await?)
+}
+
+fn is_refusal(error: &ControlError) -> bool {
+    matches!(error, ControlError::Client(ClientError::Api { status, .. }) if (400..500).contains(status))
 }
 
 /// Waits after a failure: an outage quietly, a refusal aloud.
