@@ -121,12 +121,7 @@ fn what_cannot_be_built_is_refused_with_the_reason() {
             "[tool.gilliam] has no 'webb'",
         ),
         ("python app.py", "pyproject.toml", b"[project", "pyproject.toml: "),
-        (
-            "python app.py",
-            "requirements.txt",
-            b"flask==3.1.2",
-            "pip download -d wheels",
-        ),
+        ("python app.py", "requirements.txt", b"flask==999", "wheel"),
     ] {
         let procfile = format!("web: {command}");
         let error = server

@@ -87,8 +87,6 @@ ALWAYS = (
 ABSENT = {
     "_ctypes": "native libraries (ctypes)",
     "ctypes": "native libraries (ctypes)",
-    "_sqlite3": "SQLite",
-    "sqlite3": "SQLite",
     "_multiprocessing": "processes",
     "multiprocessing": "processes",
     "fcntl": "file locks",

@@ -25,6 +25,7 @@ class IncomingHandler:
             if not _application:
                 _application.append(_start.application())
             with _Incoming(request) as incoming:
+                sender.has_no_body = incoming.method == "HEAD"
                 _answer(_application[0], incoming, sender)
         except BaseException:
             _start.report()
@@ -60,11 +61,15 @@ class _Sender:
     def __init__(self, out):
         self._out = out
         self._body = self._stream = None
+        self.has_no_body = False
 
     def begin(self, status, headers):
+        # The platform holds a body to its length, and here is none.
+        self.has_no_body = self.has_no_body or status in (204, 304)
+        never = {*OF_THE_CONNECTION, "content-length"} if self.has_no_body else OF_THE_CONNECTION
         fields = wasi.Fields()
         for name, value in headers:
-            if name.lower() not in OF_THE_CONNECTION:
+            if name.lower() not in never:
                 fields.append(name.lower(), value.encode("latin-1"))
         response = wasi.OutgoingResponse(fields)
         response.set_status_code(status)
@@ -74,7 +79,7 @@ class _Sender:
         self._stream = self._body.write()
 
     def write(self, data):
-        if data:
+        if data and not self.has_no_body:
             write_all(self._stream, data)
 
     def end(self):
