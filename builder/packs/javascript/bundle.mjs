@@ -6,6 +6,7 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { extname, join, resolve } from 'node:path';
+import { decode, encode } from './runtime/mappings.mjs';
 import { spellOut } from './patterns.mjs';
 import { NODE_VERSION, Wrong, tool } from './project.mjs';
 
@@ -86,8 +87,12 @@ function platform(entry) {
 
 /** The module that the engine starts: `used` are the platform's modules that are evaluated at the build. */
 function beginning(world, entry, program, used) {
-  const early = ['gilliam:early', ...used].map((path) => `import ${JSON.stringify(path)};`).join('\n');
-  const load = `() => import(${JSON.stringify(entry)})`;
+  // A worker's work is its top-level code, which is never run at the build.
+  const isEarly = world === 'web' && program.snapshot === true;
+  const parts = ['gilliam:early', 'gilliam:process', ...used].map((path) => `import ${JSON.stringify(path)};`);
+  if (isEarly) parts.push(`import * as loaded from ${JSON.stringify(entry)};`);
+  const early = parts.join('\n');
+  const load = isEarly ? 'async () => loaded' : `() => import(${JSON.stringify(entry)})`;
   const told = JSON.stringify(program);
   if (world === 'web') return `${early}\nimport { serve } from 'gilliam:web';\nserve(${load}, ${told});`;
   return `${early}\nimport { start } from 'gilliam:command';\nexport const run = { run: () => start(${load}, ${told}) };`;
@@ -139,7 +144,7 @@ async function esbuild(world, entry, program, used, isMap) {
 /** Errors: `Wrong`, with esbuild's message, its file and line. */
 export async function bundle({ script, command, manifest, isWeb }) {
   const entry = resolve(script);
-  const program = { script, env: command.env, tool: command.tool, version: NODE_VERSION, name: manifest?.name };
+  const program = { script, env: command.env, tool: command.tool, version: NODE_VERSION, snapshot: snapshotOf(manifest) };
   // Once to see what it needs.
   const first = await esbuild('command', entry, program, [], false);
   const inputs = Object.keys(first.metafile.inputs);
@@ -150,15 +155,41 @@ export async function bundle({ script, command, manifest, isWeb }) {
     );
   }
   const used = inputs.map((path) => resolve(path)).filter((path) => path.startsWith(BUILTINS) || path.startsWith(join(RUNTIME, 'node/')));
+  if (program.snapshot) used.push(...packagesOf(first.metafile));
   const made = await esbuild(world, entry, program, used.sort(), true);
   const [map, code] = ['.map', '.js'].map((end) => made.outputFiles.find(({ path }) => path.endsWith(end)).text);
   return { world, text: withMap(spellOut(code), map), inputs: Object.keys(made.metafile.inputs).length };
 }
 
-/** The lines of the bundle that its errors name, as lines of the sources: for the engine's stack traces. */
+/** What package.json wants evaluated at the build: nothing, its packages, or all of it. */
+function snapshotOf(manifest) {
+  const wanted = manifest?.gilliam?.snapshot ?? false;
+  if (![false, true, 'packages'].includes(wanted)) throw new Wrong(`package.json: gilliam.snapshot is ${JSON.stringify(wanted)}; it is true, false or "packages"`);
+  return wanted;
+}
+
+/** The packages' modules that the project's own files import. */
+function packagesOf({ inputs }) {
+  const own = Object.entries(inputs).filter(([path]) => !isInstalled(`/${path}`) && !path.startsWith('..') && existsSync(path));
+  const imported = own.flatMap(([, { imports }]) => imports.map(({ path }) => path));
+  return [...new Set(imported.filter((path) => path.includes('node_modules/') && !path.includes(':') && existsSync(path)).map((path) => resolve(path)))].sort();
+}
+
+/**
+ * Which lines of the sources the lines of the bundle are, for the engine's stack traces: of the project's own files
+ * to the column, of packages to the line, of the platform not at all.
+ */
 function withMap(code, map) {
   const { sources, mappings } = JSON.parse(map);
-  return `globalThis[Symbol.for('gilliam.map')] = ${JSON.stringify({ sources, mappings })};${code}`;
+  const isOwn = sources.map((path) => !path.startsWith('..') && !isInstalled(`/${path}`));
+  const isPackage = sources.map((path) => isInstalled(`/${path}`) && !resolve(path).startsWith(tools));
+  const lines = decode(mappings).map((segments) => {
+    const [first] = segments;
+    if (!first) return segments;
+    if (isOwn[first[1]]) return segments;
+    return isPackage[first[1]] ? [first] : [];
+  });
+  return `globalThis[Symbol.for('gilliam.map')] = ${JSON.stringify({ sources, mappings: encode(lines) })};${code}`;
 }
 
 /** Whether a program is made to answer requests, as far as its own files tell. */

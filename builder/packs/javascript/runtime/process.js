@@ -116,18 +116,19 @@ export const process = {
   setMaxListeners: () => process,
   getMaxListeners: () => Infinity,
 };
+globalThis.process = process;
 process.addListener = process.on;
 process.removeListener = process.off;
 process.prependListener = process.on;
 
 /** Gives it what this run has: its config and arguments. */
 export function begin({ script, env, tool, version }) {
-  process.env = { NODE_ENV: 'production', ...Object.fromEntries(getEnvironment()), ...env };
+  // The same object for whoever took it while a snapshot was made.
+  Object.assign(process.env, { NODE_ENV: 'production' }, Object.fromEntries(getEnvironment()), env);
   const words = getArguments();
   process.argv = ['/usr/bin/node', `/app/${script}`, ...words.slice(1)];
   process.version = `v${version}`;
   process.versions = { node: version };
-  globalThis.process = process;
   if (tool === 'deno') globalThis.Deno = deno();
   if (tool === 'bun') globalThis.Bun = { env: process.env, argv: process.argv, serve };
 }

@@ -1,34 +1,10 @@
 // Errors for people: stack traces name the lines of the sources instead of those of the bundle.
 
-const DIGITS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
+import { decode } from './mappings.mjs';
+
 const NAME = /([^\s@(]*)@(?:\/?)app\.js:(\d+):(\d+)/;
 /** The platform's own frames. */
 const OWN = /initializer\.js|(^|\/)runtime\/|^gilliam/;
-
-/** For each line of the bundle the segments [column, source, line, column] of the map. */
-function decode(mappings) {
-  let [source, line, column] = [0, 0, 0];
-  return mappings.split(';').map((text) => {
-    let generated = 0;
-    return text.split(',').filter(Boolean).map((segment) => {
-      const fields = [];
-      let [value, shift] = [0, 0];
-      for (const character of segment) {
-        const digit = DIGITS.indexOf(character);
-        value |= (digit & 31) << shift;
-        shift += 5;
-        if (digit & 32) continue;
-        fields.push(value & 1 ? -(value >>> 1) : value >>> 1);
-        [value, shift] = [0, 0];
-      }
-      generated += fields[0];
-      source += fields[1] ?? 0;
-      line += fields[2] ?? 0;
-      column += fields[3] ?? 0;
-      return [generated, source, line, column];
-    });
-  });
-}
 
 let lines;
 

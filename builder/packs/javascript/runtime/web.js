@@ -11,6 +11,8 @@ const LISTEN_MS_MAX = 10_000;
 
 const listeners = [];
 let ready;
+/** What is called once while the component is built need not be compiled by each instance. */
+const WARM = { default: () => undefined };
 
 export function serve(load, program) {
   const listen = globalThis.addEventListener;
@@ -18,6 +20,7 @@ export function serve(load, program) {
     if (type === 'fetch') listeners.push(typeof listener === 'function' ? listener : (event) => listener.handleEvent(event));
   };
   listen('fetch', (event) => event.respondWith(answer(load, program, event)));
+  prepare(async () => WARM, program).then((handler) => handler({}, {}));
 }
 
 async function answer(load, program, event) {

@@ -1,0 +1,3 @@
+export function greet(greeting = 'hello', name = 'world'): string {
+  return `${greeting}, ${name}`;
+}
