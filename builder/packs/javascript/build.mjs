@@ -24,7 +24,8 @@ async function begin(engine, given) {
   try {
     return await start(engine, given);
   } catch (error) {
-    if (error instanceof Exit && error.printed) throw new Wrong(`the program cannot be loaded:\n${error.printed.trim()}`);
+    if (error instanceof Exit && error.printed)
+      throw new Wrong(`the program cannot be loaded:\n${error.printed.trim()}`);
     throw error;
   }
 }

@@ -1,8 +1,8 @@
 // One file of a script and all that it imports, by esbuild, with the platform's own beginning.
 //
-// The script and its packages are bundled so that they are evaluated when the process starts and not when it is
-// built: they see the config, the time and the random numbers of the run. What of the platform's own modules they
-// use is evaluated at the build, which costs a start nothing.
+// The script and its packages are bundled so that they are evaluated when the process starts and not when it
+// is built: they see the config, the time and the random numbers of the run. What of the platform's own modules
+// they use is evaluated at the build, which costs a start nothing.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { extname, join, resolve } from 'node:path';
@@ -17,14 +17,55 @@ const BUILTINS = join(tools, 'node_modules/@jspm/core/nodelibs/browser');
 const OTHER_PROCESS = './chunk-DEMDiNwt.js';
 const WASI = /^wasi:/;
 /** Modules of Node.js in the registry's packages for other places than Node.js. */
-const FROM_PACKAGE = new Set(['assert', 'assert/strict', 'buffer', 'constants', 'diagnostics_channel', 'events', 'path', 'path/posix',
-  'punycode', 'querystring', 'stream', 'stream/promises', 'stream/web', 'string_decoder', 'sys', 'url', 'util', 'util/types', 'zlib']);
+const FROM_PACKAGE = new Set([
+  'assert',
+  'assert/strict',
+  'buffer',
+  'constants',
+  'diagnostics_channel',
+  'events',
+  'path',
+  'path/posix',
+  'punycode',
+  'querystring',
+  'stream',
+  'stream/promises',
+  'stream/web',
+  'string_decoder',
+  'sys',
+  'url',
+  'util',
+  'util/types',
+  'zlib',
+]);
 /** Modules that an instance cannot have. A package that can do without may import them; they throw when used. */
-const ABSENT = new Set(['child_process', 'cluster', 'dgram', 'domain', 'http2', 'inspector', 'inspector/promises', 'repl', 'readline', 'readline/promises',
-  'sea', 'sqlite', 'test', 'trace_events', 'v8', 'vm', 'wasi', 'worker_threads', 'dns', 'dns/promises', 'tls']);
+const ABSENT = new Set([
+  'child_process',
+  'cluster',
+  'dgram',
+  'domain',
+  'http2',
+  'inspector',
+  'inspector/promises',
+  'repl',
+  'readline',
+  'readline/promises',
+  'sea',
+  'sqlite',
+  'test',
+  'trace_events',
+  'v8',
+  'vm',
+  'wasi',
+  'worker_threads',
+  'dns',
+  'dns/promises',
+  'tls',
+]);
 const LOADERS = { '.mts': 'ts', '.cts': 'ts', '.mjs': 'js', '.cjs': 'js' };
 /** How a script says that it answers requests: by what it exports, by an event, or by a server. */
-const EXPORTS = /^\s*export\s+default\b|\bas\s+default\b|\bmodule\.exports\s*=\s*\{[^}]*\bfetch\b|\bexports\.(default|fetch)\s*=/m;
+const EXPORTS =
+  /^\s*export\s+default\b|\bas\s+default\b|\bmodule\.exports\s*=\s*\{[^}]*\bfetch\b|\bexports\.(default|fetch)\s*=/m;
 const LISTENS = /addEventListener\s*\(\s*['"`]fetch|\b(Bun|Deno)\s*\.\s*serve\s*\(/;
 const SERVES = /\bcreateServer\s*\(|\bserve\s*\(|\.listen\s*\(/;
 
@@ -49,7 +90,14 @@ function platform(entry) {
     if (own) return { path: own, sideEffects: false };
     if (FROM_PACKAGE.has(name)) return { path: join(BUILTINS, `${name}.js`), sideEffects: false };
     if (!ABSENT.has(name)) return undefined;
-    if (!isInstalled(importer)) return { errors: [{ text: `${path} is not there: an instance has no processes, threads, files or sockets of its own` }] };
+    if (!isInstalled(importer))
+      return {
+        errors: [
+          {
+            text: `${path} is not there: an instance has no processes, threads, files or sockets of its own`,
+          },
+        ],
+      };
     return { path: name, namespace: 'absent' };
   };
   return {
@@ -58,14 +106,34 @@ function platform(entry) {
       build.onResolve({ filter: WASI }, ({ path }) => ({ path, external: true }));
       build.onResolve({ filter: /^\.\/.*\.js$/ }, ({ path, resolveDir }) => {
         if (resolveDir !== BUILTINS) return undefined;
-        return { path: path === OTHER_PROCESS ? join(RUNTIME, 'other-process.js') : join(BUILTINS, path), sideEffects: false };
+        return {
+          path: path === OTHER_PROCESS ? join(RUNTIME, 'other-process.js') : join(BUILTINS, path),
+          sideEffects: false,
+        };
       });
-      build.onResolve({ filter: /^gilliam:/ }, ({ path }) => ({ path: join(RUNTIME, `${path.slice('gilliam:'.length)}.js`) }));
-      build.onResolve({ filter: /^@noble\/hashes\// }, ({ path, importer }) => (importer.startsWith(RUNTIME) ? { path: join(tools, 'node_modules', `${path.replace('hashes/', 'hashes/esm/')}.js`) } : undefined));
-      build.onResolve({ filter: /^node:/ }, (asked) => required(asked, builtin(asked)) ?? { errors: [{ text: `there is no module ${asked.path}` }] });
+      build.onResolve({ filter: /^gilliam:/ }, ({ path }) => ({
+        path: join(RUNTIME, `${path.slice('gilliam:'.length)}.js`),
+      }));
+      build.onResolve({ filter: /^@noble\/hashes\// }, ({ path, importer }) =>
+        importer.startsWith(RUNTIME)
+          ? { path: join(tools, 'node_modules', `${path.replace('hashes/', 'hashes/esm/')}.js`) }
+          : undefined,
+      );
+      build.onResolve(
+        { filter: /^node:/ },
+        (asked) =>
+          required(asked, builtin(asked)) ?? { errors: [{ text: `there is no module ${asked.path}` }] },
+      );
       build.onResolve({ filter: /^[a-z_0-9]+(\/[a-z]+)?$/ }, async (asked) => {
         // A package of the project may have the name of one of Node's modules; only those with a slash behind do.
-        if (asked.path.includes('/') && !asked.path.startsWith('fs/') && !ABSENT.has(asked.path) && !FROM_PACKAGE.has(asked.path) && !ownModule(asked.path)) return undefined;
+        if (
+          asked.path.includes('/') &&
+          !asked.path.startsWith('fs/') &&
+          !ABSENT.has(asked.path) &&
+          !FROM_PACKAGE.has(asked.path) &&
+          !ownModule(asked.path)
+        )
+          return undefined;
         return required(asked, builtin(asked));
       });
       build.onLoad({ filter: /.*/, namespace: 'required' }, ({ path }) => ({
@@ -77,10 +145,16 @@ function platform(entry) {
         resolveDir: RUNTIME,
       }));
       // In the script itself, and there alone, this is the module that was started.
-      build.onLoad({ filter: new RegExp(`^${entry.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')}$`) }, ({ path }) => ({
-        contents: readFileSync(path, 'utf8').replace(/^#!.*/, '').replace(/\brequire\.main\b/g, 'module').replace(/\bimport\.meta\.main\b/g, 'true'),
-        loader: LOADERS[extname(path)] ?? extname(path).slice(1),
-      }));
+      build.onLoad(
+        { filter: new RegExp(`^${entry.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')}$`) },
+        ({ path }) => ({
+          contents: readFileSync(path, 'utf8')
+            .replace(/^#!.*/, '')
+            .replace(/\brequire\.main\b/g, 'module')
+            .replace(/\bimport\.meta\.main\b/g, 'true'),
+          loader: LOADERS[extname(path)] ?? extname(path).slice(1),
+        }),
+      );
     },
   };
 }
@@ -89,7 +163,9 @@ function platform(entry) {
 function beginning(world, entry, program, used) {
   // A worker's work is its top-level code, which is never run at the build.
   const isEarly = world === 'web' && program.snapshot === true;
-  const parts = ['gilliam:early', 'gilliam:process', ...used].map((path) => `import ${JSON.stringify(path)};`);
+  const parts = ['gilliam:early', 'gilliam:process', ...used].map(
+    (path) => `import ${JSON.stringify(path)};`,
+  );
   if (isEarly) parts.push(`import * as loaded from ${JSON.stringify(entry)};`);
   const early = parts.join('\n');
   const load = isEarly ? 'async () => loaded' : `() => import(${JSON.stringify(entry)})`;
@@ -100,7 +176,11 @@ function beginning(world, entry, program, used) {
 
 async function esbuild(world, entry, program, used, isMap) {
   const options = {
-    stdin: { contents: beginning(world, entry, program, used), resolveDir: process.cwd(), sourcefile: 'gilliam' },
+    stdin: {
+      contents: beginning(world, entry, program, used),
+      resolveDir: process.cwd(),
+      sourcefile: 'gilliam',
+    },
     bundle: true,
     write: false,
     metafile: true,
@@ -118,7 +198,14 @@ async function esbuild(world, entry, program, used, isMap) {
     sourcemap: isMap ? 'external' : false,
     sourcesContent: false,
     legalComments: 'none',
-    loader: { '.html': 'text', '.txt': 'text', '.sql': 'text', '.md': 'text', '.css': 'text', '.node': 'empty' },
+    loader: {
+      '.html': 'text',
+      '.txt': 'text',
+      '.sql': 'text',
+      '.md': 'text',
+      '.css': 'text',
+      '.node': 'empty',
+    },
     inject: [join(RUNTIME, 'globals.js')],
     define: {
       global: 'globalThis',
@@ -144,7 +231,13 @@ async function esbuild(world, entry, program, used, isMap) {
 /** Errors: `Wrong`, with esbuild's message, its file and line. */
 export async function bundle({ script, command, manifest, isWeb }) {
   const entry = resolve(script);
-  const program = { script, env: command.env, tool: command.tool, version: NODE_VERSION, snapshot: snapshotOf(manifest) };
+  const program = {
+    script,
+    env: command.env,
+    tool: command.tool,
+    version: NODE_VERSION,
+    snapshot: snapshotOf(manifest),
+  };
   // Once to see what it needs.
   const first = await esbuild('command', entry, program, [], false);
   const inputs = Object.keys(first.metafile.inputs);
@@ -154,25 +247,40 @@ export async function bundle({ script, command, manifest, isWeb }) {
       `${script} answers no requests: let it export default { fetch(request) { … } }, call addEventListener("fetch", …), or listen with node:http`,
     );
   }
-  const used = inputs.map((path) => resolve(path)).filter((path) => path.startsWith(BUILTINS) || path.startsWith(join(RUNTIME, 'node/')));
+  const used = inputs
+    .map((path) => resolve(path))
+    .filter((path) => path.startsWith(BUILTINS) || path.startsWith(join(RUNTIME, 'node/')));
   if (program.snapshot) used.push(...packagesOf(first.metafile));
   const made = await esbuild(world, entry, program, used.sort(), true);
-  const [map, code] = ['.map', '.js'].map((end) => made.outputFiles.find(({ path }) => path.endsWith(end)).text);
+  const [map, code] = ['.map', '.js'].map(
+    (end) => made.outputFiles.find(({ path }) => path.endsWith(end)).text,
+  );
   return { world, text: withMap(spellOut(code), map), inputs: Object.keys(made.metafile.inputs).length };
 }
 
 /** What package.json wants evaluated at the build: nothing, its packages, or all of it. */
 function snapshotOf(manifest) {
   const wanted = manifest?.gilliam?.snapshot ?? false;
-  if (![false, true, 'packages'].includes(wanted)) throw new Wrong(`package.json: gilliam.snapshot is ${JSON.stringify(wanted)}; it is true, false or "packages"`);
+  if (![false, true, 'packages'].includes(wanted))
+    throw new Wrong(
+      `package.json: gilliam.snapshot is ${JSON.stringify(wanted)}; it is true, false or "packages"`,
+    );
   return wanted;
 }
 
 /** The packages' modules that the project's own files import. */
 function packagesOf({ inputs }) {
-  const own = Object.entries(inputs).filter(([path]) => !isInstalled(`/${path}`) && !path.startsWith('..') && existsSync(path));
+  const own = Object.entries(inputs).filter(
+    ([path]) => !isInstalled(`/${path}`) && !path.startsWith('..') && existsSync(path),
+  );
   const imported = own.flatMap(([, { imports }]) => imports.map(({ path }) => path));
-  return [...new Set(imported.filter((path) => path.includes('node_modules/') && !path.includes(':') && existsSync(path)).map((path) => resolve(path)))].sort();
+  return [
+    ...new Set(
+      imported
+        .filter((path) => path.includes('node_modules/') && !path.includes(':') && existsSync(path))
+        .map((path) => resolve(path)),
+    ),
+  ].sort();
 }
 
 /**
@@ -194,7 +302,9 @@ function withMap(code, map) {
 
 /** Whether a program is made to answer requests, as far as its own files tell. */
 function answers(script, inputs) {
-  const texts = inputs.filter((path) => !isInstalled(`/${path}`) && !path.startsWith('..') && existsSync(path)).map((path) => readFileSync(path, 'utf8'));
+  const texts = inputs
+    .filter((path) => !isInstalled(`/${path}`) && !path.startsWith('..') && existsSync(path))
+    .map((path) => readFileSync(path, 'utf8'));
   if (EXPORTS.test(readFileSync(script, 'utf8')) || texts.some((text) => LISTENS.test(text))) return true;
   const hasServer = inputs.some((path) => resolve(path) === join(RUNTIME, 'node/http.js'));
   return hasServer && texts.some((text) => SERVES.test(text));

@@ -8,8 +8,23 @@ import { Wrong, isFile } from './project.mjs';
 
 const ENDINGS = ['', '.js', '.mjs', '.cjs', '.ts', '.mts', '.cts', '.tsx', '.jsx'];
 /** Flags of node and its like with a value as the next word. */
-const WITH_VALUE = ['-r', '--require', '--import', '--loader', '--experimental-loader', '-C', '--conditions', '--env-file',
-  '--env-file-if-exists', '--tsconfig', '-P', '--project', '--max-old-space-size', '--stack-size', '--title'];
+const WITH_VALUE = [
+  '-r',
+  '--require',
+  '--import',
+  '--loader',
+  '--experimental-loader',
+  '-C',
+  '--conditions',
+  '--env-file',
+  '--env-file-if-exists',
+  '--tsconfig',
+  '-P',
+  '--project',
+  '--max-old-space-size',
+  '--stack-size',
+  '--title',
+];
 const LOADERS = ['-r', '--require', '--import', '--loader', '--experimental-loader'];
 /** Modules that are loaded first to do what the bundler does anyway. */
 const NEEDLESS = /^(tsx|ts-node|esbuild-register|@swc-node\/register|sucrase|source-map-support)(\/.*)?$/;
@@ -30,7 +45,8 @@ class Command {
   /** The script's path in the project. */
   locate() {
     let path = posix.normalize(this.script);
-    if (path.startsWith('/') || path.startsWith('..')) throw new Wrong(`${this.script} is outside of the project`);
+    if (path.startsWith('/') || path.startsWith('..'))
+      throw new Wrong(`${this.script} is outside of the project`);
     if (existsSync(path) && statSync(path).isDirectory()) {
       const main = path === '.' ? this.manifest?.main : undefined;
       path = posix.join(path, main ?? 'index');
@@ -64,7 +80,11 @@ function ofWords([first, ...rest], manifest, depth) {
     case 'ts-node':
       return ofNode(first, rest);
     case 'npx':
-      return ofWords(rest.filter((word, at) => at > 0 || !['-y', '--yes', '--'].includes(word)), manifest, depth);
+      return ofWords(
+        rest.filter((word, at) => at > 0 || !['-y', '--yes', '--'].includes(word)),
+        manifest,
+        depth,
+      );
     case 'npm':
       return ofNpm(first, rest, manifest, depth);
     case 'bun':
@@ -79,7 +99,8 @@ function ofNode(first, words) {
   let at = 0;
   for (; at < words.length && words[at].startsWith('-'); at++) {
     const [flag, own] = words[at].split('=', 2);
-    if (['-e', '--eval', '-p', '--print', '-i', '--test'].includes(flag)) throw new Wrong(`${first} ${flag} runs no file; write: ${first} SCRIPT`);
+    if (['-e', '--eval', '-p', '--print', '-i', '--test'].includes(flag))
+      throw new Wrong(`${first} ${flag} runs no file; write: ${first} SCRIPT`);
     if (flag === '--') {
       at++;
       break;
@@ -102,7 +123,8 @@ function ofOther(first, words, manifest, depth) {
     rest = rest.slice(1);
     while (rest[0]?.startsWith('-')) rest = rest.slice(1);
     const name = verb === 'start' ? 'start' : rest[0];
-    if (verb !== 'serve' && manifest?.scripts?.[name]) return ofScript(name, verb === 'start' ? rest : rest.slice(1), manifest, depth);
+    if (verb !== 'serve' && manifest?.scripts?.[name])
+      return ofScript(name, verb === 'start' ? rest : rest.slice(1), manifest, depth);
   }
   if (!rest.length) throw new Wrong(`${first} names no script; write: ${first} run SCRIPT`);
   const command = new Command(rest[0], rest.slice(1));
@@ -119,12 +141,19 @@ function ofNpm(first, words, manifest, depth) {
 }
 
 function ofScript(name, more, manifest, depth) {
-  if (!manifest) throw new Wrong(`there is no package.json beside the Procfile, and npm looks for the script ${name} in it`);
-  if (depth > 0) throw new Wrong(`the script ${name} is started by another one; name it in the Procfile: npm run ${name}`);
+  if (!manifest)
+    throw new Wrong(
+      `there is no package.json beside the Procfile, and npm looks for the script ${name} in it`,
+    );
+  if (depth > 0)
+    throw new Wrong(`the script ${name} is started by another one; name it in the Procfile: npm run ${name}`);
   let text = manifest.scripts?.[name];
   if (!text && name === 'start' && isFile('server.js')) text = 'node server.js';
   if (!text) throw new Wrong(`package.json has no script ${name}`);
-  if (SHELL.test(text)) throw new Wrong(`package.json: the script ${name} needs a shell: ${text}\nname one command in it, or write the command in the Procfile`);
+  if (SHELL.test(text))
+    throw new Wrong(
+      `package.json: the script ${name} needs a shell: ${text}\nname one command in it, or write the command in the Procfile`,
+    );
   const words = split(text);
   const env = {};
   if (words[0] === 'cross-env') words.shift();

@@ -12,15 +12,25 @@ const { GILLIAM_CACHE: cache, GILLIAM_NETWORK: network } = process.env;
 const LOCKS = ['package-lock.json', 'npm-shrinkwrap.json'];
 /** Sets of packages that are kept for later builds of this app. */
 const KEPT_MAX = 3;
-const FLAGS = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-update-notifier', '--no-progress', '--loglevel=error'];
+const FLAGS = [
+  '--ignore-scripts',
+  '--no-audit',
+  '--no-fund',
+  '--no-update-notifier',
+  '--no-progress',
+  '--loglevel=error',
+];
 
 /** Makes node_modules what package.json asks for. */
 export function install(manifest) {
-  const asked = ['dependencies', 'devDependencies', 'optionalDependencies'].some((kind) => Object.keys(manifest?.[kind] ?? {}).length);
+  const asked = ['dependencies', 'devDependencies', 'optionalDependencies'].some(
+    (kind) => Object.keys(manifest?.[kind] ?? {}).length,
+  );
   if (!asked || existsSync('node_modules')) return;
   const lock = LOCKS.find(isFile);
   const key = createHash('sha256');
-  for (const file of ['package.json', '.npmrc', lock].filter((file) => file && isFile(file))) key.update(`${file}\0`).update(readFileSync(file)).update('\0');
+  for (const file of ['package.json', '.npmrc', lock].filter((file) => file && isFile(file)))
+    key.update(`${file}\0`).update(readFileSync(file)).update('\0');
   const kept = join(cache, `packages-${key.update(process.version).digest('hex').slice(0, 16)}`);
   if (lock && existsSync(kept)) {
     symlinkSync(join(kept, 'node_modules'), 'node_modules');
@@ -32,17 +42,24 @@ export function install(manifest) {
 }
 
 function fromRegistry(manifest, lock) {
-  const names = Object.keys(manifest.dependencies ?? manifest.devDependencies ?? {}).slice(0, 5).join(', ');
+  const names = Object.keys(manifest.dependencies ?? manifest.devDependencies ?? {})
+    .slice(0, 5)
+    .join(', ');
   if (!network) {
     throw new Wrong(
       `package.json depends on packages (${names}), and builds on this server have no network.\n` +
         'Add node_modules to the project, or have the operator allow the registry',
     );
   }
-  if (!lock) say(' !     there is no package-lock.json: versions are whatever the registry has today. Run npm install and commit the file');
+  if (!lock)
+    say(
+      ' !     there is no package-lock.json: versions are whatever the registry has today. Run npm install and commit the file',
+    );
   const verb = lock ? ['ci'] : ['install', '--no-package-lock'];
   say(`npm ${verb[0]}`);
-  const { status } = spawnSync('npm', [...verb, ...FLAGS, `--cache=${join(cache, 'npm')}`], { stdio: ['ignore', 'inherit', 'inherit'] });
+  const { status } = spawnSync('npm', [...verb, ...FLAGS, `--cache=${join(cache, 'npm')}`], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
   if (status !== 0) throw new Wrong(`npm ${verb[0]} failed`);
 }
 
@@ -61,7 +78,9 @@ function keep(kept) {
     return;
   }
   symlinkSync(join(kept, 'node_modules'), 'node_modules');
-  const sets = readdirSync(cache).filter((name) => name.startsWith('packages-') && join(cache, name) !== kept);
+  const sets = readdirSync(cache).filter(
+    (name) => name.startsWith('packages-') && join(cache, name) !== kept,
+  );
   sets.slice(KEPT_MAX - 1).forEach((name) => rmSync(join(cache, name), { recursive: true, force: true }));
 }
 

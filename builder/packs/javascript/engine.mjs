@@ -41,7 +41,11 @@ class Wasi {
 
   environ_sizes_get(count, size) {
     this.view.setUint32(count, this.environment.length, true);
-    this.view.setUint32(size, this.environment.reduce((sum, entry) => sum + entry.length, 0), true);
+    this.view.setUint32(
+      size,
+      this.environment.reduce((sum, entry) => sum + entry.length, 0),
+      true,
+    );
     return OK;
   }
 

@@ -8,10 +8,15 @@ const MADE = /\bnew RegExp\(("(?:[^"\\\n]|\\.)*"|`(?:[^`\\$]|\\.)*`), "([a-z]*[u
 /** The text of a program with all literal patterns spelled out. */
 export function spellOut(text) {
   return text.replace(MADE, (whole, literal, flags) => {
-    const pattern = literal.startsWith('"') ? JSON.parse(literal) : literal.slice(1, -1).replace(/\\([\\`$])/g, '$1');
+    const pattern = literal.startsWith('"')
+      ? JSON.parse(literal)
+      : literal.slice(1, -1).replace(/\\([\\`$])/g, '$1');
     if (!/\\p\{/i.test(pattern)) return whole;
     try {
-      const plain = tool('regexpu-core')(pattern, flags, { unicodePropertyEscapes: 'transform', unicodeSetsFlag: flags.includes('v') ? 'transform' : false });
+      const plain = tool('regexpu-core')(pattern, flags, {
+        unicodePropertyEscapes: 'transform',
+        unicodeSetsFlag: flags.includes('v') ? 'transform' : false,
+      });
       return `new RegExp(${JSON.stringify(plain)}, "${flags.replace('v', 'u')}")`;
     } catch {
       // The engine says what is wrong with it, where it is used.

@@ -37,7 +37,8 @@ export function read() {
 function checkEngine(range) {
   if (range === undefined) return;
   const semver = tool('semver');
-  if (!semver.validRange(range)) throw new Wrong(`package.json: engines.node is ${JSON.stringify(range)}, which is no range of versions`);
+  if (!semver.validRange(range))
+    throw new Wrong(`package.json: engines.node is ${JSON.stringify(range)}, which is no range of versions`);
   if (!semver.satisfies(NODE_VERSION, range)) {
     throw new Wrong(
       `package.json: engines.node asks for ${range}; programs run on the JavaScript of Node.js ${NODE_VERSION.split('.')[0]}. ` +

@@ -56,10 +56,13 @@ function forget(id) {
 }
 
 globalThis.setTimeout = (task, ms = 0, ...args) => {
-  const id = natural.setTimeout(() => {
-    guarded(task, args);
-    forget(id);
-  }, Math.max(0, Number(ms) || 0));
+  const id = natural.setTimeout(
+    () => {
+      guarded(task, args);
+      forget(id);
+    },
+    Math.max(0, Number(ms) || 0),
+  );
   const timer = new Timer(id);
   timers.set(id, timer);
   one();
@@ -96,12 +99,17 @@ globalThis.fetch = (...words) => counted(natural.fetch(...words));
 for (const kind of [Response, Request]) {
   for (const name of ['arrayBuffer', 'blob', 'bytes', 'formData', 'json', 'text']) {
     const own = kind.prototype[name];
-    if (own) kind.prototype[name] = function read(...words) { return counted(own.apply(this, words)); };
+    if (own)
+      kind.prototype[name] = function read(...words) {
+        return counted(own.apply(this, words));
+      };
   }
 }
 const reader = Object.getPrototypeOf(new ReadableStream().getReader());
 const read = reader.read;
-reader.read = function counting(...words) { return counted(read.apply(this, words)); };
+reader.read = function counting(...words) {
+  return counted(read.apply(this, words));
+};
 
 /** Resolves when nothing is waited for any more; fails with what a callback threw. */
 export async function idle() {

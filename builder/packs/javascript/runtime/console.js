@@ -1,6 +1,11 @@
 // What Node.js's console has beyond the engine's: texts with places for values.
 
-const show = (value) => (typeof value === 'string' ? value : value instanceof Error ? value.stack : JSON.stringify(value) ?? String(value));
+const show = (value) =>
+  typeof value === 'string'
+    ? value
+    : value instanceof Error
+      ? value.stack
+      : (JSON.stringify(value) ?? String(value));
 
 function fill(place, value) {
   switch (place) {

@@ -1,5 +1,11 @@
 // What modules of other places look for while they are loaded.
-globalThis.navigator ??= { hardwareConcurrency: 1, language: 'en-US', languages: ['en-US'], platform: 'linux', userAgent: 'Node.js/22' };
+globalThis.navigator ??= {
+  hardwareConcurrency: 1,
+  language: 'en-US',
+  languages: ['en-US'],
+  platform: 'linux',
+  userAgent: 'Node.js/22',
+};
 
 /** A line of a stack trace as V8's programs read it. */
 class CallSite {
@@ -27,6 +33,12 @@ class CallSite {
 Error.captureStackTrace = (target) => {
   const lines = new Error().stack.split('\n').filter(Boolean).slice(1);
   const prepare = Error.prepareStackTrace;
-  const value = typeof prepare === 'function' ? prepare(target, lines.map((line) => new CallSite(line))) : lines.join('\n');
+  const value =
+    typeof prepare === 'function'
+      ? prepare(
+          target,
+          lines.map((line) => new CallSite(line)),
+        )
+      : lines.join('\n');
   Object.defineProperty(target, 'stack', { configurable: true, writable: true, value });
 };

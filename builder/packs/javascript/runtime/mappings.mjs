@@ -7,23 +7,26 @@ export function decode(mappings) {
   let [source, line, column] = [0, 0, 0];
   return mappings.split(';').map((text) => {
     let generated = 0;
-    return text.split(',').filter(Boolean).map((segment) => {
-      const fields = [];
-      let [value, shift] = [0, 0];
-      for (const character of segment) {
-        const digit = DIGITS.indexOf(character);
-        value |= (digit & 31) << shift;
-        shift += 5;
-        if (digit & 32) continue;
-        fields.push(value & 1 ? -(value >>> 1) : value >>> 1);
-        [value, shift] = [0, 0];
-      }
-      generated += fields[0];
-      source += fields[1] ?? 0;
-      line += fields[2] ?? 0;
-      column += fields[3] ?? 0;
-      return [generated, source, line, column];
-    });
+    return text
+      .split(',')
+      .filter(Boolean)
+      .map((segment) => {
+        const fields = [];
+        let [value, shift] = [0, 0];
+        for (const character of segment) {
+          const digit = DIGITS.indexOf(character);
+          value |= (digit & 31) << shift;
+          shift += 5;
+          if (digit & 32) continue;
+          fields.push(value & 1 ? -(value >>> 1) : value >>> 1);
+          [value, shift] = [0, 0];
+        }
+        generated += fields[0];
+        source += fields[1] ?? 0;
+        line += fields[2] ?? 0;
+        column += fields[3] ?? 0;
+        return [generated, source, line, column];
+      });
   });
 }
 

@@ -30,11 +30,19 @@ function output(open, fd) {
     end(chunk) {
       if (chunk !== undefined) this.write(chunk);
     },
-    on() { return this; },
-    once() { return this; },
-    off() { return this; },
+    on() {
+      return this;
+    },
+    once() {
+      return this;
+    },
+    off() {
+      return this;
+    },
     emit: () => false,
-    removeListener() { return this; },
+    removeListener() {
+      return this;
+    },
     getColorDepth: () => 1,
     hasColors: () => false,
   };
@@ -60,7 +68,18 @@ export const process = {
   release: { name: 'node' },
   stdout: output(getStdout, 1),
   stderr: output(getStderr, 2),
-  stdin: { fd: 0, isTTY: false, on() { return this; }, once() { return this; }, resume() {}, pause() {} },
+  stdin: {
+    fd: 0,
+    isTTY: false,
+    on() {
+      return this;
+    },
+    once() {
+      return this;
+    },
+    resume() {},
+    pause() {},
+  },
   cwd: () => '/app',
   chdir() {},
   umask: () => 0o22,
@@ -68,12 +87,17 @@ export const process = {
   hrtime: Object.assign(
     (before = [0, 0]) => {
       const now = performance.now();
-      const [seconds, nanos] = [Math.floor(now / 1000) - before[0], Math.floor((now % 1000) * 1e6) - before[1]];
+      const [seconds, nanos] = [
+        Math.floor(now / 1000) - before[0],
+        Math.floor((now % 1000) * 1e6) - before[1],
+      ];
       return nanos < 0 ? [seconds - 1, nanos + 1e9] : [seconds, nanos];
     },
     { bigint: () => BigInt(Math.floor(performance.now() * 1e6)) },
   ),
-  memoryUsage: Object.assign(() => ({ rss: 0, heapTotal: 0, heapUsed: 0, external: 0, arrayBuffers: 0 }), { rss: () => 0 }),
+  memoryUsage: Object.assign(() => ({ rss: 0, heapTotal: 0, heapUsed: 0, external: 0, arrayBuffers: 0 }), {
+    rss: () => 0,
+  }),
   cpuUsage: () => ({ user: Math.floor(performance.now() * 1000), system: 0 }),
   nextTick: (task, ...args) => queueMicrotask(() => task(...args)),
   emitWarning: (warning) => console.warn(`${warning?.name ?? 'Warning'}: ${warning?.message ?? warning}`),
@@ -93,7 +117,10 @@ export const process = {
     return process;
   },
   off(name, listener) {
-    listeners.set(name, of(name).filter((other) => other !== listener));
+    listeners.set(
+      name,
+      of(name).filter((other) => other !== listener),
+    );
     return process;
   },
   once(name, listener) {
@@ -137,10 +164,18 @@ export function begin({ script, env, tool, version }) {
 export const server = Promise.withResolvers();
 
 function serve(...words) {
-  const handler = words.find((word) => typeof word === 'function') ?? words.map((word) => word?.fetch ?? word?.handler).find(Boolean);
+  const handler =
+    words.find((word) => typeof word === 'function') ??
+    words.map((word) => word?.fetch ?? word?.handler).find(Boolean);
   if (!handler) throw new TypeError('serve is given no handler');
   server.resolve((request, env, context) => handler(request, context));
-  return { port: Number(process.env.PORT ?? 0), hostname: 'localhost', stop() {}, finished: new Promise(() => {}), addr: {} };
+  return {
+    port: Number(process.env.PORT ?? 0),
+    hostname: 'localhost',
+    stop() {},
+    finished: new Promise(() => {}),
+    addr: {},
+  };
 }
 
 function deno() {

@@ -18,12 +18,16 @@ function place(line, column) {
 
 /** The error as Node.js prints it. */
 export function trace(error) {
-  if (!(error instanceof Error)) return `Uncaught ${typeof error === 'string' ? error : JSON.stringify(error)}`;
+  if (!(error instanceof Error))
+    return `Uncaught ${typeof error === 'string' ? error : JSON.stringify(error)}`;
   const frames = [];
   for (const line of (error.stack ?? '').split('\n')) {
     const [, name, row, column] = NAME.exec(line) ?? [];
     const found = row && place(Number(row), Number(column));
-    if (found && !OWN.test(found)) frames.push(`    at ${/^(async\*)?[\w$.]+$/.test(name) ? `${name.replace('async*', 'async ')} (${found})` : found}`);
+    if (found && !OWN.test(found))
+      frames.push(
+        `    at ${/^(async\*)?[\w$.]+$/.test(name) ? `${name.replace('async*', 'async ')} (${found})` : found}`,
+      );
   }
   const cause = error.cause === undefined ? '' : `\n  caused by: ${trace(error.cause)}`;
   return [`${error.name}: ${error.message}`, ...frames].join('\n') + cause;

@@ -17,7 +17,8 @@ const WARM = { default: () => undefined };
 export function serve(load, program) {
   const listen = globalThis.addEventListener;
   globalThis.addEventListener = (type, listener) => {
-    if (type === 'fetch') listeners.push(typeof listener === 'function' ? listener : (event) => listener.handleEvent(event));
+    if (type === 'fetch')
+      listeners.push(typeof listener === 'function' ? listener : (event) => listener.handleEvent(event));
   };
   listen('fetch', (event) => event.respondWith(answer(load, program, event)));
   prepare(async () => WARM, program).then((handler) => handler({}, {}));
@@ -27,22 +28,30 @@ async function answer(load, program, event) {
   try {
     const handler = await (ready ??= prepare(load, program));
     const response = await handler(event.request, event);
-    if (!(response instanceof Response)) throw new TypeError(`${program.script} answered with ${typeof response} instead of a Response`);
+    if (!(response instanceof Response))
+      throw new TypeError(`${program.script} answered with ${typeof response} instead of a Response`);
     return response;
   } catch (error) {
     if (!(error instanceof Ended)) console.error(trace(error));
-    return new Response('Internal Server Error\n', { status: 500, headers: { 'content-type': 'text/plain' } });
+    return new Response('Internal Server Error\n', {
+      status: 500,
+      headers: { 'content-type': 'text/plain' },
+    });
   }
 }
 
 async function prepare(load, program) {
   begin(program);
   const module = await load();
-  const exported = [module.default, module.default?.default, module].find((value) => typeof value === 'function' || typeof value?.fetch === 'function');
+  const exported = [module.default, module.default?.default, module].find(
+    (value) => typeof value === 'function' || typeof value?.fetch === 'function',
+  );
   const handler = exported && (typeof exported === 'function' ? exported : exported.fetch.bind(exported));
   if (handler) return (request, event) => handler(request, { ...process.env }, context(event));
   if (listeners.length) return byEvent;
-  const late = new Promise((_, fail) => setTimeout(fail, LISTEN_MS_MAX, new Error(`${program.script} answers no requests`)));
+  const late = new Promise((_, fail) =>
+    setTimeout(fail, LISTEN_MS_MAX, new Error(`${program.script} answers no requests`)),
+  );
   const listening = await Promise.race([server.promise, late]);
   return (request, event) => listening(request, { ...process.env }, context(event));
 }

@@ -61,4 +61,11 @@ export const createHook = () => ({ enable() {}, disable() {} });
 export const executionAsyncId = () => 0;
 export const triggerAsyncId = () => 0;
 export const executionAsyncResource = () => ({});
-export default { AsyncLocalStorage, AsyncResource, createHook, executionAsyncId, executionAsyncResource, triggerAsyncId };
+export default {
+  AsyncLocalStorage,
+  AsyncResource,
+  createHook,
+  executionAsyncId,
+  executionAsyncResource,
+  triggerAsyncId,
+};

@@ -7,15 +7,34 @@ import { scrypt as mix } from '@noble/hashes/scrypt';
 import { sha224, sha256, sha384, sha512 } from '@noble/hashes/sha2';
 import { sha3_256, sha3_512 } from '@noble/hashes/sha3';
 
-const HASHES = { md5, ripemd160, sha1, sha224, sha256, sha384, sha512, 'sha3-256': sha3_256, 'sha3-512': sha3_512 };
+const HASHES = {
+  md5,
+  ripemd160,
+  sha1,
+  sha224,
+  sha256,
+  sha384,
+  sha512,
+  'sha3-256': sha3_256,
+  'sha3-512': sha3_512,
+};
 
 function algorithm(name) {
-  const key = String(name).toLowerCase().replace(/^rsa-/, '').replace(/^sha-(?=\d)/, 'sha');
-  if (!HASHES[key]) throw Object.assign(new Error(`Digest method not supported: ${name}`), { code: 'ERR_CRYPTO_INVALID_DIGEST' });
+  const key = String(name)
+    .toLowerCase()
+    .replace(/^rsa-/, '')
+    .replace(/^sha-(?=\d)/, 'sha');
+  if (!HASHES[key])
+    throw Object.assign(new Error(`Digest method not supported: ${name}`), {
+      code: 'ERR_CRYPTO_INVALID_DIGEST',
+    });
   return HASHES[key];
 }
 
-const bytes = (data, encoding) => (typeof data === 'string' ? Buffer.from(data, encoding) : new Uint8Array(data.buffer ?? data, data.byteOffset ?? 0, data.byteLength));
+const bytes = (data, encoding) =>
+  typeof data === 'string'
+    ? Buffer.from(data, encoding)
+    : new Uint8Array(data.buffer ?? data, data.byteOffset ?? 0, data.byteLength);
 const encoded = (data, encoding) => {
   const buffer = Buffer.from(data);
   return encoding && encoding !== 'buffer' ? buffer.toString(encoding) : buffer;
@@ -51,7 +70,8 @@ export const randomUUID = () => webcrypto.randomUUID();
 const RANDOM_BYTES_MAX = 65_536;
 export function randomFillSync(array) {
   const all = bytes(array);
-  for (let at = 0; at < all.length; at += RANDOM_BYTES_MAX) webcrypto.getRandomValues(all.subarray(at, at + RANDOM_BYTES_MAX));
+  for (let at = 0; at < all.length; at += RANDOM_BYTES_MAX)
+    webcrypto.getRandomValues(all.subarray(at, at + RANDOM_BYTES_MAX));
   return array;
 }
 export function randomBytes(length, done) {
@@ -63,7 +83,7 @@ export function randomBytes(length, done) {
 export function randomInt(low, high, done) {
   const [from, to] = typeof high === 'number' ? [low, high] : [0, low];
   const span = to - from;
-  const most = 2 ** 48 - ((2 ** 48) % span);
+  const most = 2 ** 48 - (2 ** 48 % span);
   let value;
   do value = randomBytes(6).readUIntBE(0, 6);
   while (value >= most);
@@ -81,13 +101,40 @@ export function timingSafeEqual(one, other) {
 }
 export const pbkdf2Sync = (password, salt, rounds, length, name = 'sha1') =>
   Buffer.from(derive(algorithm(name), bytes(password), bytes(salt), { c: rounds, dkLen: length }));
-export const pbkdf2 = (password, salt, rounds, length, name, done) => queueMicrotask(() => done(null, pbkdf2Sync(password, salt, rounds, length, name)));
+export const pbkdf2 = (password, salt, rounds, length, name, done) =>
+  queueMicrotask(() => done(null, pbkdf2Sync(password, salt, rounds, length, name)));
 export const scryptSync = (password, salt, length, { N, cost, r, blockSize, p, parallelization } = {}) =>
-  Buffer.from(mix(bytes(password), bytes(salt), { N: N ?? cost ?? 16384, r: r ?? blockSize ?? 8, p: p ?? parallelization ?? 1, dkLen: length }));
+  Buffer.from(
+    mix(bytes(password), bytes(salt), {
+      N: N ?? cost ?? 16384,
+      r: r ?? blockSize ?? 8,
+      p: p ?? parallelization ?? 1,
+      dkLen: length,
+    }),
+  );
 export const scrypt = (password, salt, length, options, done = options) =>
-  queueMicrotask(() => done(null, scryptSync(password, salt, length, typeof options === 'object' ? options : {})));
+  queueMicrotask(() =>
+    done(null, scryptSync(password, salt, length, typeof options === 'object' ? options : {})),
+  );
 export const constants = {};
 export default {
-  Hash, Hmac, constants, createHash, createHmac, getHashes, getRandomValues, hash, pbkdf2, pbkdf2Sync, randomBytes, randomFillSync, randomInt, randomUUID,
-  scrypt, scryptSync, subtle, timingSafeEqual, webcrypto,
+  Hash,
+  Hmac,
+  constants,
+  createHash,
+  createHmac,
+  getHashes,
+  getRandomValues,
+  hash,
+  pbkdf2,
+  pbkdf2Sync,
+  randomBytes,
+  randomFillSync,
+  randomInt,
+  randomUUID,
+  scrypt,
+  scryptSync,
+  subtle,
+  timingSafeEqual,
+  webcrypto,
 };

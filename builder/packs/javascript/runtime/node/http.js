@@ -5,26 +5,113 @@ import { EventEmitter } from 'node:events';
 import { Readable, Writable } from 'node:stream';
 import { process, server as answering } from 'gilliam:process';
 
-export const METHODS = ['ACL', 'BIND', 'CHECKOUT', 'CONNECT', 'COPY', 'DELETE', 'GET', 'HEAD', 'LINK', 'LOCK', 'M-SEARCH', 'MERGE',
-  'MKACTIVITY', 'MKCALENDAR', 'MKCOL', 'MOVE', 'NOTIFY', 'OPTIONS', 'PATCH', 'POST', 'PROPFIND', 'PROPPATCH', 'PURGE', 'PUT', 'QUERY',
-  'REBIND', 'REPORT', 'SEARCH', 'SOURCE', 'SUBSCRIBE', 'TRACE', 'UNBIND', 'UNLINK', 'UNLOCK', 'UNSUBSCRIBE'];
+export const METHODS = [
+  'ACL',
+  'BIND',
+  'CHECKOUT',
+  'CONNECT',
+  'COPY',
+  'DELETE',
+  'GET',
+  'HEAD',
+  'LINK',
+  'LOCK',
+  'M-SEARCH',
+  'MERGE',
+  'MKACTIVITY',
+  'MKCALENDAR',
+  'MKCOL',
+  'MOVE',
+  'NOTIFY',
+  'OPTIONS',
+  'PATCH',
+  'POST',
+  'PROPFIND',
+  'PROPPATCH',
+  'PURGE',
+  'PUT',
+  'QUERY',
+  'REBIND',
+  'REPORT',
+  'SEARCH',
+  'SOURCE',
+  'SUBSCRIBE',
+  'TRACE',
+  'UNBIND',
+  'UNLINK',
+  'UNLOCK',
+  'UNSUBSCRIBE',
+];
 export const STATUS_CODES = {
-  100: 'Continue', 101: 'Switching Protocols', 102: 'Processing', 103: 'Early Hints', 200: 'OK', 201: 'Created', 202: 'Accepted',
-  203: 'Non-Authoritative Information', 204: 'No Content', 205: 'Reset Content', 206: 'Partial Content', 207: 'Multi-Status',
-  300: 'Multiple Choices', 301: 'Moved Permanently', 302: 'Found', 303: 'See Other', 304: 'Not Modified', 307: 'Temporary Redirect',
-  308: 'Permanent Redirect', 400: 'Bad Request', 401: 'Unauthorized', 402: 'Payment Required', 403: 'Forbidden', 404: 'Not Found',
-  405: 'Method Not Allowed', 406: 'Not Acceptable', 407: 'Proxy Authentication Required', 408: 'Request Timeout', 409: 'Conflict',
-  410: 'Gone', 411: 'Length Required', 412: 'Precondition Failed', 413: 'Payload Too Large', 414: 'URI Too Long',
-  415: 'Unsupported Media Type', 416: 'Range Not Satisfiable', 417: 'Expectation Failed', 418: "I'm a Teapot", 421: 'Misdirected Request',
-  422: 'Unprocessable Entity', 423: 'Locked', 424: 'Failed Dependency', 425: 'Too Early', 426: 'Upgrade Required',
-  428: 'Precondition Required', 429: 'Too Many Requests', 431: 'Request Header Fields Too Large', 451: 'Unavailable For Legal Reasons',
-  500: 'Internal Server Error', 501: 'Not Implemented', 502: 'Bad Gateway', 503: 'Service Unavailable', 504: 'Gateway Timeout',
-  505: 'HTTP Version Not Supported', 507: 'Insufficient Storage', 508: 'Loop Detected', 511: 'Network Authentication Required',
+  100: 'Continue',
+  101: 'Switching Protocols',
+  102: 'Processing',
+  103: 'Early Hints',
+  200: 'OK',
+  201: 'Created',
+  202: 'Accepted',
+  203: 'Non-Authoritative Information',
+  204: 'No Content',
+  205: 'Reset Content',
+  206: 'Partial Content',
+  207: 'Multi-Status',
+  300: 'Multiple Choices',
+  301: 'Moved Permanently',
+  302: 'Found',
+  303: 'See Other',
+  304: 'Not Modified',
+  307: 'Temporary Redirect',
+  308: 'Permanent Redirect',
+  400: 'Bad Request',
+  401: 'Unauthorized',
+  402: 'Payment Required',
+  403: 'Forbidden',
+  404: 'Not Found',
+  405: 'Method Not Allowed',
+  406: 'Not Acceptable',
+  407: 'Proxy Authentication Required',
+  408: 'Request Timeout',
+  409: 'Conflict',
+  410: 'Gone',
+  411: 'Length Required',
+  412: 'Precondition Failed',
+  413: 'Payload Too Large',
+  414: 'URI Too Long',
+  415: 'Unsupported Media Type',
+  416: 'Range Not Satisfiable',
+  417: 'Expectation Failed',
+  418: "I'm a Teapot",
+  421: 'Misdirected Request',
+  422: 'Unprocessable Entity',
+  423: 'Locked',
+  424: 'Failed Dependency',
+  425: 'Too Early',
+  426: 'Upgrade Required',
+  428: 'Precondition Required',
+  429: 'Too Many Requests',
+  431: 'Request Header Fields Too Large',
+  451: 'Unavailable For Legal Reasons',
+  500: 'Internal Server Error',
+  501: 'Not Implemented',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+  504: 'Gateway Timeout',
+  505: 'HTTP Version Not Supported',
+  507: 'Insufficient Storage',
+  508: 'Loop Detected',
+  511: 'Network Authentication Required',
 };
 /** Statuses without a body, which the engine refuses to give one. */
 const BODILESS = new Set([101, 204, 205, 304]);
 /** The engine's own business. */
-const OF_CONNECTION = new Set(['connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'content-length', 'host']);
+const OF_CONNECTION = new Set([
+  'connection',
+  'keep-alive',
+  'transfer-encoding',
+  'upgrade',
+  'content-length',
+  'host',
+]);
 
 /** What programs ask of a connection. */
 function socket(headers) {
@@ -95,7 +182,10 @@ class Outgoing extends Writable {
     this.sendDate = true;
   }
   setHeader(name, value) {
-    if (this.headersSent) throw Object.assign(new Error('Cannot set headers after they are sent to the client'), { code: 'ERR_HTTP_HEADERS_SENT' });
+    if (this.headersSent)
+      throw Object.assign(new Error('Cannot set headers after they are sent to the client'), {
+        code: 'ERR_HTTP_HEADERS_SENT',
+      });
     this.fields.set(String(name).toLowerCase(), [String(name), value]);
     return this;
   }
@@ -123,7 +213,9 @@ class Outgoing extends Writable {
     this.fields.delete(String(name).toLowerCase());
   }
   pairs() {
-    const all = [...this.fields.values()].flatMap(([name, value]) => [value].flat().map((one) => [name, String(one)]));
+    const all = [...this.fields.values()].flatMap(([name, value]) =>
+      [value].flat().map((one) => [name, String(one)]),
+    );
     return all.filter(([name]) => !OF_CONNECTION.has(name.toLowerCase()));
   }
   setTimeout() {
@@ -152,7 +244,9 @@ export class ServerResponse extends Outgoing {
   writeHead(status, reason, headers = typeof reason === 'object' ? reason : undefined) {
     this.statusCode = status;
     if (typeof reason === 'string') this.statusMessage = reason;
-    const pairs = Array.isArray(headers) ? headers.flatMap((name, at) => (at % 2 ? [] : [[name, headers[at + 1]]])) : Object.entries(headers ?? {});
+    const pairs = Array.isArray(headers)
+      ? headers.flatMap((name, at) => (at % 2 ? [] : [[name, headers[at + 1]]]))
+      : Object.entries(headers ?? {});
     for (const [name, value] of pairs) if (value !== undefined) this.setHeader(name, value);
     return this;
   }
@@ -283,8 +377,15 @@ export class ClientRequest extends Outgoing {
   }
   _final(done) {
     this.headersSent = true;
-    const body = ['GET', 'HEAD'].includes(this.method) || !this.chunks.length ? undefined : Buffer.concat(this.chunks);
-    const init = { method: this.method, headers: this.pairs(), body, redirect: 'manual', signal: this.abortion.signal };
+    const body =
+      ['GET', 'HEAD'].includes(this.method) || !this.chunks.length ? undefined : Buffer.concat(this.chunks);
+    const init = {
+      method: this.method,
+      headers: this.pairs(),
+      body,
+      redirect: 'manual',
+      signal: this.abortion.signal,
+    };
     fetch(this.target.href, init).then(
       (response) => {
         const message = new IncomingMessage(response);
@@ -315,7 +416,9 @@ export function requester(scheme) {
     const options = words.find((word) => word && typeof word === 'object' && !(word instanceof URL)) ?? {};
     const host = options.hostname ?? options.host ?? 'localhost';
     const port = options.port ? `:${options.port}` : '';
-    const target = url ?? new URL(`${options.protocol ?? scheme}//${host.replace(/:\d+$/, '')}${port}${options.path ?? '/'}`);
+    const target =
+      url ??
+      new URL(`${options.protocol ?? scheme}//${host.replace(/:\d+$/, '')}${port}${options.path ?? '/'}`);
     return new ClientRequest(target, options, done);
   };
 }
@@ -340,6 +443,19 @@ export const validateHeaderName = () => {};
 export const validateHeaderValue = () => {};
 export { Outgoing as OutgoingMessage };
 export default {
-  Agent, ClientRequest, IncomingMessage, METHODS, OutgoingMessage: Outgoing, STATUS_CODES, Server, ServerResponse, createServer, get, globalAgent,
-  maxHeaderSize, request, validateHeaderName, validateHeaderValue,
+  Agent,
+  ClientRequest,
+  IncomingMessage,
+  METHODS,
+  OutgoingMessage: Outgoing,
+  STATUS_CODES,
+  Server,
+  ServerResponse,
+  createServer,
+  get,
+  globalAgent,
+  maxHeaderSize,
+  request,
+  validateHeaderName,
+  validateHeaderValue,
 };

@@ -21,4 +21,14 @@ export class Server {
   }
 }
 export { refuse as connect, refuse as createConnection, refuse as createServer };
-export default { Server, Socket, Stream, connect: refuse, createConnection: refuse, createServer: refuse, isIP, isIPv4, isIPv6 };
+export default {
+  Server,
+  Socket,
+  Stream,
+  connect: refuse,
+  createConnection: refuse,
+  createServer: refuse,
+  isIP,
+  isIPv4,
+  isIPv6,
+};

@@ -21,6 +21,25 @@ export const userInfo = () => ({ username: 'app', uid: 1000, gid: 1000, shell: n
 export const version = () => '';
 export const constants = { signals: { SIGINT: 2, SIGTERM: 15 }, errno: {} };
 export default {
-  EOL, arch, availableParallelism, constants, cpus, devNull, endianness, freemem, homedir, hostname, loadavg, machine,
-  networkInterfaces, platform, release, tmpdir, totalmem, type, uptime, userInfo, version,
+  EOL,
+  arch,
+  availableParallelism,
+  constants,
+  cpus,
+  devNull,
+  endianness,
+  freemem,
+  homedir,
+  hostname,
+  loadavg,
+  machine,
+  networkInterfaces,
+  platform,
+  release,
+  tmpdir,
+  totalmem,
+  type,
+  uptime,
+  userInfo,
+  version,
 };
