@@ -18,6 +18,7 @@ mod hostile;
 mod images;
 mod init;
 mod inspect;
+mod javascript;
 mod limits;
 mod limits_verb;
 mod linked;
