@@ -61,6 +61,16 @@ pub(crate) fn try_get(platform: &Platform, app: &str, path: &str) -> Result<Answ
     runtime().block_on(send(request))
 }
 
+/// `POST path` of an app with a body.
+#[track_caller]
+pub(crate) fn post(platform: &Platform, app: &str, path: &str, body: &str) -> Answer {
+    let request = client()
+        .post(format!("{}{path}", platform.http()))
+        .header("host", format!("{app}.localhost"))
+        .body(body.to_string());
+    runtime().block_on(send(request)).expect("an answer")
+}
+
 /// `GET` of a URL within a few seconds, or why there was no whole answer.
 pub(crate) fn try_get_at(url: &str) -> Result<Answer, String> {
     let request = client().get(url).timeout(Duration::from_secs(5));

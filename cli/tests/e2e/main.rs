@@ -22,6 +22,7 @@ mod javascript;
 mod limits;
 mod limits_verb;
 mod linked;
+mod native;
 mod operator;
 #[path = "../../../scheduler/store/tests/etcd_process/pki.rs"]
 mod pki;
