@@ -121,3 +121,45 @@ fn zig_deploys_from_its_sources() {
     let said = "worker.zig:2:5: error: use of undeclared identifier 'ticks'";
     assert!(refused.contains("B15") && refused.contains(said), "{refused}");
 }
+
+#[test]
+fn an_ordinary_server_of_go_deploys_from_its_sources() {
+    let platform = Platform::start();
+    let project = project(&platform, "go");
+    let gilliam = |args: &[&str]| platform.run_in(&project, args);
+    gilliam(&["create", "go"]).ok();
+    let deployed = gilliam(&["deploy", "--scale", "web=1", "--scale", "worker=1"]);
+    let said = &deployed.stderr;
+    assert!(said.contains("-----> web: go run ./cmd/web, http-p2, "), "{said}");
+    assert_eq!(deployed.ok(), "v1 released\n");
+    answers(&platform, "go", "/", 200, "Hello from Go\n");
+    answers(&platform, "go", "/sleep", 200, "true\n");
+    answers(&platform, "go", "/nope", 404, "404 page not found\n");
+    answers(&platform, "go", "/panic", 500, "Internal Server Error\n");
+    let body = "a body of some length\n".repeat(10_000);
+    assert_eq!(client::post(&platform, "go", "/echo", &body).body, body);
+    let denied = client::get(&platform, "go", "/fetch?url=http://example.com/");
+    assert_eq!(denied.status, 502, "{}", denied.body);
+    logs(
+        &platform,
+        &project,
+        "app[web.1]: panic serving GET /panic: as asked",
+    );
+    logs(&platform, &project, "app[worker.1]: count 2");
+
+    fs::write(project.join("Procfile"), "worker: go run ./cmd/worker\n").expect("file");
+    fs::write(
+        project.join("cmd/worker/main.go"),
+        "package main\n\nfunc main() { ticks() }\n",
+    )
+    .expect("file");
+    let refused = gilliam(&["deploy"]).refused();
+    let said = "cmd/worker/main.go:3:15: undefined: ticks";
+    assert!(refused.contains("B15") && refused.contains(said), "{refused}");
+    fs::write(project.join("go.mod"), "module example.com/app\n\ngo 9.1\n").expect("file");
+    let refused = gilliam(&["deploy"]).refused();
+    assert!(
+        refused.contains("go.mod requires go >= 9.1 (running go 1."),
+        "{refused}"
+    );
+}
