@@ -11,7 +11,7 @@ use std::{
 use gilliam_builder::{
     BuildError, BuildRequest, Sealed, build,
     layout::{LayoutError, MEDIA_TYPE_MANIFEST, blob_path, digest_of, read_blob},
-    packs::Workshop,
+    packs::{Packs, Workshop},
 };
 use gilliam_model::{
     api::ApiError,
@@ -317,6 +317,8 @@ fn a_project_without_a_procfile_is_shown_one() {
 
 #[test]
 fn every_part_of_a_project_is_refused_with_a_way_out() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let words = Packs::open(folder.path(), None).expect("packs").words();
     let web: (&str, &[u8]) = ("Procfile", b"web: web.wasm");
     refused(
         &[("Procfile", b"a: a.wasm\nb: b.wasm\nweb web.wasm")],
@@ -345,7 +347,10 @@ fn every_part_of_a_project_is_refused_with_a_way_out() {
     refused(
         &[("Procfile", b"web: cobol web.cob")],
         Code::A422,
-        "Procfile line 1: \"cobol web.cob\": nothing here builds what \"cobol\" runs; looked for *.wasm, *.wat, cargo",
+        &format!(
+            "Procfile line 1: \"cobol web.cob\": nothing here builds what \"cobol\" runs; looked for *.wasm, *.wat, {}",
+            words.join(", ")
+        ),
         "start the line with one of these words, or name a built component: web: web.wasm",
     );
     refused(
