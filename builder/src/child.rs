@@ -26,6 +26,7 @@ use crate::{
     build,
     cache::CacheRequest,
     import::import,
+    network::Registries,
     packs::{self, Workshop},
     sandbox::{Limits, Mode},
 };
@@ -41,7 +42,7 @@ const OPEN_FILES_MAX: u64 = 256;
 
 /// What a child takes.
 const USAGE: &str = "usage: --blobs DIR --archive FILE [--import] [--packs DIR] [--tools DIR] [--cache DIR --app KEY] \
-    [--cache-size BYTES] [--clean] [--unsandboxed-builds]";
+    [--cache-size BYTES] [--clean] [--registries LIST] [--unsandboxed-builds]";
 /// Bytes of all build caches, where nothing else is said: four of the largest.
 const CACHE_BYTES_MAX: u64 = 10 << 30;
 
@@ -82,6 +83,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, sandbox_role: &[&str]) -> 
                 false => Mode::Apart(&sandbox),
             },
             limits: Limits::default(),
+            registries: &arguments.registries,
         },
         cache,
     };
@@ -112,6 +114,7 @@ struct Arguments {
     /// The folder of all caches and the app's key.
     cache: Option<(PathBuf, String)>,
     cache_bytes_max: u64,
+    registries: Registries,
     clean: bool,
     open: bool,
     import: bool,
@@ -125,9 +128,8 @@ impl Arguments {
             let name = name.into_string().ok()?;
             let value = match name.as_str() {
                 "--import" | "--clean" | "--unsandboxed-builds" => OsString::new(),
-                "--blobs" | "--archive" | "--packs" | "--tools" | "--cache" | "--app" | "--cache-size" => {
-                    args.next()?
-                }
+                "--blobs" | "--archive" | "--packs" | "--tools" | "--cache" | "--app" | "--cache-size"
+                | "--registries" => args.next()?,
                 _ => return None,
             };
             if all.insert(name, value).is_some() {
@@ -142,6 +144,10 @@ impl Arguments {
             Some(bytes) => bytes?.parse().ok()?,
             None => CACHE_BYTES_MAX,
         };
+        let registries = match text("--registries") {
+            Some(list) => list?.parse().ok()?,
+            None => Registries::default(),
+        };
         let cache = match (cache, text("--app")) {
             (Some(folder), Some(app)) => Some((folder, app?)),
             (None, None) => None,
@@ -154,6 +160,7 @@ impl Arguments {
             tools,
             cache,
             cache_bytes_max,
+            registries,
             clean: all.contains_key("--clean"),
             import: all.contains_key("--import"),
             open: all.contains_key("--unsandboxed-builds"),

@@ -21,6 +21,7 @@ pub mod import;
 pub mod layout;
 pub mod link;
 pub mod manifest;
+pub mod network;
 pub mod offer;
 pub mod packs;
 pub mod prebuilt;

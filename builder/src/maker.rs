@@ -266,10 +266,13 @@ fn key(
         .with("wit", packs::wit())
         .with("open", [&[u8::from(open)][..]])
         .with("project", [&tree.sum()[..]]);
+    let hosts = request.workshop.hosts(tools);
+    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
     let all = [
         ("words", words),
         ("folders", &folders),
         ("versions", &tools.versions),
+        ("hosts", &hosts),
     ];
     Ok(all.into_iter().fold(key, |key, (name, texts)| {
         key.with(name, texts.iter().map(String::as_bytes))

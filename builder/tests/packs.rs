@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         a_builds_result_is_distrusted,
         a_build_reads_nothing_of_the_platform,
         without_a_sandbox_it_says_so,
-        rust_programs_become_components,
+        a_build_reaches_the_registries_of_its_tools,
     ])
 }
 
@@ -210,49 +210,36 @@ fn without_a_sandbox_it_says_so() {
     built.image();
 }
 
-const CARGO_TOML: &[u8] = b"[package]\nname = \"web\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
+/// Asks a host for a package through the proxy, and prints what it answers.
+fn fetch(port: u16) -> String {
+    format!(
+        "exec 3<>/dev/tcp/127.0.0.1/${{https_proxy##*:}}
+         printf 'CONNECT 127.0.0.1:{port} HTTP/1.1\\r\\n\\r\\nget!' >&3
+         grep -qaF 'the package' <&3 || {{ echo not fetched; exit 65; }}
+         echo fetched; cp given.wasm $GILLIAM_OUT"
+    )
+}
 
-fn rust_programs_become_components() {
-    let server = Server::new();
-    let main: &[u8] = b"fn main() { println!(\"hello\"); }";
-    let built = server.build(&[
-        ("Procfile", b"web: cargo run"),
-        ("Cargo.toml", CARGO_TOML),
-        ("src/main.rs", main),
-    ]);
-    assert!(built.output.contains("       rustc 1."), "{}", built.output);
-    assert_eq!(built.image().processes.len(), 1);
-
-    let error = server
-        .build(&[
-            ("Procfile", b"web: cargo run"),
-            ("Cargo.toml", CARGO_TOML),
-            ("src/main.rs", b"fn main() { oops() }"),
-        ])
-        .error();
-    assert_eq!(error.code, Code::B15);
-    assert!(error.message.contains("src/main.rs:1:13"), "{}", error.message);
-
-    let two: &[(&str, &[u8])] = &[
-        ("Cargo.toml", CARGO_TOML),
-        ("src/bin/one.rs", main),
-        ("src/bin/two.rs", main),
-    ];
-    let mut files = vec![("Procfile", &b"web: cargo run"[..])];
-    files.extend_from_slice(two);
-    let error = server.build(&files).error();
+fn a_build_reaches_the_registries_of_its_tools() {
+    let mut server = Server::new();
+    let (one, two) = (support::registry(), support::registry());
+    let tools = server.path("packs/shell/tools");
+    fs::write(&tools, format!("#!/bin/sh\necho registry 127.0.0.1:{one}\n")).expect("tools");
+    fs::set_permissions(&tools, fs::Permissions::from_mode(0o755)).expect("mode");
+    let built = server.script(&fetch(one));
+    assert!(built.output.contains("       fetched"), "{}", built.output);
+    built.image();
+    let error = server.script(&fetch(two)).error();
+    let refused = format!("network: 127.0.0.1:{two} refused: not in --build-registries");
     assert!(
-        error.message.contains("cargo built 2 programs"),
+        error.message.contains("not fetched") && error.message.contains(&refused),
         "{}",
         error.message
     );
-    files[0].1 = b"web: cargo run --bin one -- --flag\nworker: cargo run --bin two";
-    let processes = server.build(&files).image().processes;
-    assert_eq!(processes["web"].args, ["one", "--flag"]);
-    assert_eq!(processes["worker"].args, ["two"]);
-
-    let error = server
-        .build(&[("Procfile", b"web: cargo test"), ("Cargo.toml", CARGO_TOML)])
-        .error();
-    assert!(error.message.contains("names no program"), "{}", error.message);
+    server.registries = format!("127.0.0.1:{two}");
+    server.script(&fetch(two)).image();
+    server.script(&fetch(one)).error();
+    server.registries = "none".to_string();
+    let quiet = "test -z \"$GILLIAM_NETWORK$https_proxy$HTTPS_PROXY\" && cp given.wasm $GILLIAM_OUT";
+    server.script(quiet).image();
 }

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use gilliam_builder::network::Network;
 use gilliam_builder::sandbox::{self, Cell, Limits, Mode, SandboxError, Shown, Stop};
 
 use support::own_main::{self, tests};
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         files_of_the_host_are_not_there,
         what_is_shown_to_read_stays_as_it_is,
         there_is_no_network,
+        listed_hosts_are_reached_through_the_proxy,
         nothing_gives_rights_back,
         a_fork_bomb_is_held_and_stopped,
         memory_is_bounded,
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
 struct Bench {
     folder: tempfile::TempDir,
     limits: Limits,
+    network: Option<Network>,
 }
 
 struct Ended {
@@ -56,7 +59,11 @@ impl Bench {
             wall: Duration::from_secs(60),
             ..Limits::default()
         };
-        Self { folder, limits }
+        Self {
+            folder,
+            limits,
+            network: None,
+        }
     }
 
     fn work(&self) -> std::path::PathBuf {
@@ -76,6 +83,7 @@ impl Bench {
             environment: vec![("PATH".to_string(), "/usr/bin:/bin".to_string())],
             folder: "/work".into(),
             limits: self.limits,
+            network: self.network.clone(),
         };
         let again: Vec<OsString> = vec![
             std::env::current_exe().expect("this program").into(),
@@ -189,6 +197,47 @@ fn there_is_no_network() {
          grep -c : /proc/net/dev"
     );
     assert_eq!(bench.run(&script).printed(), ["1"]);
+}
+
+/// How a shell asks a host for a package through the proxy.
+fn ask(target: &str) -> String {
+    format!(
+        "(exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT {target} HTTP/1.1\\r\\n\\r\\nget!' >&3
+         tr -d '\\r' <&3 | sed -n '1p;$p'; echo)\n"
+    )
+}
+
+fn listed_hosts_are_reached_through_the_proxy() {
+    let mut bench = Bench::new();
+    let (port, other) = (support::registry(), support::registry());
+    bench.network = Some(Network {
+        socket: bench.folder.path().join("network"),
+        hosts: vec![format!("127.0.0.1:{port}").parse().expect("a host")],
+    });
+    let script = ask(&format!("127.0.0.1:{port}"))
+        + &ask(&format!("127.0.0.1:{other}"))
+        + &format!(
+            "(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && echo connected
+             (exec 3<>/dev/udp/192.0.2.1/53 && echo x >&3) 2>/dev/null && echo sent
+             grep -c : /proc/net/dev; echo x 2>/dev/null >/network && echo written; stat -c %F /network"
+        );
+    let lines = bench.run(&script).printed();
+    let refused = format!("network: 127.0.0.1:{other} refused: not in --build-registries");
+    let (told, rest): (Vec<String>, Vec<String>) = lines
+        .into_iter()
+        .filter(|line| !line.is_empty())
+        .partition(|line| *line == refused);
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        rest,
+        [
+            "HTTP/1.1 200 Connection established",
+            "the package",
+            "HTTP/1.1 403 Forbidden",
+            "1",
+            "socket"
+        ]
+    );
 }
 
 fn nothing_gives_rights_back() {

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gilliam_builder::network::Registries;
+
 use crate::{args::size, home::Environment, program, ui::Ui};
 
 /// Tools that packs' `setup` puts together, below the data folder.
@@ -50,6 +52,9 @@ pub(crate) struct BuildsFlags {
     /// Bytes of what builds leave for the next ones of their app; apps that were built longest ago lose theirs first.
     #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = size)]
     build_cache_size: u64,
+    /// Who builds may reach by HTTPS: tools (the registries that a language's tools name), HOST[:PORT], or none.
+    #[arg(long, value_name = "LIST", default_value_t = Registries::default())]
+    build_registries: Registries,
     /// Builds sources without a sandbox, where the kernel allows no user namespaces.
     ///
     /// Every build can then read what the server can read, its data folder and tokens too.
@@ -65,6 +70,7 @@ impl BuildsFlags {
         for (flag, folder) in [("--tools", tools), ("--packs", self.packs.own())] {
             command.extend(folder.into_iter().flat_map(|folder| [flag.into(), folder.into()]));
         }
+        command.extend(["--registries".into(), self.build_registries.to_string().into()]);
         command.extend(["--cache-size".into(), self.build_cache_size.to_string().into()]);
         command.extend(self.unsandboxed_builds.then(|| "--unsandboxed-builds".into()));
         command

@@ -20,7 +20,10 @@ use std::{
 
 use cap_std::{ambient_authority, fs::Dir};
 
-use crate::sandbox::{self, Cell, Limits, Mode, SandboxError, Shown};
+use crate::{
+    network::{self, Host, Network, Registries},
+    sandbox::{self, Cell, Limits, Mode, SandboxError, Shown},
+};
 
 pub(crate) use shipped::wit;
 pub use shipped::{init_files, languages};
@@ -196,7 +199,7 @@ impl Packs {
 }
 
 /// How this server builds sources.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Workshop<'a> {
     /// The operator's own packs.
     pub packs: Option<&'a Path>,
@@ -206,6 +209,28 @@ pub struct Workshop<'a> {
     pub mode: Mode<'a>,
     /// What it may use.
     pub limits: Limits,
+    /// Who it may reach; without a sandbox, whether it is told to.
+    pub registries: &'a Registries,
+}
+
+impl Default for Workshop<'_> {
+    /// Without packs of an operator, tools, a sandbox and a network.
+    fn default() -> Self {
+        Self {
+            packs: None,
+            tools: None,
+            mode: Mode::default(),
+            limits: Limits::default(),
+            registries: &network::NOBODY,
+        }
+    }
+}
+
+impl Workshop<'_> {
+    /// Who builds with these tools may reach.
+    pub fn hosts(&self, tools: &Tools) -> Vec<Host> {
+        self.registries.of_tools(&tools.registries)
+    }
 }
 
 /// What a build by a pack is given.
@@ -269,7 +294,9 @@ impl Pack {
         let versions = order.tools.versions.iter();
         versions.for_each(|version| output(&format!("       {version}")));
         if matches!(order.workshop.mode, Mode::Open(_)) {
-            output(" !     This server builds without a sandbox (--unsandboxed-builds).");
+            output(
+                " !     This server builds without a sandbox, with all of its network (--unsandboxed-builds).",
+            );
         }
         let cell = self.cell(order).map_err(|source| self.broken(source))?;
         let mut last: Vec<String> = Vec::new();
@@ -350,6 +377,19 @@ impl Pack {
             let path = folder.to_string_lossy().into_owned();
             environment.push(variable(&format!("GILLIAM_{name}"), place(folder, &path, false)));
         }
+        let hosts = order.workshop.hosts(order.tools);
+        if !hosts.is_empty() {
+            environment.push(variable("GILLIAM_NETWORK", "1".to_string()));
+        }
+        let network = (apart && !hosts.is_empty()).then(|| Network {
+            socket: order.scratch.join("network"),
+            hosts,
+        });
+        if network.is_some() {
+            let proxy = format!("http://127.0.0.1:{}", network::PORT);
+            environment.push(variable("HTTPS_PROXY", proxy.clone()));
+            environment.push(variable("https_proxy", proxy));
+        }
         let mut program = vec![format!("{pack}/build")];
         program.extend_from_slice(order.words);
         Ok(Cell {
@@ -359,6 +399,7 @@ impl Pack {
             environment,
             folder: folder.into(),
             limits: order.workshop.limits,
+            network,
         })
     }
 }

@@ -6,6 +6,8 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::Network;
+
 /// A folder or file of the host that the sandbox shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
@@ -32,6 +34,8 @@ pub struct Cell {
     pub folder: PathBuf,
     /// The limits.
     pub limits: Limits,
+    /// Who can be reached; without it nobody. Not for a program without a sandbox.
+    pub network: Option<Network>,
 }
 
 /// What a build may use. Each bound stops the build, but for those that the kernel answers with an error.

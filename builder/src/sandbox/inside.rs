@@ -30,6 +30,7 @@ use super::{
     cell::{Cell, Limits},
     deny, root,
 };
+use crate::network;
 
 /// The namespaces are there and wait for their users.
 pub(super) const APART: &str = "apart";
@@ -116,6 +117,9 @@ fn first(cell: &OsString, again: &[OsString]) -> io::Result<ExitStatus> {
     writeln!(io::stdout(), "{APART}")?;
     // One byte says that the users are set; the end of the input, that nobody wants the sandbox any more.
     io::stdin().read_exact(&mut [0])?;
+    if parse(cell)?.network.is_some() {
+        network::raise()?;
+    }
     if !nix::unistd::getuid().is_root() {
         keep_mounting()?;
     }
@@ -148,6 +152,9 @@ fn second(cell: &Cell) -> io::Result<ExitStatus> {
     deny::system_calls()?;
     // Changing the user forgot it. The first half ends with its starter, and this with the first half.
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    if cell.network.is_some() {
+        network::forward()?;
+    }
     execute(cell)
 }
 

@@ -5,8 +5,8 @@
 //! sandbox, `root` builds its file system, `deny` closes the kernel, `watch` measures what it uses.
 //!
 //! Own user, mount, process, network, IPC and host-name namespaces; a root of read-only views; an ordinary user
-//! without capabilities, which where the platform runs as root is nobody's user outside either; no network at
-//! all.
+//! without capabilities, which where the platform runs as root is nobody's user outside either; no network but the
+//! way to listed hosts that [`crate::network`] is.
 //!
 //! Invariant: when [`run`] answers, no process of the sandbox is left.
 
@@ -29,6 +29,8 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, getegid, geteuid, kill_process};
+
+use crate::network::Proxy;
 
 pub use cell::{Cell, Limits, Shown};
 pub use inside::main;
@@ -110,6 +112,11 @@ pub fn run(mode: Mode<'_>, cell: &Cell, output: &mut dyn FnMut(&str)) -> Result<
         .filter(|shown| shown.writable)
         .map(|shown| shown.from.clone())
         .collect();
+    // Before the sandbox that shows its socket.
+    let proxy = match (&cell.network, mode) {
+        (Some(network), Mode::Apart(_)) => Some(Proxy::start(&network.socket, &network.hosts)?),
+        _ => None,
+    };
     let (mut running, stdout) = match mode {
         Mode::Apart(again) => {
             if geteuid().is_root() {
@@ -126,7 +133,17 @@ pub fn run(mode: Mode<'_>, cell: &Cell, output: &mut dyn FnMut(&str)) -> Result<
     // They end when their pipe has no writers any more, or their channel no reader.
     thread::spawn(move || split(stdout, budget, &sender));
     thread::spawn(move || split(BufReader::new(stderr), budget, &second));
-    let status = supervise(&mut running, cell, &writable, &lines, output)?;
+    let say = |output: &mut dyn FnMut(&str)| {
+        let said = proxy.as_ref().map(Proxy::said).unwrap_or_default();
+        said.iter().for_each(|line| output(line));
+    };
+    let status = supervise(&mut running, cell, &writable, &lines, &mut |line| {
+        say(output);
+        output(line);
+    });
+    // What was refused explains the end, too.
+    say(output);
+    let status = status?;
     Ok(status
         .code()
         .unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))

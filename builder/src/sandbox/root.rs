@@ -16,6 +16,7 @@ use nix::{
 };
 
 use super::cell::Cell;
+use crate::network;
 
 /// Folders of the system with programs and libraries; links among them stay links.
 const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
@@ -79,6 +80,9 @@ pub(super) fn enter(cell: &Cell) -> io::Result<()> {
     })?;
     for shown in &cell.shown {
         show(root, &shown.from, &shown.to, shown.writable)?;
+    }
+    if let Some(network) = &cell.network {
+        show(root, &network.socket, Path::new(network::SOCKET), false)?;
     }
     let old = below(root, Path::new("/.host"))?;
     fs::create_dir(&old)?;

@@ -29,6 +29,8 @@ pub struct Server {
     pub app: Option<String>,
     /// Whether that cache is dropped first.
     pub clean: bool,
+    /// Who builds may reach.
+    pub registries: String,
 }
 
 /// How a build ended.
@@ -63,6 +65,7 @@ impl Server {
             open: false,
             app: None,
             clean: false,
+            registries: "tools".to_string(),
         };
         fs::create_dir(server.path("tmp")).expect("folder");
         server.pack("shell", "sh", "shift; . ./\"$1\"");
@@ -105,6 +108,7 @@ impl Server {
                 .arg(self.path("cache"))
                 .args(["--app", app]);
         }
+        command.args(["--registries", &self.registries]);
         command.args(self.clean.then_some("--clean"));
         command.args(self.open.then_some("--unsandboxed-builds"));
         let Output {
