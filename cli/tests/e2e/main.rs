@@ -30,5 +30,6 @@ mod platform;
 mod python;
 mod registry;
 mod queues;
+mod rust;
 mod story;
 mod zero_loss;
