@@ -127,6 +127,7 @@ const COLON_FORMS: &[(&str, &[&str])] = &[
     ("ps:restart", &["restart"]),
     ("ps:scale", &["scale"]),
     ("releases:rollback", &["rollback"]),
+    ("run:detached", &["run", "--detach"]),
 ];
 
 /// Global flags that take a value, which is not the command's name.

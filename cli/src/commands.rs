@@ -28,6 +28,8 @@ mod queue;
 mod releases;
 mod restart;
 mod rollback;
+mod run;
+mod runs;
 mod scale;
 mod server;
 mod sim;
@@ -40,6 +42,8 @@ mod version;
 mod building;
 /// What follows the making of a release, alike for `deploy`, `config`, `limits` and `rollback`.
 mod released;
+/// A run watched through the log, for `run` and `released`.
+mod run_log;
 
 use std::io;
 
@@ -63,6 +67,8 @@ pub(crate) enum Command {
     Scale(scale::Args),
     Ps(ps::Args),
     Queue(queue::Args),
+    Run(run::Args),
+    Runs(runs::Args),
     Logs(logs::Args),
     Releases(releases::Args),
     Images(images::Args),
@@ -123,6 +129,8 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Scale(args) => scale::run(&context, args).await,
         Command::Ps(args) => ps::run(&context, args).await,
         Command::Queue(args) => queue::run(&context, args).await,
+        Command::Run(args) => run::run(&context, args).await,
+        Command::Runs(args) => runs::run(&context, args).await,
         Command::Logs(args) => logs::run(&context, args).await,
         Command::Releases(args) => releases::run(&context, args).await,
         Command::Images(args) => images::run(&context, args).await,

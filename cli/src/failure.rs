@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Failed,
     /// The arguments make no sense: exit code 2.
     Usage,
+    /// What was run ended with this exit code, and all is said of it.
+    Exit(u8),
     /// The reader of our output went away: it has all it wants, exit code 0.
     BrokenPipe,
 }
@@ -42,6 +44,15 @@ impl CommandError {
         Self {
             kind: Kind::Usage,
             message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// The end of what was run, which is told of already.
+    pub(crate) fn exit(code: u8) -> Self {
+        Self {
+            kind: Kind::Exit(code),
+            message: String::new(),
             hint: None,
         }
     }

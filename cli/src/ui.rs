@@ -173,8 +173,10 @@ impl Ui {
         let Err(error) = result else {
             return ExitCode::SUCCESS;
         };
-        if error.kind == Kind::BrokenPipe {
-            return ExitCode::SUCCESS;
+        match error.kind {
+            Kind::BrokenPipe => return ExitCode::SUCCESS,
+            Kind::Exit(code) => return ExitCode::from(code),
+            Kind::Failed | Kind::Usage => {}
         }
         self.err("error: ", &error.message);
         if let Some(hint) = &error.hint {

@@ -9,7 +9,7 @@
 //! Invariant: an assignment of an older generation than the present one is refused.
 //! Invariant: nothing here stops what runs: while the control plane is gone, the last assignment holds.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use gilliam_client::ClientError;
 use gilliam_model::{
@@ -34,6 +34,7 @@ use crate::{
     logs::Logs,
     patience::Patience,
     reporter::{Report, Reporter},
+    supervisor::Ledger,
 };
 
 /// The status that says: you are not of this cluster any more.
@@ -70,6 +71,8 @@ pub(crate) struct Agent {
     /// The generation of the last assignment of which nothing that it does not want runs on.
     pub(crate) obeyed: watch::Receiver<u64>,
     pub(crate) jobs: Arc<Jobs>,
+    /// What is known of runs.
+    pub(crate) runs: Arc<Ledger>,
 }
 
 impl Agent {
@@ -83,6 +86,7 @@ impl Agent {
     async fn talk(&self, way: usize) {
         let mut states = self.board.watch_states();
         let mut figures = self.board.watch_figures();
+        let mut runs = self.runs.changes();
         // Names the life of the control plane that was last spoken to.
         let mut control = String::new();
         let mut retry = RETRY_MIN;
@@ -94,6 +98,7 @@ impl Agent {
         loop {
             states.borrow_and_update();
             figures.borrow_and_update();
+            runs.borrow_and_update();
             let (sent, moment) = (Instant::now(), self.ingress.vigil().moment());
             let is_overdue = sent - answered >= patience.overdue_after();
             let wait = if is_overdue {
@@ -110,7 +115,7 @@ impl Agent {
             };
             let answer = tokio::select! {
                 answer = self.sync(way, &request, patience.limit(wait)) => answer,
-                () = news(&mut states, &mut figures, sent), if !is_overdue => continue,
+                () = news(&mut states, &mut figures, &mut runs, sent), if !is_overdue => continue,
                 () = self.ingress.vigil().doubted_since(moment) => continue,
             };
             match answer {
@@ -212,6 +217,7 @@ impl Agent {
             base,
             processes,
             gone,
+            runs: self.runs.reports(),
             wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
             peers: None,
         }
@@ -275,9 +281,14 @@ impl Agent {
 }
 
 /// Waits until there is something to report that is worth a new call.
-async fn news(states: &mut watch::Receiver<u64>, figures: &mut watch::Receiver<u64>, sent: Instant) {
+async fn news(
+    states: &mut watch::Receiver<u64>,
+    figures: &mut watch::Receiver<u64>,
+    runs: &mut watch::Receiver<u64>,
+    sent: Instant,
+) {
     let state = async {
-        let _ = states.changed().await;
+        let _ = futures::future::select(pin!(states.changed()), pin!(runs.changed())).await;
         sleep(GATHER).await;
     };
     let figure = async {
@@ -352,6 +363,7 @@ mod tests {
             taking: tokio::sync::Mutex::default(),
             obeyed: watch::channel(0).1,
             jobs: Arc::default(),
+            runs: Arc::new(Ledger::new()),
         }
     }
 

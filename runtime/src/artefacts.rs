@@ -145,7 +145,14 @@ impl Artefacts {
 
     /// Unmaps what `assignment` does not run, and removes files beyond those kept for rollbacks.
     pub(crate) fn keep_only(&self, assignment: &Assignment) {
-        let processes = || assignment.processes.iter().map(|assigned| &assigned.process);
+        let processes = || {
+            let runs = assignment.runs.iter().map(|run| &run.work.process);
+            assignment
+                .processes
+                .iter()
+                .map(|assigned| &assigned.process)
+                .chain(runs)
+        };
         // Thousands of apps have as many: looked up, never searched.
         let wanted: HashSet<String> = processes().map(wanted_name).collect();
         self.attempts().retain(|name, _| wanted.contains(name));

@@ -8,6 +8,7 @@
 //! | agent | the control plane, a changed board, time | the board | the assignment, the route table |
 //! | supervisor | assignment, board | what changed, through [`decide`] | starts and stops instances |
 //! | one per web instance | its process, a stop | its spec | the board, its seat, the log |
+//! | runs, and a task for each | assignment, ends, stops | its component | the ledger, the log |
 //! | crew: one per process type of workers, on its own thread | orders, ends, time | its spec | the board, the log |
 //! | the starts' thread | batches of starts | | commands on the guest threads |
 //! | sampler | each second | usage of instances | figures on the board |

@@ -26,7 +26,7 @@ use crate::{
     logs::{self, Logs},
     machine,
     ports::Ports,
-    supervisor::{CrewThread, Starts, Supervisor, Surroundings},
+    supervisor::{CrewThread, Ledger, Runs, Starts, Supervisor, Surroundings},
     vigil::Vigil,
 };
 
@@ -100,6 +100,7 @@ pub struct Node {
     peers: Option<Server>,
     agent: Agent,
     supervisor: Supervisor,
+    runs: Runs,
     /// Of a node that joined a cluster.
     identity: Option<Identity>,
     kept_peers: Kept<PeerTable>,
@@ -193,7 +194,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
         tracing::info!(nodes = last.nodes.len(), "took up the last table of nodes");
         ingress.set_peers(&last);
     }
-    let (agent, supervisor) = assemble(
+    let (agent, supervisor, runs) = assemble(
         facts,
         file,
         control,
@@ -208,6 +209,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
             peers,
             agent,
             supervisor,
+            runs,
             identity,
             kept_peers,
             _lock: lock,
@@ -225,7 +227,7 @@ fn assemble(
     ports: Arc<Ports>,
     (starts, crews): (Starts, CrewThread),
     (logs, ingress): (Arc<Logs>, Ingress),
-) -> (Agent, Supervisor) {
+) -> (Agent, Supervisor, Runs) {
     let (board, jobs) = (Board::new(), Arc::new(Jobs::default()));
     let (assignment, follow) = watch::channel(None);
     let (followed, obeyed) = watch::channel(0);
@@ -255,13 +257,17 @@ fn assemble(
         taking: tokio::sync::Mutex::default(),
         obeyed,
         jobs,
+        runs: Arc::new(Ledger::new()),
     };
     if let Some(last) = last {
         tracing::info!(generation = last.generation, "took up the last assignment");
         agent.artefacts.keep_only(&last);
         agent.follow(Arc::new(last));
     }
-    (agent, Supervisor::new(Arc::new(surroundings), follow, followed))
+    let surroundings = Arc::new(surroundings);
+    let (life, ledger) = (agent.facts.started_at, agent.runs.clone());
+    let runs = Runs::new(surroundings.clone(), life, follow.clone(), ledger);
+    (agent, Supervisor::new(surroundings, follow, followed), runs)
 }
 
 impl Node {
@@ -278,6 +284,7 @@ impl Node {
             peers,
             agent,
             mut supervisor,
+            mut runs,
             identity,
             kept_peers,
             _lock,
@@ -326,6 +333,7 @@ impl Node {
                     _ => "the ingress",
                 },
                 () = supervisor.supervise() => "the supervisor",
+                () = runs.carry_out() => "what carries out runs",
                 Some(_) = beside.join_next() => "a task beside it",
             };
             // They end by a defect alone. A node without them is of no use; whoever started it starts
@@ -335,7 +343,7 @@ impl Node {
         };
         let (since, grace) = asked.unwrap_or((Instant::now(), Duration::ZERO));
         let rest = grace.saturating_sub(since.elapsed()).max(STOP_MIN.min(grace));
-        let stopped = supervisor.drain(rest).await;
+        let (stopped, _) = futures::join!(supervisor.drain(rest), timeout(rest, runs.drain()));
         let _ = timeout(FLUSH_MAX, logs.shipped()).await;
         match served {
             DrainOutcome::Finished => stopped,

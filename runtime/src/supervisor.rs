@@ -9,6 +9,7 @@ mod crash;
 mod crew;
 mod instance;
 mod lines;
+mod runs;
 mod seat;
 mod spec;
 mod starts;
@@ -45,6 +46,7 @@ use crate::{
 };
 pub(crate) use crew::CrewThread;
 use crew::Inbox;
+pub(crate) use runs::{Ledger, Runs};
 use spec::{Spec, key_of};
 pub(crate) use starts::Starts;
 

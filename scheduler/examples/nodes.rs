@@ -120,6 +120,7 @@ async fn follow_all(base: &str, token: &str, count: u32) {
                 base: None,
                 processes: Vec::new(),
                 gone: Vec::new(),
+                runs: Vec::new(),
                 wait_ms: WAIT_MS_MAX,
                 peers: Some(0),
             };

@@ -31,7 +31,7 @@ use crate::{
     lease::{self, LeaseError},
     mirror::Mirror,
     observed::{NodeView, Now},
-    remarks, report,
+    remarks, report, runs,
     shared::Shared,
     snapshot,
     state::{self, AppEntry, State},
@@ -94,7 +94,7 @@ struct Routes {
     routed: Arc<Routed>,
 }
 
-/// All that a turn's decisions hang on, but for migrations, which time ends too: two turns with the same grounds
+/// All that a turn's decisions hang on, but for migrations and runs, which time ends too: two turns with the same grounds
 /// decide the same.
 #[derive(Debug, PartialEq, Eq)]
 struct Grounds {
@@ -228,7 +228,11 @@ impl Control {
         if plans && self.end_migrations(&state, &nodes, now.wall).await? {
             return Ok(Turn::Again);
         }
-        let plan = gilliam_plan::plan(&snapshot::of(&state, &nodes, in_grace));
+        let snapshot = snapshot::of(&state, &nodes, in_grace);
+        if plans && runs::turn::take(&shared, &state, &nodes, &snapshot, in_grace, now.wall).await? {
+            return Ok(Turn::Again);
+        }
+        let plan = gilliam_plan::plan(&snapshot);
         report::keep(&shared, state.revision, &plan);
         // What was asked for is done when nothing is on its way any more.
         if let Some(asked) = &state.rebalance
@@ -244,8 +248,9 @@ impl Control {
             };
         }
         if plan.is_empty() || !plans {
-            let migrates = state.apps.values().any(|entry| entry.is_migrating());
-            self.settled = (!migrates).then_some(grounds);
+            // Time ends migrations and runs too.
+            let moves = state.apps.values().any(|entry| entry.is_migrating()) || !state.runs.is_empty();
+            self.settled = (!moves).then_some(grounds);
             return Ok(Turn::AtRest(followed));
         }
         commit(&shared, &state, &plan).await?;
@@ -273,9 +278,13 @@ impl Control {
         let Routes { table, routed, .. } = &self.routes;
         let shared = &self.shared;
         shared.peers.publish(routed, &state.assigned, nodes, in_grace);
-        shared
-            .publisher
-            .publish(state.revision.0, table, &state.assigned, nodes.keys());
+        shared.publisher.publish(
+            state.revision.0,
+            table,
+            &state.assigned,
+            &state.assigned_runs(),
+            nodes.keys(),
+        );
     }
 
     /// Ends the migrations that are done or given up; says whether there was one.

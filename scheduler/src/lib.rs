@@ -46,6 +46,7 @@ mod release;
 mod remarks;
 mod report;
 mod roster;
+mod runs;
 mod shared;
 mod snapshot;
 mod state;

@@ -28,13 +28,14 @@ use gilliam_model::{
     placement::Placement,
     release::{Release, ReleaseId},
     report::ProcessKey,
+    run::Run,
 };
 use gilliam_store::{Changed, Entry, RangeError, Revision, Since, Store, keys, records, records::Stored};
 use serde::de::DeserializeOwned;
 
 use crate::{
     policy::Choices,
-    state::{AppEntry, Assigned, PREFIXES, Placed, State},
+    state::{AppEntry, Assigned, PREFIXES, Placed, RunKey, State},
 };
 
 /// Records that are read at once: as many prefixes as a store reads by one message.
@@ -90,6 +91,8 @@ enum Record {
     Choices(Choices),
     Node(Node),
     NoNode(NodeName),
+    Run(Stored<Run>),
+    NoRun(RunKey),
 }
 
 impl Mirror {
@@ -171,6 +174,11 @@ impl Mirror {
                     let nodes = Arc::make_mut(&mut self.change().nodes);
                     nodes.insert(node.name.clone(), node);
                 }
+                Record::Run(run) => {
+                    let runs = Arc::make_mut(&mut self.change().runs);
+                    runs.insert(run_key(&run.value), Arc::new(run));
+                }
+                Record::NoRun(key) => drop(Arc::make_mut(&mut self.change().runs).remove(&key)),
                 Record::NoNode(name) => drop(Arc::make_mut(&mut self.change().nodes).remove(&name)),
             }
         }
@@ -184,8 +192,8 @@ impl Mirror {
     /// Reads everything anew.
     async fn read_whole(&mut self, store: &Store) -> Result<(), RangeError> {
         let (revision, lists) = store.ranges(&PREFIXES).await?;
-        let [apps, placements, epoch, nodes, rebalance, choices] =
-            <[_; 6]>::try_from(lists).unwrap_or_default();
+        let [apps, placements, epoch, nodes, rebalance, choices, runs] =
+            <[_; 7]>::try_from(lists).unwrap_or_default();
         let apps: Vec<Stored<App>> = records::decode_all(apps)?;
         // One after the other: all of them at once would be in memory three times.
         let placements = placements
@@ -196,6 +204,7 @@ impl Mirror {
         let rebalance = records::decode_all(rebalance)?.into_iter().next();
         let choices = records::decode_all::<Choices>(choices)?.into_iter().next();
         let nodes: Vec<Stored<Node>> = records::decode_all(nodes)?;
+        let runs: Vec<Stored<Run>> = records::decode_all(runs)?;
         let gone = self
             .state
             .apps
@@ -221,6 +230,8 @@ impl Mirror {
             .into_iter()
             .map(|node| (node.value.name.clone(), node.value));
         state.nodes = Arc::new(nodes.collect());
+        let runs = runs.into_iter().map(|run| (run_key(&run.value), Arc::new(run)));
+        state.runs = Arc::new(runs.collect());
         Ok(())
     }
 
@@ -419,6 +430,10 @@ fn known_release(before: Option<&AppEntry>, app: &App, id: ReleaseId) -> Option<
     before.releases.get(&id).cloned()
 }
 
+fn run_key(run: &Run) -> RunKey {
+    (run.id.app.clone(), run.id.number)
+}
+
 fn placement_key(placement: &Placement) -> ProcessKey {
     ProcessKey {
         app: placement.app.clone(),
@@ -468,6 +483,8 @@ fn record(entry: Entry) -> Result<Record, RangeError> {
         Record::Placement(records::decode(entry)?.value)
     } else if key.starts_with(keys::NODES) {
         Record::Node(records::decode(entry)?.value)
+    } else if key.starts_with(keys::RUNS) {
+        Record::Run(records::decode(entry)?)
     } else if key == keys::REBALANCE {
         Record::Rebalance(Some(records::decode(entry)?))
     } else if key == keys::POLICY {
@@ -486,6 +503,9 @@ fn no_record(key: &str) -> Option<Record> {
     }
     if let Some((key, node)) = keys::placement_of(key) {
         return Some(Record::NoPlacement(key, node));
+    }
+    if let Some(run) = keys::run_of(key) {
+        return Some(Record::NoRun(run));
     }
     let app = keys::app_of(key).map(Record::NoApp);
     app.or_else(|| keys::node_of(key).map(Record::NoNode))

@@ -22,6 +22,7 @@ use gilliam_model::{
     instance::InstanceState,
     name::{AppName, NodeName},
     report::{ProcessKey, ProcessReport},
+    run::{RunId, RunProgress},
     sync::{NodeFacts, SyncRequest},
 };
 use tokio::sync::watch;
@@ -34,6 +35,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 
 /// The reports of one node by process type; shared, since a view of them is taken for every request.
 pub(crate) type Reports = Arc<BTreeMap<ProcessKey, Arc<ProcessReport>>>;
+
+/// What one node says of its runs; shared as well.
+pub(crate) type Runs = Arc<BTreeMap<RunId, RunProgress>>;
 
 /// A moment on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +66,7 @@ struct Seen {
     /// An older life of the node that reports as well, and since when.
     rival: Option<(Timestamp, Instant)>,
     reports: Reports,
+    runs: Runs,
 }
 
 /// What became of a report.
@@ -82,6 +87,7 @@ pub(crate) struct NodeView {
     pub(crate) state: NodeState,
     pub(crate) seen_at: Timestamp,
     pub(crate) reports: Reports,
+    pub(crate) runs: Runs,
 }
 
 /// A report that is not taken.
@@ -191,7 +197,8 @@ impl Observed {
 }
 
 impl Seen {
-    fn of(request: SyncRequest, now: Now) -> Self {
+    fn of(mut request: SyncRequest, now: Now) -> Self {
+        let runs = runs_of(&mut request);
         let processes = request.processes.into_iter();
         Self {
             facts: Arc::new(request.node),
@@ -199,6 +206,7 @@ impl Seen {
             number: request.number,
             rival: None,
             reports: Arc::new(processes.map(|report| (report.key(), Arc::new(report))).collect()),
+            runs,
         }
     }
 
@@ -225,6 +233,7 @@ impl Seen {
         let (now, then) = (self.reports.iter(), before.reports.iter());
         before.is_lost(lost_after, self.at)
             || before.facts != self.facts
+            || before.runs != self.runs
             || before.reports.len() != self.reports.len()
             || now
                 .zip(then)
@@ -232,9 +241,13 @@ impl Seen {
     }
 
     /// Applies the changes of a report; says whether a decision can hang on one of them.
-    fn change(&mut self, request: SyncRequest, lost_after: Duration, now: Now) -> bool {
+    fn change(&mut self, mut request: SyncRequest, lost_after: Duration, now: Now) -> bool {
         let has_facts = *self.facts == request.node;
         let mut news = self.is_lost(lost_after, now) || !has_facts;
+        let runs = runs_of(&mut request);
+        if runs != self.runs {
+            (self.runs, news) = (runs, true);
+        }
         if !has_facts {
             self.facts = Arc::new(request.node);
         }
@@ -274,6 +287,7 @@ impl Seen {
             },
             seen_at: self.at.wall,
             reports: self.reports.clone(),
+            runs: self.runs.clone(),
         }
     }
 }
@@ -315,6 +329,12 @@ pub(crate) fn running_by_app(nodes: &BTreeMap<NodeName, NodeView>) -> BTreeMap<A
         }
     }
     running
+}
+
+/// What a report says of runs.
+fn runs_of(request: &mut SyncRequest) -> Runs {
+    let runs = std::mem::take(&mut request.runs).into_iter();
+    Arc::new(runs.map(|run| (run.id, run.progress)).collect())
 }
 
 fn same_to_a_planner(a: &ProcessReport, b: &ProcessReport) -> bool {

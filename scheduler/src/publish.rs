@@ -19,10 +19,11 @@ use gilliam_model::{
     name::NodeName,
     queue::QueueId,
     route::RouteTable,
+    run::AssignedRun,
 };
 use tokio::sync::watch;
 
-use crate::state::{Assigned, Placed};
+use crate::state::{Assigned, AssignedRuns, Placed};
 
 /// The newest assignment of a node; none until the first turn that knows the node.
 pub(crate) type Newest = Option<Arc<Orders>>;
@@ -32,6 +33,7 @@ pub(crate) type Newest = Option<Arc<Orders>>;
 pub(crate) struct Orders {
     pub(crate) generation: u64,
     processes: Arc<Vec<Placed>>,
+    runs: Arc<Vec<AssignedRun>>,
     routes: Arc<RouteTable>,
 }
 
@@ -84,21 +86,26 @@ impl Publisher {
         revision: u64,
         routes: &Arc<RouteTable>,
         assigned: &Assigned,
+        runs: &AssignedRuns,
         known: impl Iterator<Item = &'a NodeName>,
     ) {
         let mut nodes = self.nodes.lock().expect("no holder panics");
         let known: BTreeSet<&NodeName> = known.collect();
         nodes.retain(|node, published| {
-            assigned.contains_key(node) || known.contains(node) || published.newest.receiver_count() > 0
+            assigned.contains_key(node)
+                || runs.contains_key(node)
+                || known.contains(node)
+                || published.newest.receiver_count() > 0
         });
-        for node in assigned.keys().chain(known) {
+        for node in assigned.keys().chain(runs.keys()).chain(known) {
             if !nodes.contains_key(node) {
                 nodes.insert(node.clone(), Published::new());
             }
         }
-        let nothing = Arc::default();
+        let (nothing, no_runs) = (Arc::default(), Arc::default());
         for (node, published) in nodes.iter() {
-            published.publish(revision, routes, assigned.get(node).unwrap_or(&nothing));
+            let processes = assigned.get(node).unwrap_or(&nothing);
+            published.publish(revision, routes, processes, runs.get(node).unwrap_or(&no_runs));
         }
     }
 
@@ -121,14 +128,21 @@ impl Published {
         }
     }
 
-    fn publish(&self, revision: u64, routes: &Arc<RouteTable>, processes: &Arc<Vec<Placed>>) {
+    fn publish(
+        &self,
+        revision: u64,
+        routes: &Arc<RouteTable>,
+        processes: &Arc<Vec<Placed>>,
+        runs: &Arc<Vec<AssignedRun>>,
+    ) {
         self.newest.send_if_modified(|newest| {
             let mut generation = revision.max(self.floor);
             if let Some(before) = newest {
                 let same_processes =
                     Arc::ptr_eq(&before.processes, processes) || before.processes == *processes;
                 let same_routes = Arc::ptr_eq(&before.routes, routes) || before.routes == *routes;
-                if same_processes && same_routes && before.generation >= self.floor {
+                let same_runs = before.runs == *runs;
+                if same_processes && same_routes && same_runs && before.generation >= self.floor {
                     return false;
                 }
                 generation = generation.max(before.generation + 1);
@@ -136,6 +150,7 @@ impl Published {
             *newest = Some(Arc::new(Orders {
                 generation,
                 processes: processes.clone(),
+                runs: runs.clone(),
                 routes: routes.clone(),
             }));
             true
@@ -156,6 +171,7 @@ impl Orders {
         Assignment {
             generation: self.generation,
             processes: self.processes.iter().map(Placed::assigned).collect(),
+            runs: Vec::clone(&self.runs),
             routes: RouteTable::clone(&self.routes),
         }
     }
@@ -183,7 +199,13 @@ mod tests {
 
     /// Publishes that nodes run nothing.
     fn publish(publisher: &Publisher, revision: u64, host: &str, known: &[NodeName]) {
-        publisher.publish(revision, &routes(host), &Assigned::new(), known.iter());
+        publisher.publish(
+            revision,
+            &routes(host),
+            &Assigned::new(),
+            &AssignedRuns::new(),
+            known.iter(),
+        );
     }
 
     fn generation(newest: &mut watch::Receiver<Newest>) -> Option<u64> {

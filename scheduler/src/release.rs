@@ -21,7 +21,7 @@ use gilliam_model::{
     limits::LimitName,
     name::{AppName, ConfigKey},
     overrides::{LimitsChange, Overrides},
-    release::{MESSAGE_BYTES_MAX, Release, ReleaseId},
+    release::{HookStatus, MESSAGE_BYTES_MAX, Release, ReleaseId},
 };
 use gilliam_store::{Check, CommitError, keys, records};
 
@@ -30,6 +30,7 @@ use crate::{
     logs::cut,
     probe::{self, Candidate},
     refusal::Refusal,
+    runs::{self, NewRun},
     shared::Shared,
 };
 
@@ -44,6 +45,8 @@ pub(crate) struct NewRelease {
     pub(crate) author: String,
     /// Whether what the previous release ran moves to it.
     pub(crate) migrate: bool,
+    /// How long its `release` process may take, in milliseconds, when that is said.
+    pub(crate) hook_ms_max: Option<u64>,
 }
 
 /// What a release is made of.
@@ -55,7 +58,7 @@ pub(crate) enum Basis {
     Config(ConfigChange),
     /// The newest image and config, with other limits.
     Limits(LimitsChange),
-    /// Image, config and limits of an older release; by default of the one before the newest.
+    /// Image, config and limits of an older release; by default of the newest that may run before the one that does.
     Rollback(Option<ReleaseId>),
 }
 
@@ -163,10 +166,13 @@ async fn decide(
     now: Timestamp,
 ) -> Result<Decision<ReleaseInfo>, Refusal> {
     let stored = shared.app(app).await?;
+    if let (Some(hook), Some(latest)) = (stored.value.hook(), stored.value.latest) {
+        return Err(hook_runs(latest, hook.run));
+    }
     let parts = parts(shared, &stored.value, &new.basis).await?;
     let mut message = new.message.clone().unwrap_or(parts.message);
     cut(&mut message, MESSAGE_BYTES_MAX);
-    let release = Release {
+    let mut release = Release {
         app: app.clone(),
         id: stored.value.next_release(),
         image: parts.digest,
@@ -175,17 +181,33 @@ async fn decide(
         message,
         author: new.author.clone(),
         created_at: now,
+        hook: None,
     };
-    let before = match stored.value.latest {
+    let before = match stored.value.base() {
         Some(latest) => Some(load_image(shared, &load(shared, app, latest).await?).await?),
         None => None,
     };
-    let changed = gilliam_plan::released(&stored.value, release.id, &parts.image, new.migrate, now);
-    let mut writes = vec![records::put_app(&changed), records::put_release(&release)];
+    let mut checks = vec![stored.unchanged(), Check::absent(keys::release(app, release.id))];
+    let mut writes = Vec::new();
+    let hook = runs::hook(shared, &release, &parts.image, new.hook_ms_max).await?;
+    let changed = match hook {
+        Some(NewRun {
+            run,
+            check,
+            writes: of_run,
+        }) => {
+            let number = run.id.number;
+            release.hook = Some(HookStatus::Running { run: number });
+            checks.push(check);
+            writes.extend(of_run);
+            gilliam_plan::announced(&stored.value, release.id, number, new.migrate)
+        }
+        None => gilliam_plan::released(&stored.value, release.id, &parts.image, new.migrate, now),
+    };
+    writes.extend([records::put_app(&changed), records::put_release(&release)]);
     if matches!(new.basis, Basis::Build(..)) {
         writes.push(records::put_image(&parts.digest, &parts.image));
     }
-    let checks = vec![stored.unchanged(), Check::absent(keys::release(app, release.id))];
     Ok(Decision {
         checks,
         writes,
@@ -196,10 +218,10 @@ async fn decide(
 
 async fn parts(shared: &Shared, app: &App, basis: &Basis) -> Result<Parts, Refusal> {
     if let Basis::Build(digest, image) = basis {
-        let (config, limits) = match app.latest {
-            Some(latest) => {
-                let latest = load(shared, &app.name, latest).await?;
-                (latest.config, latest.limits)
+        let (config, limits) = match app.base() {
+            Some(base) => {
+                let base = load(shared, &app.name, base).await?;
+                (base.config, base.limits)
             }
             None => Default::default(),
         };
@@ -213,8 +235,8 @@ async fn parts(shared: &Shared, app: &App, basis: &Basis) -> Result<Parts, Refus
     }
     let latest = app.latest.ok_or_else(|| Refusal::nothing_released(&app.name))?;
     let base = match basis {
-        Basis::Rollback(to) => rollback_target(app, latest, *to)?,
-        _ => latest,
+        Basis::Rollback(to) => rollback_target(shared, app, latest, *to).await?,
+        _ => app.base().unwrap_or(latest),
     };
     let mut base = load(shared, &app.name, base).await?;
     let image = load_image(shared, &base).await?;
@@ -241,21 +263,63 @@ async fn parts(shared: &Shared, app: &App, basis: &Basis) -> Result<Parts, Refus
     })
 }
 
-fn rollback_target(app: &App, latest: ReleaseId, to: Option<ReleaseId>) -> Result<ReleaseId, Refusal> {
+async fn rollback_target(
+    shared: &Shared,
+    app: &App,
+    latest: ReleaseId,
+    to: Option<ReleaseId>,
+) -> Result<ReleaseId, Refusal> {
+    let present = app.base().unwrap_or(latest);
     match to {
         Some(to) if to > latest => Err(Refusal::no_release(&app.name, &to.to_string())),
-        Some(to) if to == latest => Err(Refusal::new(
+        Some(to) if to == present => Err(Refusal::new(
             Code::A409,
             format!("{to} is the newest release of {} already", app.name),
         )
         .hint("gilliam releases lists the older ones")),
         Some(to) => Ok(to),
-        None => NonZeroU32::new(latest.number() - 1)
-            .map(ReleaseId::new)
-            .ok_or_else(|| {
-                Refusal::new(Code::A409, format!("{} has no release before {latest}", app.name))
-                    .hint("there is nothing to go back to yet")
-            }),
+        None => before(shared, app, present).await?.ok_or_else(|| {
+            Refusal::new(
+                Code::A409,
+                format!("{} has no release before {present}", app.name),
+            )
+            .hint("there is nothing to go back to yet")
+        }),
+    }
+}
+
+/// The newest release before `id` that may run.
+async fn before(shared: &Shared, app: &App, id: ReleaseId) -> Result<Option<ReleaseId>, Refusal> {
+    let mut number = id.number() - 1;
+    while let Some(older) = NonZeroU32::new(number).map(ReleaseId::new) {
+        if load(shared, &app.name, older).await?.may_run() {
+            return Ok(Some(older));
+        }
+        number -= 1;
+    }
+    Ok(None)
+}
+
+/// The refusal of what cannot be while the `release` process of the newest release runs.
+fn hook_runs(latest: ReleaseId, run: u32) -> Refusal {
+    let message = format!("the release process of {latest} (run.{run}) has not ended");
+    Refusal::new(Code::A409, message).hint(format!(
+        "wait for it: gilliam logs -f run.{run}; or stop it: gilliam runs stop run.{run}"
+    ))
+}
+
+/// The refusal of what cannot be done with a release whose `release` process did not end well, or not yet.
+pub(crate) fn unproven(release: &Release, what: &str) -> Refusal {
+    match &release.hook {
+        Some(HookStatus::Running { run }) => hook_runs(release.id, *run),
+        _ => Refusal::new(
+            Code::A409,
+            format!("{} {what}: its release process failed", release.id),
+        )
+        .hint(format!(
+            "gilliam rollback {} makes a release of it again, and runs that again",
+            release.id
+        )),
     }
 }
 
@@ -326,5 +390,6 @@ fn info(app: &App, release: &Release, image: &Image, before: Option<&Image>) -> 
         capabilities: before.map_or_else(CapabilityChange::default, |before| {
             CapabilityChange::between(before, image)
         }),
+        hook: release.hook.clone(),
     }
 }

@@ -3,10 +3,14 @@
 //! Invariant: the work is in proportion to apps and nodes, and of what runs only that is looked up which a plan can
 //! ask about: what is to be replaced before it stops.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use gilliam_model::{
-    instance::InstanceState, label::Labels, name::NodeName, node::Node, report::ProcessKey, scale::COUNT_MAX,
+    instance::InstanceState, label::Labels, name::NodeName, node::Node, report::ProcessKey, run::Run,
+    scale::COUNT_MAX,
 };
 use gilliam_plan::{Availability, NodeState, Observed, Snapshot};
 
@@ -51,8 +55,18 @@ pub(crate) fn of(state: &State, nodes: &BTreeMap<NodeName, NodeView>, in_grace: 
         nodes: known,
         placements: state.placements.clone(),
         observed,
+        runs: runs(state),
         policy: state.policy(),
     }
+}
+
+/// The runs that have not ended, of apps that are there: the others end with what is left of their app.
+fn runs(state: &State) -> Vec<Arc<Run>> {
+    let of_apps = state
+        .runs
+        .values()
+        .filter(|run| state.apps.contains_key(&run.value.id.app));
+    of_apps.map(|run| Arc::new(run.value.clone())).collect()
 }
 
 /// What runs of the process types whose instances are replaced by others before they stop: those of apps that

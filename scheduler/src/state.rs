@@ -16,6 +16,7 @@ use gilliam_model::{
     placement::SlotRange,
     release::{Release, ReleaseId},
     report::ProcessKey,
+    run::{AssignedRun, Run},
 };
 use gilliam_plan::{AppState, Placements, Policy};
 use gilliam_store::{Revision, keys, records::Stored};
@@ -23,14 +24,21 @@ use gilliam_store::{Revision, keys, records::Stored};
 use crate::policy::Choices;
 
 /// What is read, besides releases and images, which never change.
-pub(crate) const PREFIXES: [&str; 6] = [
+pub(crate) const PREFIXES: [&str; 7] = [
     keys::APPS,
     keys::PLACEMENTS,
     keys::PLAN_EPOCH,
     keys::NODES,
     keys::REBALANCE,
     keys::POLICY,
+    keys::RUNS,
 ];
+
+/// A run by its app and its number.
+pub(crate) type RunKey = (AppName, u32);
+
+/// What each node is to run once.
+pub(crate) type AssignedRuns = BTreeMap<NodeName, Arc<Vec<AssignedRun>>>;
 
 /// What users asked for and what was decided, whole.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +55,8 @@ pub(crate) struct State {
     pub(crate) rebalance: Option<Stored<Timestamp>>,
     /// The operator's choices about placement.
     pub(crate) choices: Choices,
+    /// Runs that have not ended; of destroyed apps too.
+    pub(crate) runs: Arc<BTreeMap<RunKey, Arc<Stored<Run>>>>,
     /// What operators decided of nodes.
     pub(crate) nodes: Arc<BTreeMap<NodeName, Node>>,
     /// What each node should run, in the order of process types; what is left of destroyed apps is nobody's.
@@ -81,6 +91,21 @@ impl State {
     /// What is placed on a node.
     pub(crate) fn placed_on(&self, node: &NodeName) -> &[Placed] {
         self.assigned.get(node).map_or(&[], |placed| placed.as_slice())
+    }
+
+    /// What each node is to run once, of apps that are there.
+    pub(crate) fn assigned_runs(&self) -> AssignedRuns {
+        let mut nodes: BTreeMap<NodeName, Vec<AssignedRun>> = BTreeMap::new();
+        for run in self.runs.values().map(|stored| &stored.value) {
+            let is_of_app = self.apps.contains_key(&run.id.app);
+            if let (true, Some(node), Some(assigned)) = (is_of_app, run.node(), run.assigned()) {
+                nodes.entry(node.clone()).or_default().push(assigned);
+            }
+        }
+        nodes
+            .into_iter()
+            .map(|(node, runs)| (node, Arc::new(runs)))
+            .collect()
     }
 
     /// What plans are made by.

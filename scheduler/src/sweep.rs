@@ -15,6 +15,16 @@ use crate::{refusal::Refusal, shared::Shared};
 
 /// Records removed at once: below the store's limit of operations, with room for the app and its check.
 const DELETES_MAX: usize = 100;
+/// Where the records of apps are, besides the apps themselves.
+const OWNED: [&str; 7] = [
+    keys::PLACEMENTS,
+    keys::RUNS,
+    keys::RAN,
+    keys::RUN_NUMBERS,
+    keys::RELEASES,
+    keys::KEPT,
+    keys::REMARKS,
+];
 
 /// Removes all that is left of `app`; stops where somebody has created it again.
 pub(crate) async fn app(shared: &Shared, app: &AppName) -> Result<(), Refusal> {
@@ -51,6 +61,9 @@ pub(crate) async fn some_of(shared: &Shared, app: &AppName) -> Result<Vec<Write>
         .store
         .ranges(&[
             &keys::placements_of(app),
+            &keys::runs_of(app),
+            &keys::ran_of(app),
+            &keys::run_number(app),
             &keys::releases_of(app),
             &keys::kept_of(app),
             &keys::remarks(app),
@@ -62,16 +75,9 @@ pub(crate) async fn some_of(shared: &Shared, app: &AppName) -> Result<Vec<Write>
 
 /// Removes all that is left of apps that are gone: what a crash in the middle of a destroy leaves.
 pub(crate) async fn all(shared: &Shared) -> Result<(), Refusal> {
-    let (_, lists) = shared
-        .store
-        .ranges(&[
-            keys::APPS,
-            keys::PLACEMENTS,
-            keys::RELEASES,
-            keys::KEPT,
-            keys::REMARKS,
-        ])
-        .await?;
+    let mut prefixes = vec![keys::APPS];
+    prefixes.extend(OWNED);
+    let (_, lists) = shared.store.ranges(&prefixes).await?;
     let names = |entries: &[Entry], prefix: &str| {
         let rests = entries.iter().filter_map(|entry| entry.key.strip_prefix(prefix));
         rests
@@ -82,10 +88,9 @@ pub(crate) async fn all(shared: &Shared) -> Result<(), Refusal> {
     let [apps, rest @ ..] = &lists[..] else {
         return Ok(());
     };
-    let prefixes = [keys::PLACEMENTS, keys::RELEASES, keys::KEPT, keys::REMARKS];
     let owners = rest
         .iter()
-        .zip(prefixes)
+        .zip(OWNED)
         .flat_map(|(entries, prefix)| names(entries, prefix));
     let mut owners: BTreeSet<String> = owners.collect();
     if let Some(queues) = &shared.config.queues {

@@ -1,6 +1,6 @@
 //! `gilliam deploy`.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use gilliam_builder::{
     component::{self, COMPONENT_BYTES_MAX},
@@ -13,7 +13,7 @@ use gilliam_model::{api::ReleaseInfo, digest::Digest, images::MakeRelease, name:
 use crate::{
     amounts,
     archive::Archive,
-    args::Waiting,
+    args::{Waiting, span},
     commands::{building, image, released, scale},
     context::{Context, working_directory},
     failure::{CommandError, CommandResult},
@@ -46,6 +46,9 @@ pub(crate) struct Args {
     /// Drops the app's build cache first: all is built as for the first time.
     #[arg(long, conflicts_with = "image")]
     clean: bool,
+    /// How long the `release` process of the Procfile may take.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = span)]
+    release_timeout: Duration,
     #[command(flatten)]
     waiting: Waiting,
     #[command(flatten)]
@@ -68,6 +71,7 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         message: args.message.clone(),
         migrate: !args.no_migrate,
         clean: args.clean,
+        release_timeout_ms: u64::try_from(args.release_timeout.as_millis()).ok(),
     };
     let to = Target {
         context,
@@ -97,6 +101,9 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
     if counts.is_empty() {
         return after.finish(&release).await;
     }
+    let Some(release) = after.proven(&release).await? else {
+        return Ok(());
+    };
     after.announce(&release)?;
     if release.migrating {
         after.wait_for_migration(&release).await?;

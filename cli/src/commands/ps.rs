@@ -126,6 +126,7 @@ fn is_alike(a: &Instances, b: &Instances) -> bool {
     let sums = |s: &ProcessSummary| (s.process.clone(), s.release, s.states.clone(), s.restarts);
     a.instances.iter().map(key).eq(b.instances.iter().map(key))
         && a.processes.iter().map(sums).eq(b.processes.iter().map(sums))
+        && a.runs == b.runs
         && a.blocked == b.blocked
 }
 
@@ -234,8 +235,11 @@ impl View {
             View::One(..) => return ui.table(rows::HEADER, &rows::of(&seen.instances, now)),
             _ => {}
         }
+        if !seen.runs.is_empty() && !matches!(self, View::Page(_)) {
+            ui.table(rows::RUNS_HEADER, &rows::runs(&seen.runs, now))?;
+        }
         let is_empty = seen.processes.iter().all(|summary| summary.count() == 0) && seen.instances.is_empty();
-        if is_empty && seen.blocked.is_empty() {
+        if is_empty && seen.blocked.is_empty() && seen.runs.is_empty() {
             return self.show_nothing(ui, app);
         }
         let many = seen.processes.iter().filter(|summary| !is_listed(summary, seen));

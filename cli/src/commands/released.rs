@@ -5,15 +5,17 @@ use gilliam_client::Client;
 use gilliam_model::{
     api::ReleaseInfo,
     name::{AppName, ProcessName},
-    release::ReleaseId,
+    release::{HookStatus, ReleaseId},
     route::WEB,
+    run::RELEASE_HOOK,
     scale::Scale,
 };
 
 use crate::{
     args::Waiting,
+    commands::run_log,
     context::Context,
-    failure::CommandResult,
+    failure::{CommandError, CommandResult},
     progress::{self, Goal},
     ui::Ui,
 };
@@ -37,8 +39,45 @@ pub(super) fn say_capabilities(ui: &Ui, release: &ReleaseInfo) {
 impl After<'_> {
     /// All of it, in this order.
     pub(super) async fn finish(&self, release: &ReleaseInfo) -> CommandResult {
-        self.announce(release)?;
-        self.migrate_or_explain(release).await
+        let Some(release) = self.proven(release).await? else {
+            return Ok(());
+        };
+        self.announce(&release)?;
+        self.migrate_or_explain(&release).await
+    }
+
+    /// The release after its `release` process has ended well; none when that is not waited for.
+    pub(super) async fn proven(&self, release: &ReleaseInfo) -> CommandResult<Option<ReleaseInfo>> {
+        let ui = self.context.ui;
+        let Some(HookStatus::Running { run }) = release.hook else {
+            return Ok(Some(release.clone()));
+        };
+        let id = release.id;
+        if self.waiting.limit().is_none() {
+            ui.note(&format!(
+                "{id} waits for its release process (run.{run}); gilliam releases shows how it ends"
+            ));
+            return match ui.wants_json() {
+                true => ui.json(release).map(|()| None),
+                false => Ok(None),
+            };
+        }
+        ui.note(&format!("Running the release process of {id} (run.{run})"));
+        let ended = run_log::until_end(self.client, self.app, run, |line| {
+            ui.note(&format!("       {}", line.text));
+        });
+        ended.await?;
+        let releases = self.client.releases(self.app).await?;
+        let now = releases.into_iter().find(|release| release.id == id);
+        match now.as_ref().and_then(|release| release.hook.as_ref()) {
+            Some(HookStatus::Failed { reason, .. }) => {
+                let message = format!("{id} failed: its release process {reason}");
+                Err(CommandError::failed(message).hinted(format!(
+                    "what ran before runs on; gilliam logs run.{run} shows its lines"
+                )))
+            }
+            _ => Ok(now),
+        }
     }
 
     /// Prints `v2 released`.
@@ -122,6 +161,7 @@ fn suggest(release: &ReleaseInfo, running: Option<&Scale>) -> String {
     let (web, others): (Vec<_>, Vec<_>) = release
         .processes
         .keys()
+        .filter(|process| process.as_str() != RELEASE_HOOK)
         .partition(|process| process.as_str() == WEB);
     let counts: Vec<String> = web
         .into_iter()

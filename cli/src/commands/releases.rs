@@ -1,6 +1,6 @@
 //! `gilliam releases`.
 
-use gilliam_model::{Timestamp, api::ReleaseInfo};
+use gilliam_model::{Timestamp, api::ReleaseInfo, release::HookStatus};
 
 use crate::{amounts, context::Context, failure::CommandResult};
 
@@ -33,10 +33,11 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
 }
 
 fn row(release: &ReleaseInfo, now: Timestamp) -> Vec<String> {
-    let runs = if release.scale.is_empty() {
-        "-".to_string()
-    } else {
-        release.scale.to_string()
+    let runs = match &release.hook {
+        Some(HookStatus::Running { run }) => format!("release process runs (run.{run})"),
+        Some(HookStatus::Failed { run, .. }) => format!("failed (run.{run})"),
+        _ if release.scale.is_empty() => "-".to_string(),
+        _ => release.scale.to_string(),
     };
     vec![
         release.id.to_string(),

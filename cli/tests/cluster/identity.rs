@@ -49,6 +49,7 @@ fn report(name: &NodeName, version: &str) -> SyncRequest {
         base: None,
         processes: Vec::new(),
         gone: Vec::new(),
+        runs: Vec::new(),
         wait_ms: 0,
         peers: None,
     }

@@ -31,5 +31,6 @@ mod python;
 mod registry;
 mod queues;
 mod rust;
+mod runs;
 mod story;
 mod zero_loss;

@@ -13,6 +13,8 @@ const VERBS: &[&str] = &[
     "inspect",
     "scale",
     "ps",
+    "run",
+    "runs",
     "logs",
     "releases",
     "images",

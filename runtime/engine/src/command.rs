@@ -66,6 +66,15 @@ impl fmt::Display for ExitReason {
 /// Called with the reason of a command's end, once, on a thread of the guests: it must not wait.
 pub type OnExit = Box<dyn FnOnce(ExitReason) + Send>;
 
+/// What a command finds in its standard input.
+#[derive(Debug, Clone, Copy)]
+enum Input {
+    /// Nothing, until it is asked to end.
+    Notice,
+    /// Its end.
+    Ended,
+}
+
 /// A running command. Dropping it kills it.
 pub struct CommandInstance {
     shared: Arc<Shared>,
@@ -86,7 +95,7 @@ impl CommandInstance {
     /// Starts the command on the guest threads. Fails with A422 for a bad configuration; whatever happens
     /// in the guest, its instantiation included, is an exit reason.
     pub fn start(loaded: &Loaded, config: InstanceConfig) -> Result<Self, StartError> {
-        Self::start_with(loaded, config, None)
+        Self::start_with(loaded, config, None, Input::Notice)
     }
 
     /// Starts a command whose end is told to `on_exit`, perhaps before this returns.
@@ -95,13 +104,19 @@ impl CommandInstance {
         config: InstanceConfig,
         on_exit: OnExit,
     ) -> Result<Self, StartError> {
-        Self::start_with(loaded, config, Some(on_exit))
+        Self::start_with(loaded, config, Some(on_exit), Input::Notice)
+    }
+
+    /// Starts a command whose standard input is at its end: one-off work, which nobody talks to.
+    pub fn start_run(loaded: &Loaded, config: InstanceConfig) -> Result<Self, StartError> {
+        Self::start_with(loaded, config, None, Input::Ended)
     }
 
     fn start_with(
         loaded: &Loaded,
         config: InstanceConfig,
         on_exit: Option<OnExit>,
+        input: Input,
     ) -> Result<Self, StartError> {
         let shared = Shared::new(loaded.engines(), config)?;
         let slots = loaded.slots();
@@ -112,7 +127,8 @@ impl CommandInstance {
             Failure::new(Code::R22, message)
         })?;
         let signals = Arc::new(Signals::default());
-        let guest = run(loaded.clone(), shared.clone(), signals.clone(), slot);
+        let notice = matches!(input, Input::Notice).then(|| StopNotice::new(signals.clone()));
+        let guest = run(loaded.clone(), shared.clone(), notice, slot);
         let task = Run {
             guest: Metered::new(guest, shared.cpu.clone(), None),
             end: End {
@@ -238,12 +254,12 @@ fn book(shared: &Shared, fuel_left: u64) {
     shared.counters.fuel.fetch_max(u64::MAX - fuel_left, Relaxed);
 }
 
-async fn run(loaded: Loaded, shared: Arc<Shared>, signals: Arc<Signals>, _slot: Slot) -> ExitReason {
+async fn run(loaded: Loaded, shared: Arc<Shared>, notice: Option<StopNotice>, _slot: Slot) -> ExitReason {
     let open = match loaded.open().await {
         Ok(open) => open,
         Err(failure) => return trap(failure),
     };
-    let mut store = guest::store(loaded.engine(), &shared, Some(StopNotice::new(signals)));
+    let mut store = guest::store(loaded.engine(), &shared, notice);
     // Made here and not when the guest first asks, on its own stack: that would touch more pages of it.
     store.data_mut().ctx();
     let probed = shared.clone();

@@ -67,6 +67,7 @@ fn assignment(component: Digest) -> Assignment {
     Assignment {
         generation: 1,
         processes: vec![assigned],
+        runs: Vec::new(),
         routes: RouteTable::default(),
     }
 }

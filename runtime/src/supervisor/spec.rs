@@ -77,6 +77,16 @@ impl Spec {
         self.hinted(&crash.to_string(), crash.code, &crash.message)
     }
 
+    /// What a run gets, which is called `label`.
+    pub(super) fn run(&self, label: &str) -> InstanceConfig {
+        InstanceConfig {
+            process: self.config.clone(),
+            label: label.to_owned(),
+            own_env: vec![("GILLIAM_INSTANCE".to_owned(), label.to_owned())],
+            listen_port: None,
+        }
+    }
+
     /// What one instance gets.
     pub(super) fn instance(&self, place: Place, port: Option<u16>) -> InstanceConfig {
         let label = self.label(place);

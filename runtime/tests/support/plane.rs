@@ -194,6 +194,7 @@ impl Plane {
             let mut assignment = Assignment {
                 generation,
                 processes,
+                runs: Vec::new(),
                 routes,
             };
             // Routes outlive a scale to nothing.

@@ -239,6 +239,7 @@ impl Node {
             base: is_same.then_some(self.number - 1),
             processes: if is_same { Vec::new() } else { processes.collect() },
             gone: Vec::new(),
+            runs: Vec::new(),
             wait_ms: 0,
             peers: None,
         };
@@ -312,6 +313,7 @@ fn app(n: u32, instances: u32) -> Vec<Write> {
         message: "deployed".into(),
         author: "admin".into(),
         created_at: Timestamp::UNIX_EPOCH,
+        hook: None,
     };
     let mut app = App::new(app_name(n), Timestamp::UNIX_EPOCH);
     app.latest = Some(ReleaseId::FIRST);

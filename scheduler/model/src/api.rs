@@ -12,6 +12,8 @@
 //! | `POST /v1/apps/{app}/releases` | [`MakeRelease`](crate::images::MakeRelease) | [`ReleaseInfo`] |
 //! | `POST /v1/apps/{app}/rollback` | [`Rollback`] | [`ReleaseInfo`] |
 //! | `GET` · `PATCH /v1/apps/{app}/config` | [`ConfigPatch`] | [`ConfigInfo`] · [`ReleaseInfo`] |
+//! | `GET` · `POST /v1/apps/{app}/runs` | [`AskRun`](crate::run::AskRun) | `Vec<`[`RunInfo`]`>`, newest first · [`RunInfo`] |
+//! | `GET /v1/apps/{app}/runs/{run}?wait_ms=` · `DELETE` | | [`RunInfo`]: once it has ended, or after so long · asked to end |
 //! | `GET /v1/apps/{app}/image?release=` | | [`ImageInfo`] |
 //! | `GET /v1/apps/{app}/components/{process}?release=` | | the component |
 //! | `GET /v1/apps/{app}/images` | | `Vec<`[`ImageSummary`](crate::images::ImageSummary)`>`, newest first |
@@ -51,7 +53,8 @@ use crate::{
     limits::{LimitName, Limits},
     name::{AppName, NodeName, ProcessName},
     overrides::LimitsChange,
-    release::ReleaseId,
+    release::{HookStatus, ReleaseId},
+    run::RunInfo,
     scale::Scale,
     sync::NodeFacts,
 };
@@ -171,6 +174,9 @@ pub struct ReleaseInfo {
     /// What its processes can reach that those of the release before could not, and the other way round.
     #[serde(default, skip_serializing_if = "CapabilityChange::is_empty")]
     pub capabilities: CapabilityChange,
+    /// What became of its `release` process; none when it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookStatus>,
 }
 
 /// `POST /v1/apps/{app}/rollback`.
@@ -300,6 +306,9 @@ pub struct Instances {
     pub migration: Option<Migration>,
     /// How the last one failed.
     pub migration_failure: Option<MigrationFailure>,
+    /// Runs that have not ended, by number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<RunInfo>,
 }
 
 /// All instances of a process type of a release.

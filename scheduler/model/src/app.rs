@@ -25,6 +25,28 @@ pub struct App {
     /// How the last migration failed; cleared by the next release or scale.
     #[serde(default)]
     pub migration_failure: Option<MigrationFailure>,
+    /// That the newest release is not one to run: its `release` process runs, or failed. None when it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unproven: Option<Unproven>,
+}
+
+/// What there is besides a newest release whose `release` process has not ended well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unproven {
+    /// The newest release that may run; none when there is none yet.
+    pub good: Option<ReleaseId>,
+    /// The run that the newest release waits for; none when it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<Hook>,
+}
+
+/// A run that a release waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Its number.
+    pub run: u32,
+    /// Whether what the previous release ran moves to the release afterwards.
+    pub migrate: bool,
 }
 
 /// A move of instances from older releases to `to`: new ones start, and as they become ready old ones stop.
@@ -69,7 +91,26 @@ impl App {
             scale: BTreeMap::new(),
             migration: None,
             migration_failure: None,
+            unproven: None,
         }
+    }
+
+    /// The newest release that may run.
+    pub fn newest_good(&self) -> Option<ReleaseId> {
+        match &self.unproven {
+            None => self.latest,
+            Some(unproven) => unproven.good,
+        }
+    }
+
+    /// The release that the next one is made from: the newest that may run, or the newest while none may.
+    pub fn base(&self) -> Option<ReleaseId> {
+        self.newest_good().or(self.latest)
+    }
+
+    /// The run that its newest release waits for.
+    pub fn hook(&self) -> Option<&Hook> {
+        self.unproven.as_ref()?.waits_for.as_ref()
     }
 
     /// The number of its next release.

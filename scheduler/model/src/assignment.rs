@@ -9,6 +9,7 @@ use crate::{
     placement::SlotRange,
     release::ReleaseId,
     route::RouteTable,
+    run::AssignedRun,
 };
 
 /// Everything one node should run, and the routes its ingress serves.
@@ -21,6 +22,9 @@ pub struct Assignment {
     pub generation: u64,
     /// What to run.
     pub processes: Vec<AssignedProcess>,
+    /// Runs to run once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<AssignedRun>,
     /// The cluster's routes.
     pub routes: RouteTable,
 }

@@ -74,6 +74,7 @@ codes! {
     B13 422 "build stopped by the sandbox",
     B14 422 "archive rejected",
     B15 422 "build failed",
+    B16 422 "release process failed",
     S10 503 "store is read-only",
     S11 503 "store corruption",
     S12 409 "conflict",

@@ -39,6 +39,7 @@ pub mod report;
 pub mod requirement;
 pub mod route;
 pub mod rules;
+pub mod run;
 pub mod scale;
 pub mod sync;
 pub mod text;

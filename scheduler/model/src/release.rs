@@ -78,6 +78,44 @@ impl FromStr for ReleaseId {
 
 wire_text!(ReleaseId);
 
+/// What became of the `release` process of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum HookStatus {
+    /// It has not ended: nothing moves to the release yet.
+    Running {
+        /// The number of its run.
+        run: u32,
+    },
+    /// It ended well.
+    Passed {
+        /// The number of its run.
+        run: u32,
+    },
+    /// It did not: nothing ever moves to the release.
+    Failed {
+        /// The number of its run.
+        run: u32,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl HookStatus {
+    /// Whether the release may run.
+    pub fn has_passed(&self) -> bool {
+        matches!(self, HookStatus::Passed { .. })
+    }
+
+    /// The number of its run.
+    pub fn run(&self) -> u32 {
+        match self {
+            HookStatus::Running { run } | HookStatus::Passed { run } | HookStatus::Failed { run, .. } => *run,
+        }
+    }
+}
+
 /// Image + config of an app, with who made it, when and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -100,6 +138,16 @@ pub struct Release {
     /// When it was made.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub created_at: Timestamp,
+    /// What became of its `release` process, the one thing that is added later; none when it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookStatus>,
+}
+
+impl Release {
+    /// Whether it may run: it has no `release` process, or that ended well.
+    pub fn may_run(&self) -> bool {
+        self.hook.as_ref().is_none_or(HookStatus::has_passed)
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::{
     name::NodeName,
     peer::PeerTable,
     report::{DetailsWanted, ProcessKey, ProcessReport},
+    run::RunReport,
 };
 
 /// Version of the node protocol this build speaks.
@@ -89,6 +90,9 @@ pub struct SyncRequest {
     /// Process types of which no instance is left since the report it is relative to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<ProcessKey>,
+    /// Every run that it is to run and has not been relieved of; whole in each report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<RunReport>,
     /// How long the answer may wait for a newer assignment, in milliseconds; at most [`WAIT_MS_MAX`].
     pub wait_ms: u32,
     /// Version of the table of peers that it follows, of this life of the control plane; 0 for none, absent

@@ -169,7 +169,19 @@ fn reason(node: &Node<'_>, needs: Needs<'_>, own: u32, apart: Option<usize>, all
     Reason::Cpu
 }
 
+/// Whether a node meets what is required.
+pub(crate) fn allows(node: &Node<'_>, needs: Needs<'_>) -> bool {
+    let (name, labels) = (&node.state.name, &node.state.labels);
+    needs.rules.require.iter().all(|rule| rule.holds(name, labels))
+}
+
 impl World<'_> {
+    /// Why a node takes no run with these needs.
+    pub(crate) fn why_no_run(&self, node: &Node<'_>, needs: Needs<'_>) -> String {
+        let reason = reason(node, needs, 0, None, allows(node, needs));
+        self.explain(node, needs, reason)
+    }
+
     /// The reason as it is said of one node.
     fn explain(&self, node: &Node<'_>, needs: Needs<'_>, reason: Reason) -> String {
         match reason {

@@ -11,8 +11,8 @@
 //!
 //! The rules, each in the file of its step: `desired`, `stop`, `feasible`, `rank`, `place`, `rebalance`,
 //! `parts`.
-//! Beside `plan` stand the other decisions about an app's record: [`released`], [`scaled`], [`migration`],
-//! [`restart`], [`routes`], [`peers`]; and [`what_if`], which asks what a change would do.
+//! Beside `plan` stand the other decisions about an app's record: [`released`], [`announced`], [`hook_ended`], [`scaled`], [`migration`],
+//! [`restart`], [`routes`], [`peers`]; what becomes of one-off [`runs`]; and [`what_if`], which asks what a change would do.
 //!
 //! Invariant: nothing here does IO, reads a clock, draws a random number or logs; the same input in any order
 //! gives the same output.
@@ -24,6 +24,7 @@
 mod desired;
 mod feasible;
 mod held;
+mod hook;
 mod instances;
 mod migrate;
 mod node;
@@ -37,6 +38,7 @@ mod released;
 mod report;
 mod restart;
 mod routes;
+mod runs;
 mod scaled;
 mod slots;
 mod snapshot;
@@ -45,6 +47,7 @@ mod views;
 mod what_if;
 mod world;
 
+pub use hook::{announced, hook_ended};
 pub use instances::InstanceSet;
 pub use migrate::{CRASHES_MAX, MigrationStep, MigrationView, STALL_MS_MAX, finished, given_up, migration};
 pub use parts::{PARTS_MAX, RANGES_MAX, STEPS_MAX};
@@ -54,6 +57,7 @@ pub use released::released;
 pub use report::{Blocked, Change, Plan, Report};
 pub use restart::{RANGES_PER_RECORD_MAX, RestartRefusal, RestartTarget, restart};
 pub use routes::routes;
+pub use runs::{RunsOnNode, RunsView, runs};
 pub use scaled::{ScaleRefusal, scale_target, scaled};
 pub use snapshot::{AppState, Availability, NodeState, Observed, Policy, Rebalance, Snapshot};
 pub use what_if::{WhatIfRefusal, what_if};

@@ -59,6 +59,18 @@ impl<'a> Needs<'a> {
     }
 }
 
+impl<'a> Needs<'a> {
+    /// What a run of `process` takes: it listens on no port.
+    pub(crate) fn of_run(process: &'a Process) -> Self {
+        Self {
+            memory_bytes: process.limits.memory_bytes_max,
+            cpu_millis: process.limits.cpu_millis.into(),
+            ports: 0,
+            rules: &process.placement,
+        }
+    }
+}
+
 impl<'a> Node<'a> {
     pub(crate) fn new(state: &'a NodeState, policy: &Policy) -> Self {
         let cpu = |times: u32| u64::from(state.cpu_millis).saturating_mul(times.into());

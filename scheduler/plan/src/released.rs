@@ -7,6 +7,7 @@ use gilliam_model::{
     app::{App, Migration},
     image::Image,
     release::ReleaseId,
+    run::RELEASE_HOOK,
     scale::{COUNT_MAX, Scale},
 };
 
@@ -22,11 +23,18 @@ use gilliam_model::{
 /// When `release` is not the app's next one: release numbers have no gaps.
 pub fn released(app: &App, release: ReleaseId, image: &Image, migrate: bool, now: Timestamp) -> App {
     assert_eq!(release, app.next_release(), "the next release of {}", app.name);
-    let mut after = App {
+    let after = App {
         latest: Some(release),
         migration_failure: None,
+        unproven: None,
         ..app.clone()
     };
+    move_to(&after, release, image, migrate, now)
+}
+
+/// The app once what it runs moves to `release`, its newest, if it is to.
+pub(crate) fn move_to(app: &App, release: ReleaseId, image: &Image, migrate: bool, now: Timestamp) -> App {
+    let mut after = app.clone();
     if !migrate || (app.scale.is_empty() && app.migration.is_none()) {
         return after;
     }
@@ -62,7 +70,7 @@ fn counts(app: &App, image: &Image) -> Scale {
     }
     counts
         .0
-        .retain(|process, _| image.processes.contains_key(process));
+        .retain(|process, _| image.processes.contains_key(process) && process.as_str() != RELEASE_HOOK);
     counts
 }
 

@@ -8,6 +8,7 @@ use gilliam_model::{
     image::Image,
     name::{AppName, ProcessName},
     release::ReleaseId,
+    run::RELEASE_HOOK,
     scale::{COUNT_MAX, Scale},
 };
 
@@ -42,6 +43,8 @@ pub enum ScaleRefusal {
         /// Those it has.
         known: Vec<ProcessName>,
     },
+    /// What runs before instances move to a release is not scaled.
+    Hook,
     /// A count is beyond [`COUNT_MAX`].
     TooMany {
         /// The process type.
@@ -73,6 +76,12 @@ impl fmt::Display for ScaleRefusal {
                     list(known)
                 )
             }
+            Self::Hook => {
+                write!(
+                    f,
+                    "{RELEASE_HOOK} runs once, before instances move to a release; it is not scaled"
+                )
+            }
             Self::TooMany { process, count } => {
                 write!(
                     f,
@@ -96,6 +105,7 @@ impl ScaleRefusal {
                 Some(first) => format!("gilliam scale {first}=1"),
                 None => "add a process type to the Procfile and deploy it".into(),
             },
+            Self::Hook => format!("gilliam run {RELEASE_HOOK} runs it once more"),
             Self::TooMany { .. } => "choose a smaller count".into(),
         }
     }
@@ -110,7 +120,10 @@ pub fn scale_target(app: &App, release: Option<ReleaseId>) -> Result<ReleaseId, 
     match release {
         Some(release) if release > latest => Err(ScaleRefusal::UnknownRelease { release, latest }),
         Some(release) => Ok(release),
-        None => Ok(moving.or(app.scale.keys().next_back().copied()).unwrap_or(latest)),
+        None => Ok(moving
+            .or(app.scale.keys().next_back().copied())
+            .or(app.base())
+            .unwrap_or(latest)),
     }
 }
 
@@ -142,6 +155,10 @@ pub fn scaled(app: &App, patch: &ScalePatch, image: &Image) -> Result<App, Scale
             unknown,
             known,
         });
+    }
+    let is_hook = |(process, count): (&ProcessName, &u32)| process.as_str() == RELEASE_HOOK && *count > 0;
+    if patch.counts.iter().any(is_hook) {
+        return Err(ScaleRefusal::Hook);
     }
     if let Some((process, count)) = patch.counts.iter().find(|(_, count)| **count > COUNT_MAX) {
         return Err(ScaleRefusal::TooMany {

@@ -11,6 +11,7 @@ use gilliam_model::{
     placement::SlotRange,
     release::ReleaseId,
     report::ProcessKey,
+    run::Run,
 };
 
 use crate::{
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub placements: Placements,
     /// What nodes report to be running.
     pub observed: Observed,
+    /// Runs that have not ended.
+    pub runs: Vec<Arc<Run>>,
     /// The operator's choices.
     pub policy: Policy,
 }

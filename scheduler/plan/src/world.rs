@@ -10,6 +10,7 @@ use gilliam_model::{
     name::{AppName, NodeName, ProcessName},
     release::ReleaseId,
     report::ProcessKey,
+    run::Run,
 };
 
 use crate::{
@@ -191,6 +192,7 @@ impl<'a> World<'a> {
         let needs = world.groups.iter().filter_map(|group| group.needs);
         world.memory_bytes_least = needs.map(|needs| needs.memory_bytes).min().unwrap_or(0);
         world.count();
+        world.count_runs(&snapshot.runs);
         world.empty = world
             .nodes
             .iter()
@@ -211,6 +213,16 @@ impl<'a> World<'a> {
                 if let Some(node) = node {
                     node.take(group.needs, record.count);
                 }
+            }
+        }
+    }
+
+    /// Counts what runs take of the nodes that have them.
+    fn count_runs(&mut self, runs: &[Arc<Run>]) {
+        for run in runs {
+            let place = |name| self.nodes.binary_search_by(|node| node.state.name.cmp(name)).ok();
+            if let (Some(work), Some(place)) = (&run.work, run.node().and_then(place)) {
+                self.nodes[place].take(Some(Needs::of_run(&work.process)), 1);
             }
         }
     }

@@ -240,6 +240,7 @@ impl Node {
                 .map(|(key, local)| local.report(key))
                 .collect(),
             gone: Vec::new(),
+            runs: Vec::new(),
             wait_ms: 0,
             peers: None,
         }

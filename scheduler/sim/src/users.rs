@@ -129,6 +129,7 @@ impl Users {
             message: message.clone(),
             author: "simulated".to_owned(),
             created_at: now,
+            hook: None,
         };
         let after = released(&stored.value, id, &image, true, now);
         let checks = [stored.unchanged(), Check::absent(keys::release(name, id))];

@@ -32,6 +32,7 @@ use crate::{
         Api,
         auth::Caller,
         extract::{AppPath, Params},
+        hook,
         logs::{NDJSON, json_line},
         openapi::Errors,
     },
@@ -58,6 +59,8 @@ pub(crate) struct DeployParams {
     pub(super) migrate: bool,
     /// Whether the app's build cache is dropped first: all is built as for the first time.
     pub(super) clean: bool,
+    /// How long the `release` process may take, in milliseconds; ten minutes by default.
+    pub(super) release_timeout_ms: Option<u64>,
 }
 
 impl Default for DeployParams {
@@ -66,6 +69,7 @@ impl Default for DeployParams {
             message: None,
             migrate: true,
             clean: false,
+            release_timeout_ms: None,
         }
     }
 }
@@ -197,7 +201,7 @@ impl Deploy {
         };
         let done = match self.order {
             Order::Release => {
-                let released = self.release(&api.shared, built).await;
+                let released = self.release(api, built, &events).await;
                 released.map(|release| DeployEvent::Released {
                     release: Box::new(release),
                 })
@@ -260,8 +264,9 @@ impl Deploy {
 
     pub(super) async fn release(
         &self,
-        shared: &Shared,
+        api: &Api,
         built: Result<(Digest, Image), Refusal>,
+        events: &mpsc::Sender<DeployEvent>,
     ) -> Result<ReleaseInfo, Refusal> {
         let (digest, image) = built?;
         let new = NewRelease {
@@ -269,8 +274,9 @@ impl Deploy {
             message: self.params.message.clone().filter(|m| !m.is_empty()),
             author: self.author.clone(),
             migrate: self.params.migrate,
+            hook_ms_max: self.params.release_timeout_ms,
         };
-        release::make(shared, &self.app, &new).await
+        hook::make(api, &self.app, &new, events).await
     }
 
     async fn keep(

@@ -31,6 +31,7 @@ use crate::{
     observed::NodeView,
     refusal::Refusal,
     roster::{Listed, Page, Roster},
+    runs,
     shared::Shared,
 };
 
@@ -103,6 +104,7 @@ pub(crate) async fn load(shared: &Shared, app: &AppName, asked: &Asked) -> Resul
         settled: roster.is_settled(),
         migration: app.migration.clone(),
         migration_failure: app.migration_failure.clone(),
+        runs: runs::open(shared, &app.name).await?,
     })
 }
 

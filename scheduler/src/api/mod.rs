@@ -15,6 +15,7 @@ mod config;
 mod deploy;
 pub(crate) mod extract;
 mod git;
+mod hook;
 mod image;
 mod images;
 mod instances;
@@ -29,6 +30,7 @@ mod plan;
 mod queues;
 mod releases;
 mod restart;
+mod runs;
 mod scale;
 mod skew;
 mod status;
@@ -108,6 +110,8 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(deploy::deploy))
         .routes(routes!(images::build))
         .routes(routes!(images::import))
+        .routes(routes!(runs::list, runs::ask))
+        .routes(routes!(runs::show, runs::stop))
         .routes(routes!(logs::read));
     let users = short
         .merge(held_open)

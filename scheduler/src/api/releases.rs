@@ -55,6 +55,7 @@ pub(crate) async fn release(
         message: said.or_else(|| Some(format!("image {}", body.image.short()))),
         author: caller.name,
         migrate: body.migrate,
+        hook_ms_max: None,
     };
     let info = release::make(shared, &app, &new).await?;
     Ok((StatusCode::CREATED, Json(info)))
@@ -73,6 +74,7 @@ pub(crate) async fn create(
         message: None,
         author: author.name.clone(),
         migrate,
+        hook_ms_max: None,
     };
     let info = release::make(&api.shared, app, &new).await?;
     Ok((StatusCode::CREATED, Json(info)))

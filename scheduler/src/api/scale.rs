@@ -67,7 +67,11 @@ async fn decide(
         );
     }
     let target = scale_target(&stored.value, patch.release).map_err(|r| refused(app, r))?;
-    let image = release::load_image(shared, &release::load(shared, app, target).await?).await?;
+    let release = release::load(shared, app, target).await?;
+    if !release.may_run() && patch.counts.values().any(|count| *count > 0) {
+        return Err(release::unproven(&release, "cannot be scaled"));
+    }
+    let image = release::load_image(shared, &release).await?;
     let changed = gilliam_plan::scaled(&stored.value, patch, &image).map_err(|r| refused(app, r))?;
     let previous = stored.value.scale.get(&target).cloned().unwrap_or_default();
     let writes = vec![records::put_app(&changed)];
@@ -99,7 +103,7 @@ pub(super) fn refused(app: &AppName, refusal: ScaleRefusal) -> Refusal {
             return Refusal::no_release(app, &release.to_string());
         }
         ScaleRefusal::MigratingAway { .. } => Code::A409,
-        ScaleRefusal::UnknownProcess { .. } | ScaleRefusal::TooMany { .. } => Code::A422,
+        ScaleRefusal::UnknownProcess { .. } | ScaleRefusal::Hook | ScaleRefusal::TooMany { .. } => Code::A422,
     };
     Refusal::new(code, refusal.to_string()).hint(refusal.hint())
 }

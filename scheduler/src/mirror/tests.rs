@@ -96,6 +96,7 @@ fn release(app: usize, number: u32, anew: bool) -> Release {
         author: "a".into(),
         message: String::new(),
         created_at: at(0),
+        hook: None,
     }
 }
 

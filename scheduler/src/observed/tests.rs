@@ -53,6 +53,7 @@ fn whole(number: u64, instances: Vec<InstanceReport>) -> SyncRequest {
         base: None,
         processes: fold(instances, &[]),
         gone: Vec::new(),
+        runs: Vec::new(),
         wait_ms: 0,
         peers: None,
     }

@@ -40,6 +40,12 @@ pub const PLACEMENTS: &str = "/placements/";
 pub const RELEASES: &str = "/releases/";
 /// Where what users are told of their apps is.
 pub const REMARKS: &str = "/remarks/";
+/// Where runs that have not ended are.
+pub const RUNS: &str = "/runs/";
+/// Where the ends of runs are. Apart from the others, since nothing is decided on them.
+pub const RAN: &str = "/ran/";
+/// Where the number of the last run of each app is.
+pub const RUN_NUMBERS: &str = "/run-numbers/";
 /// Where tokens are.
 pub const TOKENS: &str = "/tokens/";
 
@@ -121,6 +127,37 @@ pub fn placement_of(key: &str) -> Option<(ProcessKey, NodeName)> {
 /// Where the placements of one app are.
 pub fn placements_of(app: &AppName) -> String {
     format!("{PLACEMENTS}{app}/")
+}
+
+/// A run that has not ended; its number has leading zeros.
+pub fn run(app: &AppName, number: u32) -> String {
+    format!("{RUNS}{app}/{number:010}")
+}
+
+/// Where the runs of one app are that have not ended.
+pub fn runs_of(app: &AppName) -> String {
+    format!("{RUNS}{app}/")
+}
+
+/// A run that has ended.
+pub fn ran(app: &AppName, number: u32) -> String {
+    format!("{RAN}{app}/{number:010}")
+}
+
+/// Where the runs of one app are that have ended.
+pub fn ran_of(app: &AppName) -> String {
+    format!("{RAN}{app}/")
+}
+
+/// The number of the last run of an app.
+pub fn run_number(app: &AppName) -> String {
+    format!("{RUN_NUMBERS}{app}/last")
+}
+
+/// The app and the number of the run that has not ended whose key is `key`.
+pub fn run_of(key: &str) -> Option<(AppName, u32)> {
+    let (app, number) = key.strip_prefix(RUNS)?.split_once('/')?;
+    Some((app.parse().ok()?, number.parse().ok()?))
 }
 
 /// An invitation to join, by the public part of its token.

@@ -11,6 +11,7 @@ use gilliam_model::{
     name::AppName,
     placement::Placement,
     release::{Release, ReleaseId},
+    run::Run,
     token::Token,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -152,6 +153,16 @@ pub async fn load_epoch(store: &Store) -> Result<Option<Stored<Epoch>>, RangeErr
 /// The write that sets the epoch of the last plan.
 pub fn put_epoch(epoch: Epoch) -> Write {
     put(keys::PLAN_EPOCH.to_string(), &epoch)
+}
+
+/// The write that sets a run: one that has ended goes where ended ones are.
+pub fn put_run(run: &Run) -> Write {
+    let (app, number) = (&run.id.app, run.id.number);
+    let key = match run.has_ended() {
+        true => keys::ran(app, number),
+        false => keys::run(app, number),
+    };
+    put(key, run)
 }
 
 /// Reads a token by its public part.

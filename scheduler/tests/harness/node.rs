@@ -119,6 +119,7 @@ impl Node {
             base: None,
             processes: self.processes(),
             gone: Vec::new(),
+            runs: Vec::new(),
             wait_ms: u32::try_from(wait.as_millis()).expect("a short wait"),
             peers: self.follows,
         }

@@ -38,6 +38,8 @@ pub struct DeployRequest {
     pub migrate: bool,
     /// Whether the app's build cache is dropped first.
     pub clean: bool,
+    /// How long the `release` process may take, in milliseconds; the server's default when none.
+    pub release_timeout_ms: Option<u64>,
 }
 
 /// Which instances to list; by default all of process types with few.
@@ -127,6 +129,8 @@ impl Client {
         archive_bytes: u64,
     ) -> Result<DeployStream, ClientError> {
         let mut query = vec![("migrate", request.migrate.to_string())];
+        let release_timeout = request.release_timeout_ms;
+        query.extend(release_timeout.map(|ms| ("release_timeout_ms", ms.to_string())));
         query.extend(request.message.clone().map(|message| ("message", message)));
         query.extend(request.clean.then(|| ("clean", true.to_string())));
         self.upload(&format!("/v1/apps/{app}/deploy"), &query, archive, archive_bytes)

@@ -14,6 +14,7 @@ mod error;
 mod images;
 mod nodes;
 mod queues;
+mod runs;
 mod servers;
 mod stream;
 mod trust;

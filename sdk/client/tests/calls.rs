@@ -187,6 +187,7 @@ async fn of_several_servers_the_first_that_can_be_reached_gets_the_whole_call() 
         message: None,
         migrate: true,
         clean: false,
+        release_timeout_ms: None,
     };
     let archive = &b"tar bytes"[..];
     client.deploy(&app(), &request, archive, 9).await.expect("head");
@@ -224,6 +225,7 @@ async fn a_deploy_sends_the_archive_and_streams_its_events() {
         message: Some("first & only".to_string()),
         migrate: false,
         clean: false,
+        release_timeout_ms: None,
     };
     let mut events = server
         .client
@@ -257,6 +259,7 @@ async fn a_deploy_cut_before_its_last_event_is_an_error() {
         message: None,
         migrate: true,
         clean: false,
+        release_timeout_ms: None,
     };
     let mut events = server
         .client

@@ -6,6 +6,7 @@ use gilliam_model::{
     Timestamp,
     api::{InstanceInfo, ProcessSummary},
     instance::{InstanceReport, InstanceState},
+    run::RunInfo,
 };
 
 use crate::amounts;
@@ -23,8 +24,26 @@ pub(super) const SUMMARY_HEADER: &[&str] = &[
     "NOTE",
 ];
 pub(super) const FAILURES_HEADER: &[&str] = &["PROCESS", "RELEASE", "STATE", "INSTANCES", "REASON"];
+pub(super) const RUNS_HEADER: &[&str] = &["NAME", "RELEASE", "STATE", "SINCE", "HOST", "COMMAND"];
 /// Instances that are named of those that failed alike.
 const NAMED_MAX: usize = 3;
+
+/// A line for each run: `run.3  v2  running  (12 s)  on node n1  worker report`.
+pub(super) fn runs(runs: &[RunInfo], now: Timestamp) -> Vec<Vec<String>> {
+    let row = |run: &RunInfo| {
+        let since = run.running_since.unwrap_or(run.asked_at);
+        let node = run.node.as_ref();
+        vec![
+            run.name.clone(),
+            run.release.to_string(),
+            run.state.as_str().to_string(),
+            format!("({})", amounts::age(since, now)),
+            node.map_or_else(|| "-".to_string(), |node| format!("on node {node}")),
+            run.command.clone(),
+        ]
+    };
+    runs.iter().map(row).collect()
+}
 
 /// A line for each process type: `worker  v2  100,000 running (12 s)  2.9 GiB  0.0 M fuel/s  on 1 node`.
 pub(super) fn summaries(many: &[&ProcessSummary], now: Timestamp) -> Vec<Vec<String>> {

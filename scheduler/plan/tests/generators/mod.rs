@@ -240,6 +240,7 @@ pub(crate) fn snapshots(migrating: bool) -> impl Strategy<Value = Snapshot> {
                 nodes,
                 observed: running.collect::<Observed>(),
                 placements: placements.iter().collect(),
+                runs: Vec::new(),
                 policy: Policy {
                     memory_overcommit: 1,
                     cpu_overcommit,

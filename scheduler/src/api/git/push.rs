@@ -21,6 +21,7 @@ use gilliam_model::{
     digest::Digest,
     image::Image,
     route::WEB,
+    run::RELEASE_HOOK,
 };
 use tokio::{
     io::AsyncRead,
@@ -269,6 +270,7 @@ impl Push {
                 message: received.message,
                 migrate: true,
                 clean: false,
+                release_timeout_ms: None,
             },
             archive: Archive::at(arrived.incoming.archive()),
             _place: arrived.deploy_place,
@@ -279,14 +281,7 @@ impl Push {
             drop(events);
             built
         };
-        let printing = async {
-            while let Some(event) = printed.recv().await {
-                if let DeployEvent::Output { line } = event {
-                    self.answer.say(&line).await;
-                }
-            }
-        };
-        let (image, ()) = tokio::join!(building, printing);
+        let (image, ()) = tokio::join!(building, self.print(&mut printed));
         let image = image.map_err(|refusal| Failure::new("build failed", refusal))?;
         Ok(Built {
             image,
@@ -299,8 +294,23 @@ impl Push {
         })
     }
 
+    /// Says what a build or a `release` process prints.
+    async fn print(&self, printed: &mut mpsc::Receiver<DeployEvent>) {
+        while let Some(event) = printed.recv().await {
+            if let DeployEvent::Output { line } = event {
+                self.answer.say(&line).await;
+            }
+        }
+    }
+
     async fn keep(&self, shared: &Shared, built: Built) -> Result<(), Failure> {
-        let release = built.deploy.release(shared, Ok(built.image)).await;
+        let (events, mut printed) = mpsc::channel(EVENTS_MAX);
+        let releasing = async {
+            let released = built.deploy.release(&self.api, Ok(built.image), &events).await;
+            drop(events);
+            released
+        };
+        let (release, ()) = tokio::join!(releasing, self.print(&mut printed));
         let release = release.map_err(|refusal| Failure::new("not released", refusal))?;
         self.announce(shared, &release).await;
         let (repository, incoming) = (built.repository.clone(), built.incoming);
@@ -329,6 +339,7 @@ impl Push {
             let mut counts: Vec<(bool, String)> = release
                 .processes
                 .keys()
+                .filter(|name| name.as_str() != RELEASE_HOOK)
                 .map(|name| {
                     (
                         name.as_str() != WEB,
