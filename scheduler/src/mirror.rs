@@ -12,17 +12,17 @@
 //! Invariant: what is given out is the state at one revision: after a failed reading nothing is, until one
 //! succeeds, and nothing that changed meanwhile is left out of it.
 
+mod record;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use gilliam_model::{
-    Timestamp,
     app::App,
     digest::Digest,
     image::Image,
-    instance::Epoch,
     name::{AppName, NodeName},
     node::Node,
     placement::Placement,
@@ -30,7 +30,8 @@ use gilliam_model::{
     report::ProcessKey,
     run::Run,
 };
-use gilliam_store::{Changed, Entry, RangeError, Revision, Since, Store, keys, records, records::Stored};
+use gilliam_store::{RangeError, Revision, Since, Store, keys, records, records::Stored};
+use record::{Record, read_all};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -78,21 +79,6 @@ enum Pending {
 struct Touched {
     all: bool,
     placed: BTreeSet<(NodeName, ProcessKey)>,
-}
-
-/// A change of a record, read.
-enum Record {
-    App(Stored<App>),
-    NoApp(AppName),
-    Placement(Placement),
-    NoPlacement(ProcessKey, NodeName),
-    Epoch(Option<Stored<Epoch>>),
-    Rebalance(Option<Stored<Timestamp>>),
-    Choices(Choices),
-    Node(Node),
-    NoNode(NodeName),
-    Run(Stored<Run>),
-    NoRun(RunKey),
 }
 
 impl Mirror {
@@ -458,57 +444,6 @@ async fn read<T: DeserializeOwned>(
         }
     }
     Ok(found)
-}
-
-/// Reads changes as records; none when one is of a key that says nothing.
-fn read_all(changes: Vec<Changed>) -> Result<Option<Vec<Record>>, RangeError> {
-    let mut records = Vec::with_capacity(changes.len());
-    for change in changes {
-        match change {
-            Changed::Put(entry) => records.push(record(entry)?),
-            Changed::Deleted(key) => match no_record(&key) {
-                Some(record) => records.push(record),
-                None => return Ok(None),
-            },
-        }
-    }
-    Ok(Some(records))
-}
-
-fn record(entry: Entry) -> Result<Record, RangeError> {
-    let key = entry.key.as_str();
-    Ok(if key.starts_with(keys::APPS) {
-        Record::App(records::decode(entry)?)
-    } else if key.starts_with(keys::PLACEMENTS) {
-        Record::Placement(records::decode(entry)?.value)
-    } else if key.starts_with(keys::NODES) {
-        Record::Node(records::decode(entry)?.value)
-    } else if key.starts_with(keys::RUNS) {
-        Record::Run(records::decode(entry)?)
-    } else if key == keys::REBALANCE {
-        Record::Rebalance(Some(records::decode(entry)?))
-    } else if key == keys::POLICY {
-        Record::Choices(records::decode(entry)?.value)
-    } else {
-        Record::Epoch(Some(records::decode(entry)?))
-    })
-}
-
-fn no_record(key: &str) -> Option<Record> {
-    match key {
-        keys::PLAN_EPOCH => return Some(Record::Epoch(None)),
-        keys::REBALANCE => return Some(Record::Rebalance(None)),
-        keys::POLICY => return Some(Record::Choices(Choices::default())),
-        _ => {}
-    }
-    if let Some((key, node)) = keys::placement_of(key) {
-        return Some(Record::NoPlacement(key, node));
-    }
-    if let Some(run) = keys::run_of(key) {
-        return Some(Record::NoRun(run));
-    }
-    let app = keys::app_of(key).map(Record::NoApp);
-    app.or_else(|| keys::node_of(key).map(Record::NoNode))
 }
 
 #[cfg(test)]

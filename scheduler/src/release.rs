@@ -189,6 +189,9 @@ async fn decide(
     };
     let mut checks = vec![stored.unchanged(), Check::absent(keys::release(app, release.id))];
     let mut writes = Vec::new();
+    if matches!(new.basis, Basis::Build(..)) {
+        runs::check_names(&parts.image)?;
+    }
     let hook = runs::hook(shared, &release, &parts.image, new.hook_ms_max).await?;
     let changed = match hook {
         Some(NewRun {

@@ -20,8 +20,9 @@ use gilliam_model::{
     name::{AppName, ProcessName},
     release::{Release, ReleaseId},
     run::{
-        AskRun, HOOK_MS_DEFAULT, RELEASE_HOOK, RUN_ARGS_BYTES_MAX, RUN_ARGS_MAX, RUN_MS_DEFAULT, RUN_MS_MAX,
-        RUNS_OPEN_MAX, RUNS_OPEN_PER_APP_MAX, Run, RunCause, RunId, RunInfo, RunProgress, RunState, Work,
+        AskRun, HOOK_MS_DEFAULT, RELEASE_HOOK, RUN, RUN_ARGS_BYTES_MAX, RUN_ARGS_MAX, RUN_MS_DEFAULT,
+        RUN_MS_MAX, RUNS_OPEN_MAX, RUNS_OPEN_PER_APP_MAX, Run, RunCause, RunId, RunInfo, RunProgress,
+        RunState, Work,
     },
     text::excerpt,
 };
@@ -79,7 +80,6 @@ async fn decide(
         author: author.to_string(),
         run_ms_max: run_ms_max(ask.run_ms_max, RUN_MS_DEFAULT)?,
         is_to_stop: false,
-        attached_to: ask.attach.then(|| shared.life.clone()),
         state: RunState::Asked,
         work: Some(Work {
             process,
@@ -98,6 +98,15 @@ async fn decide(
         )),
         answer: run.info(None),
     })
+}
+
+/// Refuses an image whose instances would have the names of runs.
+pub(crate) fn check_names(image: &Image) -> Result<(), Refusal> {
+    match image.processes.contains_key(RUN) {
+        true => Err(Refusal::invalid(format!("a process type cannot be named {RUN}"))
+            .hint("run.1 is the name of a one-off run; name the process otherwise, such as runner")),
+        false => Ok(()),
+    }
 }
 
 /// The run of a new release's `release` process; none when its image has none.
@@ -133,7 +142,6 @@ pub(crate) async fn hook(
         author: release.author.clone(),
         run_ms_max: run_ms_max(ms_max, HOOK_MS_DEFAULT)?,
         is_to_stop: false,
-        attached_to: None,
         state: RunState::Asked,
         work: Some(Work {
             process,
@@ -163,10 +171,13 @@ pub(crate) async fn list(shared: &Shared, app: &AppName) -> Result<Vec<RunInfo>,
 
 /// The runs of an app that have not ended, by number.
 pub(crate) async fn open(shared: &Shared, app: &AppName) -> Result<Vec<RunInfo>, Refusal> {
-    let mut open = list(shared, app).await?;
-    open.retain(|run| run.ended_at.is_none());
-    open.reverse();
-    Ok(open)
+    let (_, open) = records::list::<Run>(&shared.store, &keys::runs_of(app)).await?;
+    if open.is_empty() {
+        return Ok(Vec::new());
+    }
+    let progress = progress(shared);
+    let info = |run: &Stored<Run>| run.value.info(progress.get(&run.value.id));
+    Ok(open.iter().map(info).collect())
 }
 
 /// Reads a run.

@@ -64,7 +64,6 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         env: args.env.into_iter().collect::<BTreeMap<_, _>>(),
         memory_bytes_max: args.memory,
         run_ms_max: Some(u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX)),
-        attach: false,
     };
     let asked = client.ask_run(&app, &ask).await?;
     if args.detach {

@@ -122,6 +122,9 @@ fn a_release_waits_for_its_hook_and_a_failed_one_changes_nothing() {
     let refused = platform.run_in(&folder, &["scale", "release=1"]).refused();
     assert!(refused.contains("it is not scaled"), "{refused}");
 
+    project(&platform, "run: task.wat loop\n");
+    let named = platform.run_in(&folder, &["deploy"]).refused();
+    assert!(named.contains("cannot be named run"), "{named}");
     project(&platform, "worker: task.wat loop\nrelease: task.wat bad\n");
     let failed = platform.run_in(&folder, &["deploy"]).refused();
     assert!(

@@ -143,7 +143,6 @@ mod tests {
             author: String::new(),
             run_ms_max: RUN_MS_DEFAULT,
             is_to_stop: false,
-            attached_to: None,
             state: RunState::Asked,
             work: None,
         }

@@ -62,7 +62,6 @@ fn asked(number: u32, second: i64, process: Process) -> Run {
         author: "me".into(),
         run_ms_max: RUN_MS_MAX,
         is_to_stop: false,
-        attached_to: None,
         state: RunState::Asked,
         work: Some(Work {
             process,

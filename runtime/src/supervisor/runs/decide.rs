@@ -100,7 +100,6 @@ mod tests {
             },
             run_ms_max: 1_000,
             is_to_stop,
-            attached_to: None,
         }
     }
 
