@@ -162,7 +162,7 @@ impl Mirror {
                 }
                 Record::Run(run) => {
                     let runs = Arc::make_mut(&mut self.change().runs);
-                    runs.insert(run_key(&run.value), Arc::new(run));
+                    runs.insert(run_key(&run.value), Arc::new(*run));
                 }
                 Record::NoRun(key) => drop(Arc::make_mut(&mut self.change().runs).remove(&key)),
                 Record::NoNode(name) => drop(Arc::make_mut(&mut self.change().nodes).remove(&name)),

@@ -106,6 +106,7 @@ mod tests {
             limits: Limits::default(),
             allowed_outbound_hosts: Vec::new(),
             guard_pages: false,
+            imports: None,
             placement: gilliam_model::rules::PlacementRules::default(),
         };
         let names = ["web", "release"].map(|name| (name.parse().expect("name"), process.clone()));

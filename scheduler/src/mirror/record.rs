@@ -25,7 +25,7 @@ pub(super) enum Record {
     Choices(Choices),
     Node(Node),
     NoNode(NodeName),
-    Run(Stored<Run>),
+    Run(Box<Stored<Run>>),
     NoRun(RunKey),
 }
 
@@ -53,7 +53,7 @@ fn record(entry: Entry) -> Result<Record, RangeError> {
     } else if key.starts_with(keys::NODES) {
         Record::Node(records::decode(entry)?.value)
     } else if key.starts_with(keys::RUNS) {
-        Record::Run(records::decode(entry)?)
+        Record::Run(Box::new(records::decode(entry)?))
     } else if key == keys::REBALANCE {
         Record::Rebalance(Some(records::decode(entry)?))
     } else if key == keys::POLICY {
