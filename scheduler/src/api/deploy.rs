@@ -276,7 +276,8 @@ impl Deploy {
             migrate: self.params.migrate,
             hook_ms_max: self.params.release_timeout_ms,
         };
-        hook::make(api, &self.app, &new, events).await
+        // Large, and most of its time it waits.
+        Box::pin(hook::make(api, &self.app, &new, events)).await
     }
 
     async fn keep(

@@ -55,7 +55,7 @@ pub(super) async fn make(
     }
     let made = release::make(shared, app, new).await?;
     match &made.hook {
-        Some(HookStatus::Running { run }) => follow(api, &made, *run, events).await,
+        Some(HookStatus::Running { run }) => Box::pin(follow(api, &made, *run, events)).await,
         _ => Ok(made),
     }
 }
