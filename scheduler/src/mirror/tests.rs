@@ -1,5 +1,7 @@
 use gilliam_model::{
+    Timestamp,
     image::{Process, Shape},
+    instance::Epoch,
     limits::Limits,
     name::ProcessName,
     placement::SlotRange,
