@@ -132,8 +132,8 @@ fn wrong_arguments_are_a_usage_error() {
         );
         assert_eq!(
             String::from_utf8_lossy(&output.stderr),
-            "usage: --blobs DIR --archive FILE [--import] [--packs DIR] [--tools DIR] [--cache DIR --app KEY] [--cache-size \
-             BYTES] [--clean] [--registries LIST] [--unsandboxed-builds]\n"
+            "usage: --blobs DIR --archive FILE [--import] [--packs DIR] [--tools DIR] \
+             [--cache DIR --app KEY] [--cache-size BYTES] [--clean] [--registries LIST] [--unsandboxed-builds]\n"
         );
     }
 }

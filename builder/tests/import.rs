@@ -77,7 +77,10 @@ impl Parts {
 
     fn manifest(&self) -> (Vec<u8>, Vec<u8>) {
         let config = serde_json::to_vec(&self.config).expect("JSON");
-        let descriptor = |kind: &str, bytes: &[u8]| json!({ "mediaType": kind, "digest": digest_of(bytes).to_string(), "size": bytes.len() });
+        let descriptor = |kind: &str, bytes: &[u8]| {
+            let digest = digest_of(bytes).to_string();
+            json!({ "mediaType": kind, "digest": digest, "size": bytes.len() })
+        };
         let layers: Vec<Value> = self
             .layers
             .iter()

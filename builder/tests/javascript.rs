@@ -66,7 +66,8 @@ fn typescript_and_start_scripts_build() {
             ),
             (
                 "web.ts",
-                b"import { greet } from './greet';\nexport default { fetch: (r: Request): Response => new Response(greet(r.url)) };",
+                b"import { greet } from './greet';\nexport default {\n\
+                  fetch: (r: Request): Response => new Response(greet(r.url)),\n};",
             ),
             (
                 "greet.ts",
@@ -90,7 +91,8 @@ fn servers_of_node_become_web_processes() {
             ("Procfile", b"web: node web.js"),
             (
                 "web.js",
-                b"const http = require('http');\nhttp.createServer((req, res) => res.end(req.url)).listen(process.env.PORT);",
+                b"const http = require('http');\n\
+                  http.createServer((req, res) => res.end(req.url)).listen(process.env.PORT);",
             ),
         ])
         .image();

@@ -23,9 +23,19 @@ fn main() -> ExitCode {
 fn a_handler_and_a_program_become_components() {
     let server = Server::new();
     let files: &[(&str, &[u8])] = &[
-        ("Procfile", b"web: python web.py\nworker: python work/er.py --pause 2"),
-        ("web.py", b"from gilliam import Response\nimport work.shared\n\ndef handle(request):\n    return Response('hi')"),
-        ("work/er.py", b"import shared, time\nwhile True:\n    time.sleep(shared.PAUSE)"),
+        (
+            "Procfile",
+            b"web: python web.py\nworker: python work/er.py --pause 2",
+        ),
+        (
+            "web.py",
+            b"from gilliam import Response\nimport work.shared\n\n\
+            def handle(request):\n    return Response('hi')",
+        ),
+        (
+            "work/er.py",
+            b"import shared, time\nwhile True:\n    time.sleep(shared.PAUSE)",
+        ),
         ("work/shared.py", b"PAUSE = 1"),
     ];
     let built = server.build(files);

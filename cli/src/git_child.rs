@@ -78,8 +78,9 @@ const VARIABLES: [(&str, &str); 9] = [
     ("LC_ALL", "C"),
 ];
 /// What old histories of honest projects have, and does no harm; all else that git knows to be wrong is refused.
-const STRICT: &str = "--strict=missingSpaceBeforeDate=ignore,badTimezone=ignore,badDate=ignore,zeroPaddedFilemode=ignore,\
-                      missingEmail=ignore,missingNameBeforeEmail=ignore,badEmail=ignore,gitmodulesMissing=ignore";
+const STRICT: &str = "--strict=missingSpaceBeforeDate=ignore,badTimezone=ignore,badDate=ignore,\
+                      zeroPaddedFilemode=ignore,missingEmail=ignore,missingNameBeforeEmail=ignore,\
+                      badEmail=ignore,gitmodulesMissing=ignore";
 
 /// Objects that were pushed: in a folder of their own, beside what the repository has.
 #[derive(Debug)]
@@ -117,7 +118,8 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: receive --repository DIR --objects DIR --archive FILE --commit ID | serve | repack --repository DIR"
+                "usage: receive --repository DIR --objects DIR --archive FILE --commit ID | serve \
+                 | repack --repository DIR"
             );
             ExitCode::from(EXIT_USAGE)
         }

@@ -94,8 +94,8 @@ struct Routes {
     routed: Arc<Routed>,
 }
 
-/// All that a turn's decisions hang on, but for migrations and runs, which time ends too: two turns with the same grounds
-/// decide the same.
+/// All that a turn's decisions hang on, but for migrations and runs, which time ends too: two turns with the
+/// same grounds decide the same.
 #[derive(Debug, PartialEq, Eq)]
 struct Grounds {
     state: u64,

@@ -126,7 +126,10 @@ fn upload(registry: &Registry, name: &str, bytes: &[u8]) -> String {
 }
 
 fn manifest_of(config: (&str, &[u8], &str), layer: (&str, &[u8], &str)) -> Vec<u8> {
-    let descriptor = |(kind, bytes, digest): (&str, &[u8], &str)| serde_json::json!({ "mediaType": kind, "digest": digest, "size": bytes.len() });
+    let descriptor = |(kind, bytes, digest): (&str, &[u8], &str)| {
+        let size = bytes.len();
+        serde_json::json!({ "mediaType": kind, "digest": digest, "size": size })
+    };
     let manifest = serde_json::json!({ "schemaVersion": 2, "mediaType": MANIFEST,
         "config": descriptor(config), "layers": [descriptor(layer)] });
     serde_json::to_vec(&manifest).expect("JSON")

@@ -128,7 +128,8 @@ fn a_job_of_a_key_is_put_once_and_a_delayed_one_waits() {
 #[test]
 fn the_job_of_a_node_that_dies_is_given_to_the_next_and_a_stopped_worker_hands_its_own_back() {
     let platform = Platform::start();
-    let manifest = "[process.emails]\nrequest_timeout = \"5m\"\nfuel_per_request = \"1000000G\"\nexit_timeout = \"1s\"\n";
+    let manifest = "[process.emails]\nrequest_timeout = \"5m\"\nfuel_per_request = \"1000000G\"\n\
+                    exit_timeout = \"1s\"\n";
     let project = deployed(&platform, manifest);
     platform
         .run_in(&project, &["queue", "emails", "put", "loops"])

@@ -1,7 +1,8 @@
 //! Jobs: what a component that exports `gilliam:worker/handler` is called with, and what it says.
 //!
-//! A job goes the way of a request (`http.rs`, `lane.rs`): a lane of its own, the same limits and accounts. It travels as a
-//! request without a body that has the job with it, and the answer as a response without one that has the verdict.
+//! A job goes the way of a request (`http.rs`, `lane.rs`): a lane of its own, the same limits and accounts.
+//! It travels as a request without a body that has the job with it, and the answer as a response without one
+//! that has the verdict.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Jobs: the workers of this node, and what they have.
 //!
-//! In flow workers that come and go, and jobs; out flow what workers say of them. `ledger` (pure) knows who may have what,
-//! `talk` is the conversation with the control plane.
+//! In flow workers that come and go, and jobs; out flow what workers say of them. `ledger` (pure) knows who
+//! may have what, `talk` is the conversation with the control plane.
 //!
 //! Invariant: a job is given to one worker, once for each lease; one that nobody here can do is handed back.
 //! Invariant: of each job that was taken something is said in the end, unless its lease is lost.
@@ -106,7 +106,8 @@ impl Jobs {
             match (heard, &said.outcome) {
                 (Heard::Lost, Outcome::Extend { .. }) => self.ledger().lost((said.id, said.lease)),
                 (Heard::Lost, _) => {
-                    tracing::warn!(queue = %said.queue, job = %said.id, "Q11: its lease was lost: it may be done twice");
+                    let (queue, job) = (&said.queue, said.id);
+                    tracing::warn!(%queue, %job, "Q11: its lease was lost: it may be done twice");
                 }
                 (Heard::Kept | Heard::Dead, _) => {}
             }

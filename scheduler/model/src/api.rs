@@ -12,8 +12,8 @@
 //! | `POST /v1/apps/{app}/releases` | [`MakeRelease`](crate::images::MakeRelease) | [`ReleaseInfo`] |
 //! | `POST /v1/apps/{app}/rollback` | [`Rollback`] | [`ReleaseInfo`] |
 //! | `GET` · `PATCH /v1/apps/{app}/config` | [`ConfigPatch`] | [`ConfigInfo`] · [`ReleaseInfo`] |
-//! | `GET` · `POST /v1/apps/{app}/runs` | [`AskRun`](crate::run::AskRun) | `Vec<`[`RunInfo`]`>`, newest first · [`RunInfo`] |
-//! | `GET /v1/apps/{app}/runs/{run}?wait_ms=` · `DELETE` | | [`RunInfo`]: once it has ended, or after so long · asked to end |
+//! | `GET` · `POST /v1/apps/{app}/runs` | [`AskRun`](crate::run::AskRun) | `Vec<`[`RunInfo`]`>` · [`RunInfo`] |
+//! | `GET /v1/apps/{app}/runs/{run}?wait_ms=` · `DELETE` | | [`RunInfo`], of an end or after so long · asked to end |
 //! | `GET /v1/apps/{app}/image?release=` | | [`ImageInfo`] |
 //! | `GET /v1/apps/{app}/components/{process}?release=` | | the component |
 //! | `GET /v1/apps/{app}/images` | | `Vec<`[`ImageSummary`](crate::images::ImageSummary)`>`, newest first |

@@ -11,8 +11,9 @@
 //!
 //! The rules, each in the file of its step: `desired`, `stop`, `feasible`, `rank`, `place`, `rebalance`,
 //! `parts`.
-//! Beside `plan` stand the other decisions about an app's record: [`released`], [`announced`], [`hook_ended`], [`scaled`], [`migration`],
-//! [`restart`], [`routes`], [`peers`]; what becomes of one-off [`runs`]; and [`what_if`], which asks what a change would do.
+//! Beside `plan` stand the other decisions about an app's record: [`released`], [`announced`],
+//! [`hook_ended`], [`scaled`], [`migration`], [`restart`], [`routes`], [`peers`]; what becomes of one-off
+//! [`runs`]; and [`what_if`], which asks what a change would do.
 //!
 //! Invariant: nothing here does IO, reads a clock, draws a random number or logs; the same input in any order
 //! gives the same output.

@@ -1,7 +1,7 @@
 //! The node protocol's part about jobs: what a node says of those that it has, and which it is given.
 //!
-//! A node waits for queues, then takes: what it takes is its own from the moment of the answer, so that a wait that is cut
-//! off loses nothing.
+//! A node waits for queues, then takes: what it takes is its own from the moment of the answer, so that a
+//! wait that is cut off loses nothing.
 
 use std::time::Duration;
 

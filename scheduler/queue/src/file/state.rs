@@ -1,7 +1,7 @@
 //! The queues themselves, in memory: what they are called, and how much is in them.
 //!
-//! Invariant: as of the last commit they are what `QUEUES` says; a group that fails leaves them wrong, and then nothing is
-//! written any more.
+//! Invariant: as of the last commit they are what `QUEUES` says; a group that fails leaves them wrong, and
+//! then nothing is written any more.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

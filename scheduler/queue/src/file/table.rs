@@ -1,7 +1,7 @@
 //! What the file holds: its tables and the bytes of its records.
 //!
-//! A job has one row in `JOBS` and `PAYLOADS` while it is there, and one in the table of its state: `READY`, `DUE`, `LEASES`
-//! (with `HOLDERS`) or `DEAD`. Whoever moves it writes both.
+//! A job has one row in `JOBS` and `PAYLOADS` while it is there, and one in the table of its state: `READY`,
+//! `DUE`, `LEASES` (with `HOLDERS`) or `DEAD`. Whoever moves it writes both.
 
 use gilliam_model::Timestamp;
 use gilliam_model::queue::{JobId, JobInfo, JobState, LeaseId, Priority};
