@@ -52,7 +52,7 @@ pub(crate) struct BuildsFlags {
     /// Bytes of what builds leave for the next ones of their app; apps that were built longest ago lose theirs first.
     #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = size)]
     build_cache_size: u64,
-    /// Who builds may reach by HTTPS: tools (the registries that a language's tools name), HOST[:PORT], or none.
+    /// Who builds may reach by HTTPS: tools (the registries that a language's tools name), HOST or HOST:PORT, or none.
     #[arg(long, value_name = "LIST", default_value_t = Registries::default())]
     build_registries: Registries,
     /// Builds sources without a sandbox, where the kernel allows no user namespaces.

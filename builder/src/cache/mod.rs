@@ -1,7 +1,7 @@
 //! What builds of an app leave for its next ones: compiled dependencies, results, the times of files.
 //!
 //! In flow the folder of all caches and an app's key, out flow folders that a pack's builds may write
-//! ([`AppCache::pack`]) and what only the builder itself writes (`results`, `times`). On disk:
+//! (`AppCache::pack`) and what only the builder itself writes (`results`, `times`). On disk:
 //!
 //! ```text
 //! lock                 held for moments: by whoever opens, drops or evicts a cache
