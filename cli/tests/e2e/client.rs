@@ -61,12 +61,13 @@ pub(crate) fn try_get(platform: &Platform, app: &str, path: &str) -> Result<Answ
     runtime().block_on(send(request))
 }
 
-/// `POST path` of an app with a body.
+/// `POST path` of an app with a body of a type.
 #[track_caller]
-pub(crate) fn post(platform: &Platform, app: &str, path: &str, body: &str) -> Answer {
+pub(crate) fn post(platform: &Platform, app: &str, path: &str, kind: &str, body: &str) -> Answer {
     let request = client()
         .post(format!("{}{path}", platform.http()))
         .header("host", format!("{app}.localhost"))
+        .header("content-type", kind)
         .body(body.to_string());
     runtime().block_on(send(request)).expect("an answer")
 }

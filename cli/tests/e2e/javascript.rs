@@ -1,51 +1,17 @@
-//! JavaScript and TypeScript from source: the sample as a user deploys it, answering through the ingress.
+//! JavaScript and TypeScript from source: the samples as a user deploys them, answering through the ingress.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use crate::{
-    client::{get, runtime},
-    platform::{Platform, client_builder, wait},
+    client::{self, get},
+    platform::{Platform, wait},
 };
 
-/// A copy of a sample's sources.
-fn sources(platform: &Platform, sample: &str) -> PathBuf {
-    fn copy(from: &Path, to: &Path) {
-        fs::create_dir_all(to).expect("folder");
-        for entry in fs::read_dir(from).expect("a sample") {
-            let entry = entry.expect("entry");
-            let to = to.join(entry.file_name());
-            match entry.file_type().expect("type").is_dir() {
-                true => copy(&entry.path(), &to),
-                false => _ = fs::copy(entry.path(), &to).expect("copy"),
-            }
-        }
-    }
-    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../samples")
-        .join(sample);
-    let to = platform.root().join("projects").join(sample);
-    copy(&from, &to);
-    to
-}
-
+/// What an app answers to JSON.
 #[track_caller]
-fn post(platform: &Platform, app: &str, path: &str, body: &'static str) -> (u16, String) {
-    let client = client_builder().no_proxy().build().expect("client");
-    let request = client
-        .post(format!("{}{path}", platform.http()))
-        .header("host", format!("{app}.localhost"))
-        .header("content-type", "application/json")
-        .body(body);
-    runtime().block_on(async {
-        let response = request.send().await.expect("an answer");
-        (
-            response.status().as_u16(),
-            response.text().await.expect("its body"),
-        )
-    })
+fn post(platform: &Platform, app: &str, path: &str, body: &str) -> (u16, String) {
+    let answer = client::post(platform, app, path, "application/json", body);
+    (answer.status, answer.body)
 }
 
 /// Deploys a sample and runs it.
@@ -71,7 +37,7 @@ fn wait_for_line(platform: &Platform, project: &Path, parts: &[&str]) {
 #[test]
 fn scripts_answer_work_and_read_the_config_of_the_run() {
     let platform = Platform::start();
-    let project = sources(&platform, "javascript");
+    let project = platform.sources("javascript");
     run(&platform, &project, "js", &["web=1", "worker=1"]);
     let body = |path: &str| get(&platform, "js", path).body;
     assert_eq!(body("/"), "hello from js\n");
@@ -99,4 +65,28 @@ fn scripts_answer_work_and_read_the_config_of_the_run() {
     let env: serde_json::Value = serde_json::from_str(&body("/env")).expect("JSON");
     assert_eq!(env["GREETING"], "hi");
     assert_eq!(env["GILLIAM_PROCESS"], "web");
+}
+
+#[test]
+fn frameworks_of_the_registry_answer_unchanged() {
+    let platform = Platform::start();
+    let hono = platform.sources("typescript-hono");
+    run(&platform, &hono, "hono", &["web=1", "worker=1"]);
+    assert_eq!(get(&platform, "hono", "/").body, "hello, world\n");
+    assert_eq!(get(&platform, "hono", "/guests/ada").body, "{\"name\":\"ada\"}");
+    let greeted = post(&platform, "hono", "/guests", "{\"name\":\"Grace\"}");
+    assert_eq!(greeted, (201, "hello, Grace\n".to_string()));
+    wait_for_line(&platform, &hono, &["app[worker.1]", "hello, Grace"]);
+
+    let express = platform.sources("express");
+    run(&platform, &express, "express", &["web=1"]);
+    assert_eq!(get(&platform, "express", "/").body, "hello from Express\n");
+    assert_eq!(
+        get(&platform, "express", "/users/7?a=b").body,
+        "{\"id\":\"7\",\"query\":{\"a\":\"b\"}}"
+    );
+    let echoed = post(&platform, "express", "/echo", "{\"a\":1}");
+    assert_eq!(echoed, (201, "{\"a\":1}".to_string()));
+    assert_eq!(get(&platform, "express", "/throw").status, 500);
+    assert_eq!(get(&platform, "express", "/nowhere").status, 404);
 }

@@ -7,28 +7,6 @@ use crate::{
     platform::{Platform, wait},
 };
 
-/// A copy of a sample's folder, as a user would have it.
-fn project(platform: &Platform, sample: &str) -> std::path::PathBuf {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../samples")
-        .join(sample);
-    let to = platform.root().join("projects").join(sample);
-    copy(&from, &to);
-    to
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("folder");
-    for entry in fs::read_dir(from).expect("sample") {
-        let entry = entry.expect("entry");
-        let to = to.join(entry.file_name());
-        match entry.file_type().expect("type").is_dir() {
-            true => copy(&entry.path(), &to),
-            false => drop(fs::copy(entry.path(), to).expect("copy")),
-        }
-    }
-}
-
 #[track_caller]
 fn answers(platform: &Platform, app: &str, path: &str, status: u16, text: &str) {
     let answer = client::get(platform, app, path);
@@ -47,7 +25,7 @@ fn logs(platform: &Platform, project: &Path, line: &str) {
 #[test]
 fn c_and_cpp_deploy_from_their_sources() {
     let platform = Platform::start();
-    let project = project(&platform, "c");
+    let project = platform.sources("c");
     let gilliam = |args: &[&str]| platform.run_in(&project, args);
     gilliam(&["create", "c"]).ok();
     let deployed = gilliam(&["deploy"]);
@@ -68,7 +46,10 @@ fn c_and_cpp_deploy_from_their_sources() {
     let lines: String = (1..=100_000).map(|line| format!("{line}\n")).collect();
     answers(&platform, "c", "/lines", 200, &lines);
     let body = "a body of some length\n".repeat(4_000);
-    assert_eq!(client::post(&platform, "c", "/echo", &body).body, body);
+    assert_eq!(
+        client::post(&platform, "c", "/echo", "text/plain", &body).body,
+        body
+    );
     logs(&platform, &project, "app[worker.1]: tick 2");
     logs(
         &platform,
@@ -99,7 +80,7 @@ fn c_and_cpp_deploy_from_their_sources() {
 #[test]
 fn zig_deploys_from_its_sources() {
     let platform = Platform::start();
-    let project = project(&platform, "zig");
+    let project = platform.sources("zig");
     let gilliam = |args: &[&str]| platform.run_in(&project, args);
     gilliam(&["create", "zig"]).ok();
     assert_eq!(
@@ -108,7 +89,10 @@ fn zig_deploys_from_its_sources() {
     );
     answers(&platform, "zig", "/", 200, "Hello from Zig\n");
     answers(&platform, "zig", "/fail", 500, "");
-    assert_eq!(client::post(&platform, "zig", "/echo", "a body").body, "a body");
+    assert_eq!(
+        client::post(&platform, "zig", "/echo", "text/plain", "a body").body,
+        "a body"
+    );
     logs(&platform, &project, "app[web.1]: error: AsAsked");
     logs(&platform, &project, "app[worker.1]: count 2");
 
@@ -125,7 +109,7 @@ fn zig_deploys_from_its_sources() {
 #[test]
 fn an_ordinary_server_of_go_deploys_from_its_sources() {
     let platform = Platform::start();
-    let project = project(&platform, "go");
+    let project = platform.sources("go");
     let gilliam = |args: &[&str]| platform.run_in(&project, args);
     gilliam(&["create", "go"]).ok();
     let deployed = gilliam(&["deploy", "--scale", "web=1", "--scale", "worker=1"]);
@@ -137,7 +121,10 @@ fn an_ordinary_server_of_go_deploys_from_its_sources() {
     answers(&platform, "go", "/nope", 404, "404 page not found\n");
     answers(&platform, "go", "/panic", 500, "Internal Server Error\n");
     let body = "a body of some length\n".repeat(10_000);
-    assert_eq!(client::post(&platform, "go", "/echo", &body).body, body);
+    assert_eq!(
+        client::post(&platform, "go", "/echo", "text/plain", &body).body,
+        body
+    );
     let denied = client::get(&platform, "go", "/fetch?url=http://example.com/");
     assert_eq!(denied.status, 502, "{}", denied.body);
     logs(

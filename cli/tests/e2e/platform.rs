@@ -47,6 +47,25 @@ pub(crate) fn tools() -> PathBuf {
         .join("gilliam/tools")
 }
 
+/// Copies a folder, without what a developer has built or installed in it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("folder");
+    for entry in std::fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
+        let entry = entry.expect("entry");
+        let to = to.join(entry.file_name());
+        if ["target", "node_modules", ".gilliam.app"]
+            .iter()
+            .any(|name| entry.file_name() == *name)
+        {
+            continue;
+        }
+        match entry.file_type().expect("type").is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).expect("copy")),
+        }
+    }
+}
+
 /// A running `gilliam up`, ended with the test, its node with it.
 pub(crate) struct Platform {
     folder: tempfile::TempDir,
@@ -274,6 +293,14 @@ impl Platform {
             assert!(built.exists(), "{} is missing; run make samples", built.display());
             std::fs::copy(&built, to.join(word)).expect("component");
         }
+        to
+    }
+
+    /// A copy of a sample's sources, as a user would have them.
+    pub(crate) fn sources(&self, sample: &str) -> PathBuf {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples");
+        let to = self.root().join("projects").join(sample);
+        copy(&from.join(sample), &to);
         to
     }
 

@@ -1,41 +1,14 @@
 //! Python from source, deployed by the program and asked through the ingress.
 
-use std::{fs, path::Path};
-
 use crate::{
-    client::{get, runtime, wait_ok},
-    platform::{Platform, client_builder, wait},
+    client::{get, post, wait_ok},
+    platform::{Platform, wait},
 };
-
-/// Copies a sample's sources, as a user would have them.
-fn sources(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("folder");
-    for entry in fs::read_dir(from).expect("the sample") {
-        let (from, to) = entry.map(|e| (e.path(), to.join(e.file_name()))).expect("entry");
-        match from.is_dir() {
-            true => sources(&from, &to),
-            false => drop(fs::copy(&from, &to).expect("copy")),
-        }
-    }
-}
-
-/// `POST path` of an app; its status and its body.
-fn post(platform: &Platform, app: &str, path: &str, body: &'static str) -> (u16, String) {
-    runtime().block_on(async {
-        let client = client_builder().no_proxy().build().expect("client");
-        let request = client.post(format!("{}{path}", platform.http()));
-        let request = request.header("host", format!("{app}.localhost")).body(body);
-        let answer = request.send().await.expect("an answer");
-        (answer.status().as_u16(), answer.text().await.expect("a body"))
-    })
-}
 
 #[test]
 fn python_answers_requests_listens_and_works() {
     let platform = Platform::start();
-    let project = platform.root().join("python");
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples");
-    sources(&samples.join("python"), &project);
+    let project = platform.sources("python");
     platform.run_in(&project, &["create", "python"]).ok();
     let deployed = platform.run_in(&project, &["deploy"]);
     assert!(
@@ -64,10 +37,8 @@ fn python_answers_requests_listens_and_works() {
         "line 0\nline 1\nline 2\n"
     );
     assert_eq!(get(&platform, "python", "/nowhere").status, 404);
-    assert_eq!(
-        post(&platform, "python", "/echo", "what came"),
-        (200, "what came".to_string())
-    );
+    let echoed = post(&platform, "python", "/echo", "text/plain", "what came");
+    assert_eq!((echoed.status, echoed.body.as_str()), (200, "what came"));
     let failed = get(&platform, "python", "/fail");
     assert_eq!((failed.status, failed.code), (500, None), "{}", failed.body);
     assert_eq!(get(&platform, "python", "/sleep").body, "slept\n");
@@ -80,5 +51,31 @@ fn python_answers_requests_listens_and_works() {
             "tick 2",
         ];
         lines.iter().all(|line| logs.contains(line)).then_some(())
+    });
+}
+
+#[test]
+fn a_flask_application_and_its_requirements_deploy_unchanged() {
+    let platform = Platform::start();
+    let project = platform.sources("python-flask");
+    platform.run_in(&project, &["create", "guests"]).ok();
+    platform.run_in(&project, &["deploy"]).ok();
+    platform.run_in(&project, &["config", "TITLE=Our guests"]).ok();
+    platform
+        .run_in(&project, &["scale", "v2", "web=1", "worker=1"])
+        .ok();
+
+    let page = wait_ok(&platform, "guests", "/").body;
+    assert!(page.contains("Our guests"), "{page}");
+    let form = "application/x-www-form-urlencoded";
+    let added = post(&platform, "guests", "/guests", form, "name=Ada");
+    assert_eq!(added.status, 201, "{}", added.body);
+    assert!(added.body.contains("Ada"), "{}", added.body);
+    assert_eq!(post(&platform, "guests", "/guests", form, "").status, 400);
+    assert_eq!(get(&platform, "guests", "/fail").status, 500);
+    assert_eq!(get(&platform, "guests", "/").status, 200);
+    wait("the failure's traceback in the log", || {
+        let logs = platform.run_in(&project, &["logs", "-n", "300"]).ok();
+        logs.contains("RuntimeError: this request fails").then_some(())
     });
 }

@@ -1,26 +1,16 @@
 //! Rust from source, as a user deploys it: the sample, a change, nothing changed, and all once more.
 
-use std::{fs, path::Path, process::Command};
+use std::fs;
 
 use crate::{
     client::get,
     platform::{Platform, Ran, wait},
 };
 
-/// A copy of a folder of the repository, without what was built in it.
-fn copy(from: &str, to: &Path) {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(from);
-    fs::create_dir_all(to).expect("folder");
-    let copied = Command::new("cp").arg("-r").arg(from.join(".")).arg(to).status();
-    assert!(copied.expect("cp").success());
-    let _ = fs::remove_dir_all(to.join("target"));
-}
-
 #[test]
 fn rust_sources_become_processes_and_only_what_changed_is_built_again() {
     let platform = Platform::start();
-    let project = platform.root().join("greeter");
-    copy("samples/rust-greeter", &project);
+    let project = platform.sources("rust-greeter");
     let gilliam = |args: &[&str]| platform.run_in(&project, args);
     let deploy = |more: &[&str]| -> Ran { gilliam(&[&["deploy", "."], more].concat()) };
     gilliam(&["create", "greeter"]).ok();
