@@ -91,8 +91,8 @@ fn a_later_patch_is_taken_as_long_as_it_asks_for_nothing_new() {
 
 #[test]
 fn no_or_several_shapes_are_refused_with_what_was_found() {
-    let wanted = "export one of wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, wasi:cli/run@0.2 and \
-                  wasi:cli/run@0.3";
+    let wanted = "export one of wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, wasi:cli/run@0.2, \
+                  wasi:cli/run@0.3 and gilliam:worker/handler@0.1";
     for (wat, exports) in [
         ("(component)", "nothing"),
         (

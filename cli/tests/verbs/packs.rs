@@ -106,7 +106,7 @@ fn languages_are_installed_once_they_are_named() {
         listed
             .stdout
             .lines()
-            .any(|line| line.contains("ready  shell 2.1")),
+            .any(|line| line.contains("ready  ") && line.ends_with("shell 2.1")),
         "{}",
         listed.stdout
     );
