@@ -36,6 +36,9 @@ async fn ship_to(way: usize, logs: &Logs, control: &Control, node: &NodeName) {
             continue;
         }
         if !send(control, node, batch).await {
+            // The next to answer may be another life, which is found out by the sync: what went to it before would
+            // go again.
+            logs.hold(way);
             tokio::time::sleep(backoff::spread(RETRY, entropy::jitter())).await;
         }
     }
