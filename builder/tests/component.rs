@@ -96,8 +96,8 @@ fn no_or_several_shapes_are_refused_with_what_was_found() {
     for (wat, exports) in [
         ("(component)", "nothing"),
         (
-            r#"(component (instance $i) (export "gilliam:worker/handler@0.1.0" (instance $i)))"#,
-            "gilliam:worker/handler@0.1.0",
+            r#"(component (instance $i) (export "gilliam:worker/handler@0.2.0" (instance $i)))"#,
+            "gilliam:worker/handler@0.2.0",
         ),
         (
             r#"(component (instance $i) (export "wasi:cli/run@0.2.0-rc-2023-11-10" (instance $i)))"#,
