@@ -166,7 +166,10 @@ fn install(context: &Context<'_>, pack: &Pack, tools: &Path) -> CommandResult {
 }
 
 fn of_pack(error: PackError) -> CommandError {
-    let failed = CommandError::failed(error.to_string());
+    let failed = CommandError::failed(match std::error::Error::source(&error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    });
     match error.hint() {
         Some(hint) => failed.hinted(hint),
         None => failed,

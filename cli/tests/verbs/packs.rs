@@ -1,6 +1,6 @@
 //! `gilliam packs`: what is ready, what is missing, and how it comes.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, process::Command};
 
 use crate::env::Env;
 
@@ -21,9 +21,15 @@ fn shell_pack(env: &Env) {
              echo 2.1 > $GILLIAM_TOOLS/shell",
         ),
     ] {
-        let file = folder.join(name);
-        fs::write(&file, format!("#!/bin/sh\n{text}\n")).expect("script");
-        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("mode");
+        let written = env.work().join(format!("{name}.written"));
+        fs::write(&written, format!("#!/bin/sh\n{text}\n")).expect("script");
+        // By a process of its own: another test that starts a program meanwhile would hold the script open for
+        // writing, and what is open for writing is not run.
+        let installed = Command::new("install")
+            .args(["-m", "755"])
+            .args([written, folder.join(name)])
+            .status();
+        assert!(installed.expect("install").success());
     }
 }
 
