@@ -194,7 +194,9 @@ impl Ui {
         };
         let mut err = io::stderr().lock();
         for (i, line) in text.lines().enumerate() {
-            let _ = writeln!(err, "{}{}", if i == 0 { label } else { "  " }, printable(line));
+            let label = if i == 0 { label } else { "  " };
+            // At once: programs that write there too must not come between a line and its end.
+            let _ = err.write_all(format!("{label}{}\n", printable(line)).as_bytes());
         }
     }
 }
