@@ -178,11 +178,7 @@ fn outcome(verdict: Result<Verdict, CallError>, is_leaving: bool) -> Outcome {
 }
 
 fn cut(mut text: String) -> String {
-    let mut end = text.len().min(ERROR_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
+    text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
     text
 }
 

@@ -12,4 +12,4 @@ mod file;
 mod queues;
 
 pub use error::{OpenError, QueueError};
-pub use queues::{Put, Queues, Settle, Settled, Want};
+pub use queues::{Put, Queues, Settled, Want};

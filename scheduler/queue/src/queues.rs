@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use gilliam_model::{
     Timestamp,
     name::{AppName, QueueName},
-    queue::{JobId, JobInfo, JobState, LeaseId, Leased, NewJob, Outcome, QueueId, QueueInfo},
+    queue::{JobId, JobInfo, JobState, Leased, NewJob, QueueId, QueueInfo, SayJob},
 };
 use tokio::sync::watch;
 
@@ -38,19 +38,6 @@ pub struct Want {
     pub jobs: usize,
     /// How many of the queue may run at once, here and elsewhere.
     pub running_max: Option<u64>,
-}
-
-/// A worker's word about a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settle {
-    /// The queue that it says the job is of.
-    pub queue: QueueId,
-    /// The job.
-    pub id: JobId,
-    /// The lease that it had.
-    pub lease: LeaseId,
-    /// What it says.
-    pub outcome: Outcome,
 }
 
 /// What became of a worker's word.
@@ -97,8 +84,8 @@ impl Queues {
     }
 
     /// Does what workers say of their jobs; answers for each in its turn.
-    pub async fn settle(&self, settles: Vec<Settle>, now: Timestamp) -> Result<Vec<Settled>, QueueError> {
-        self.file.settle(settles, now).await
+    pub async fn settle(&self, said: Vec<SayJob>, now: Timestamp) -> Result<Vec<Settled>, QueueError> {
+        self.file.settle(said, now).await
     }
 
     /// Ends the leases of holders that are gone, each an attempt that failed; answers how many there were.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use gilliam_model::{
     Timestamp,
-    queue::{JobId, JobState, LeaseId, Leased, NewJob, Outcome, Priority, QueueId},
+    queue::{JobId, JobState, LeaseId, Leased, NewJob, Outcome, Priority, QueueId, SayJob},
 };
-use gilliam_queue::{Put, QueueError, Queues, Settle, Settled, Want};
+use gilliam_queue::{Put, QueueError, Queues, Settled, Want};
 use tempfile::TempDir;
 
 struct Bench {
@@ -64,17 +64,13 @@ impl Bench {
     }
 
     async fn say(&self, job: &Leased, outcome: Outcome, seconds: i64) -> Settled {
-        let settle = Settle {
+        let said = SayJob {
             queue: job.queue.clone(),
             id: job.id,
             lease: job.lease,
             outcome,
         };
-        let said = self
-            .queues
-            .settle(vec![settle], at(seconds))
-            .await
-            .expect("settle");
+        let said = self.queues.settle(vec![said], at(seconds)).await.expect("settle");
         said[0]
     }
 

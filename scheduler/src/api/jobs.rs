@@ -14,7 +14,7 @@ use gilliam_model::{
     },
     text::excerpt,
 };
-use gilliam_queue::{Settle, Settled, Want};
+use gilliam_queue::{Settled, Want};
 
 use crate::{
     api::{
@@ -60,19 +60,9 @@ pub(crate) async fn exchange(
     if shared.holders.hear(&node, &asked.life, asked.begins) {
         queues.holder_gone(node.as_str(), now).await?;
     }
-    let settles: Vec<Settle> = asked
-        .said
-        .into_iter()
-        .map(|said| Settle {
-            queue: said.queue,
-            id: said.id,
-            lease: said.lease,
-            outcome: said.outcome,
-        })
-        .collect();
-    let said = match settles.is_empty() {
+    let said = match asked.said.is_empty() {
         true => Vec::new(),
-        false => queues.settle(settles, now).await?,
+        false => queues.settle(asked.said, now).await?,
     };
     let said = said.into_iter().map(|settled| match settled {
         Settled::Kept(_) => Heard::Kept,

@@ -14,12 +14,14 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use gilliam_model::{
     Timestamp,
     name::AppName,
-    queue::{BATCH_BYTES_MAX, BATCH_MAX, JobId, JobInfo, JobState, Leased, NewJob, QueueId, QueueInfo},
+    queue::{
+        BATCH_BYTES_MAX, BATCH_MAX, JobId, JobInfo, JobState, Leased, NewJob, QueueId, QueueInfo, SayJob,
+    },
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::writer::{Request, Shared};
-use crate::{OpenError, Put, QueueError, Settle, Settled, Want};
+use crate::{OpenError, Put, QueueError, Settled, Want};
 
 /// Operations that wait for the writer; who comes later waits to be let in.
 const REQUESTS_MAX: usize = 1_024;
@@ -111,12 +113,8 @@ impl File {
         .await
     }
 
-    pub(crate) async fn settle(
-        &self,
-        settles: Vec<Settle>,
-        now: Timestamp,
-    ) -> Result<Vec<Settled>, QueueError> {
-        self.ask(|answer| Request::Settle { settles, now, answer }).await
+    pub(crate) async fn settle(&self, said: Vec<SayJob>, now: Timestamp) -> Result<Vec<Settled>, QueueError> {
+        self.ask(|answer| Request::Settle { said, now, answer }).await
     }
 
     pub(crate) async fn holder_gone(&self, holder: &str, now: Timestamp) -> Result<u64, QueueError> {

@@ -8,7 +8,7 @@ use gilliam_model::{
     Timestamp,
     queue::{
         ATTEMPTS_MAX, BATCH_BYTES_MAX, DEAD_KEPT, ERROR_BYTES_MAX, JobId, JobState, LEASE, LEASE_MAX,
-        LeaseId, Leased, NewJob, Next, Outcome, QueueId, after_failure,
+        LeaseId, Leased, NewJob, Next, Outcome, QueueId, SayJob, after_failure,
     },
 };
 use redb::{ReadableTable as _, Table, WriteTransaction};
@@ -20,7 +20,7 @@ use super::{
         Millis, PAYLOADS, QUEUES, QueueNumber, READY, millis, rank, time,
     },
 };
-use crate::{Put, QueueError, Settle, Settled, Want};
+use crate::{Put, QueueError, Settled, Want};
 
 /// Jobs that one tick moves: what is left is done in the next, after others had their turn.
 const TICK_MAX: usize = 10_000;
@@ -282,16 +282,16 @@ impl<'t> Work<'t> {
         Ok(())
     }
 
-    pub(super) fn settle(&mut self, settle: &Settle, now: Timestamp) -> Done<Settled> {
-        let id = settle.id.0;
+    pub(super) fn settle(&mut self, said: &SayJob, now: Timestamp) -> Done<Settled> {
+        let id = said.id.0;
         let Some(mut job) = self.job(id)? else {
             return Ok(Settled::Lost);
         };
-        let is_held = job.state == JobState::Running && job.lease == settle.lease;
-        if !is_held || self.books.name(job.queue) != Some(&settle.queue) {
+        let is_held = job.state == JobState::Running && job.lease == said.lease;
+        if !is_held || self.books.name(job.queue) != Some(&said.queue) {
             return Ok(Settled::Lost);
         }
-        match &settle.outcome {
+        match &said.outcome {
             Outcome::Done => {
                 self.books.ended(job.queue, true).map_err(broken)?;
                 self.forget(id, &job)?;
@@ -458,9 +458,5 @@ impl<'t> Work<'t> {
 
 /// An error as it is kept.
 fn cut(error: &str) -> String {
-    let mut end = error.len().min(ERROR_BYTES_MAX);
-    while !error.is_char_boundary(end) {
-        end -= 1;
-    }
-    error[..end].to_string()
+    error[..error.floor_char_boundary(ERROR_BYTES_MAX)].to_string()
 }

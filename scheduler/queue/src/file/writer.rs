@@ -9,7 +9,7 @@ use std::{
 use gilliam_model::{
     Timestamp,
     name::AppName,
-    queue::{JobId, JobState, Leased, NewJob, QueueId},
+    queue::{JobId, JobState, Leased, NewJob, QueueId, SayJob},
 };
 use redb::{
     Database, Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _, WriteTransaction,
@@ -23,7 +23,7 @@ use super::{
     },
     work::{Done, Ended, Fault, Work},
 };
-use crate::{OpenError, Put, QueueError, Settle, Settled, Want};
+use crate::{OpenError, Put, QueueError, Settled, Want};
 
 /// The file in the data folder.
 const FILE_NAME: &str = "queues.redb";
@@ -51,7 +51,7 @@ pub(super) enum Request {
         answer: Answer<Vec<Leased>>,
     },
     Settle {
-        settles: Vec<Settle>,
+        said: Vec<SayJob>,
         now: Timestamp,
         answer: Answer<Vec<Settled>>,
     },
@@ -286,8 +286,8 @@ impl Request {
                 now,
                 answer,
             } => reply(work.take(&wants, &holder, now), answer, replies),
-            Request::Settle { settles, now, answer } => {
-                let settled = settles.iter().map(|settle| work.settle(settle, now)).collect();
+            Request::Settle { said, now, answer } => {
+                let settled = said.iter().map(|said| work.settle(said, now)).collect();
                 reply(settled, answer, replies)
             }
             Request::HolderGone { holder, now, answer } => {
