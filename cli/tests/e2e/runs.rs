@@ -86,7 +86,10 @@ fn a_run_whose_node_is_killed_is_lost_and_never_begins_again() {
     let platform = Platform::start();
     let folder = app(&platform, "task: task.wat loop\n");
     platform.run_in(&folder, &["run", "--detach", "task"]).ok();
-    wait_run(&platform, "run.1", "it to run", |run| run["state"] == "running");
+    wait("its line in the log", || {
+        let log = platform.run_in(&folder, &["logs", "run.1"]).ok();
+        log.contains("app[run.1]: all is well").then_some(())
+    });
     platform.kill_node();
     wait_run(&platform, "run.1", "it to be lost", |run| {
         run["outcome"]["type"] == "lost"
