@@ -160,13 +160,7 @@ fn components(
             },
         );
     }
-    Ok((
-        Image {
-            schema_version: Image::SCHEMA_VERSION,
-            processes,
-        },
-        staged,
-    ))
+    Ok((Image::new(processes), staged))
 }
 
 fn say_unexpanded(entry: &Entry, output: &mut dyn FnMut(&str)) {

@@ -300,10 +300,7 @@ fn app(n: u32, instances: u32) -> Vec<Write> {
         imports: None,
         placement: PlacementRules::default(),
     };
-    let image = Image {
-        schema_version: Image::SCHEMA_VERSION,
-        processes: [("worker".parse().expect("name"), process)].into(),
-    };
+    let image = Image::new([("worker".parse().expect("name"), process)].into());
     let release = Release {
         app: app_name(n),
         id: ReleaseId::FIRST,

@@ -168,10 +168,7 @@ mod tests {
             let process = serde_json::from_value(process).expect("process");
             (name.parse().expect("name"), process)
         });
-        Image {
-            schema_version: Image::SCHEMA_VERSION,
-            processes: processes.collect(),
-        }
+        Image::new(processes.collect())
     }
 
     #[track_caller]

@@ -198,6 +198,14 @@ impl Image {
     /// The format this build writes.
     pub const SCHEMA_VERSION: u32 = 1;
 
+    /// An image of these process types, and of nothing else.
+    pub fn new(processes: BTreeMap<ProcessName, Process>) -> Self {
+        Self {
+            schema_version: Self::SCHEMA_VERSION,
+            processes,
+        }
+    }
+
     /// Bytes of its components, each counted once.
     pub fn component_bytes(&self) -> u64 {
         let components = self.processes.values();

@@ -108,13 +108,11 @@ impl Overrides {
 
     /// An image as it runs.
     pub fn image(&self, image: &Image) -> Image {
-        let processes = image.processes.iter();
-        Image {
-            schema_version: image.schema_version,
-            processes: processes
-                .map(|(name, process)| (name.clone(), self.process(name, process)))
-                .collect(),
+        let mut image = image.clone();
+        for (name, process) in &mut image.processes {
+            *process = self.process(name, process);
         }
+        image
     }
 
     /// What is set after `change` of a release of `image`, or why it is refused.
@@ -170,14 +168,13 @@ mod tests {
             imports: None,
             placement: crate::rules::PlacementRules::default(),
         };
-        Image {
-            schema_version: 1,
-            processes: [
+        Image::new(
+            [
                 (name("web"), process(1 << 20)),
                 (name("worker"), process(2 << 20)),
             ]
             .into(),
-        }
+        )
     }
 
     fn change(process: &str, set: &[(LimitName, u64)], unset: &[LimitName]) -> LimitsChange {

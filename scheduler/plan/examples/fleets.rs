@@ -252,10 +252,7 @@ fn image(n: usize, with_rules: bool) -> Image {
             PlacementRules::default()
         },
     };
-    Image {
-        schema_version: Image::SCHEMA_VERSION,
-        processes: [("worker".parse().expect("name"), process)].into(),
-    }
+    Image::new([("worker".parse().expect("name"), process)].into())
 }
 
 /// The most memory that this process has had; none where the system does not say.

@@ -110,10 +110,7 @@ mod tests {
             placement: gilliam_model::rules::PlacementRules::default(),
         };
         let names = ["web", "release"].map(|name| (name.parse().expect("name"), process.clone()));
-        Image {
-            schema_version: 1,
-            processes: names.into(),
-        }
+        Image::new(names.into())
     }
 
     fn release(n: u32, run: u32) -> Release {

@@ -287,13 +287,7 @@ mod tests {
             placement: gilliam_model::rules::PlacementRules::default(),
         };
         let processes = BTreeMap::from([("web".parse().expect("name"), process)]);
-        BTreeMap::from([(
-            release(2),
-            Arc::new(Image {
-                schema_version: 1,
-                processes,
-            }),
-        )])
+        BTreeMap::from([(release(2), Arc::new(Image::new(processes)))])
     }
 
     fn reported(id: &InstanceId, since: Timestamp) -> ProcessReport {

@@ -215,9 +215,5 @@ fn image(command: &str, number: u64) -> (Digest, Image) {
     };
     let processes = [("web", Shape::HttpP2), ("worker", Shape::CommandP2)];
     let processes = processes.map(|(name, shape)| (name.parse().expect("a name"), process(shape)));
-    let image = Image {
-        schema_version: Image::SCHEMA_VERSION,
-        processes: BTreeMap::from(processes),
-    };
-    (digest, image)
+    (digest, Image::new(BTreeMap::from(processes)))
 }

@@ -77,11 +77,7 @@ fn image(app: usize, number: u32) -> (Digest, Image) {
         imports: None,
         placement: PlacementRules::default(),
     };
-    let image = Image {
-        schema_version: Image::SCHEMA_VERSION,
-        processes: [(web(), process)].into(),
-    };
-    (digest, image)
+    (digest, Image::new([(web(), process)].into()))
 }
 
 fn release(app: usize, number: u32, anew: bool) -> Release {

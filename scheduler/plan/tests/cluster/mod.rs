@@ -130,10 +130,7 @@ pub(crate) fn image<'a>(processes: impl IntoIterator<Item = (&'a str, u64)>) -> 
         };
         (name.parse().expect("process name"), process)
     };
-    Image {
-        schema_version: Image::SCHEMA_VERSION,
-        processes: processes.into_iter().map(process).collect(),
-    }
+    Image::new(processes.into_iter().map(process).collect())
 }
 
 pub(crate) fn app(name: &str) -> App {
