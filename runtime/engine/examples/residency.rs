@@ -124,6 +124,7 @@ fn config(app: usize) -> InstanceConfig {
             env: Vec::new(),
             limits,
             outbound: Vec::new(),
+            internal: None,
             log: Arc::new(Nowhere),
         }),
         label: "web.1".to_owned(),

@@ -229,6 +229,7 @@ impl Drop for End {
         if let ExitReason::Trap { code, message } = &self.reason {
             self.shared.trapped(&Failure::new(*code, message.clone()));
         }
+        self.shared.leave();
         self.shared.log.settle();
         self.signals.ended(self.reason.clone());
         if let Some(on_exit) = self.on_exit.take() {

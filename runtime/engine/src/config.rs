@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use gilliam_model::{limits::Limits, outbound::OutboundHost};
 
-use crate::log::LogEntry;
+use crate::{internal::Internal, log::LogEntry};
 
 /// Takes the lines of instances.
 pub trait LogSink: fmt::Debug + Send + Sync {
@@ -26,6 +26,8 @@ pub struct ProcessConfig {
     pub limits: Limits,
     /// Hosts it may call.
     pub outbound: Vec<OutboundHost>,
+    /// What is behind `NAME.internal`; without it no such name is declared.
+    pub internal: Option<Arc<dyn Internal>>,
     /// Where the lines go.
     pub log: Arc<dyn LogSink>,
 }

@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Instant};
 
 use gilliam_model::{code::Code, limits::Limits, outbound::OutboundHost};
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use wasmtime::{
     Engine, Store, StoreContextMut,
     component::{Linker, Resource, ResourceTable},
@@ -26,6 +26,7 @@ use crate::{
     engines::{EngineKind, Engines},
     failure::Failure,
     held::{self, Held, Lines},
+    internal::Chain,
     log::{EntryStream, LogGate},
     memory::{MemoryMeter, MemoryTally},
     outbound::Outbound,
@@ -68,10 +69,11 @@ impl Shared {
         let now = Instant::now();
         let turns = engines.threads().app(&process.app).instance(limits.cpu_millis);
         let log = Arc::new(LogGate::new(process.clone(), config.label.clone(), now));
-        let outbound = Outbound::new(process.clone(), log.clone(), engines.tls().clone());
+        let cpu = Arc::new(CpuBucket::new(limits.cpu_millis, now, turns));
+        let outbound = Outbound::new(process.clone(), log.clone(), engines.tls().clone(), cpu.clone());
         Ok(Arc::new(Self {
             memory: Arc::new(MemoryTally::new(limits.memory_bytes_max)),
-            cpu: Arc::new(CpuBucket::new(limits.cpu_millis, now, turns)),
+            cpu,
             counters: Counters::default(),
             outbound: Arc::new(outbound),
             started: now,
@@ -101,6 +103,11 @@ impl Shared {
             cpu_ns_total: self.cpu.total_ns(),
             ..self.counters.snapshot()
         }
+    }
+
+    /// The instance has ended.
+    pub(crate) fn leave(&self) {
+        self.outbound.leave();
     }
 
     /// Counts what ended a lane and tells the instance's log.
@@ -185,6 +192,15 @@ impl WasiHttpView for Guest {
 
 struct Hooks {
     outbound: Arc<Outbound>,
+    /// The request that is served.
+    chain: Chain,
+}
+
+impl Guest {
+    /// Takes note of a request that is about to be served.
+    pub(crate) fn begin(&mut self, served: &HeaderMap) {
+        self.hooks.chain = self.hooks.outbound.chain(served);
+    }
 }
 
 /// What becomes of a guest's own request.
@@ -209,9 +225,9 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let outbound = self.outbound.clone();
+        let (outbound, chain) = (self.outbound.clone(), self.chain.clone());
         Box::new(async move {
-            let response = outbound.send(request, options).await?;
+            let response = outbound.send(request, options, chain).await?;
             // The response's body drives and holds its connection; nothing is left to do beside it.
             let beside: Box<dyn Future<Output = Result<(), Error>> + Send> =
                 Box::new(std::future::ready(Ok(())));
@@ -246,6 +262,7 @@ pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNot
         random: RandomSlice::new(limits.random_bytes_max),
         hooks: Hooks {
             outbound: shared.outbound.clone(),
+            chain: Chain::default(),
         },
         memory: MemoryMeter::new(shared.memory.clone(), shared.log.clone()),
         log: shared.log.clone(),

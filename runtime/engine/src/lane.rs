@@ -173,6 +173,7 @@ impl Lane {
         let Some(request) = call.request.take() else {
             wasmtime::bail!("a request is served once");
         };
+        self.store.data_mut().begin(request.headers());
         match &self.component {
             Component::P2(proxy) => {
                 let scheme = match request.uri().scheme_str() {

@@ -110,6 +110,11 @@ impl LogGate {
         }
     }
 
+    /// The instance in messages.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
     /// A remark of the platform; the same code at most once a second.
     pub(crate) fn platform(&self, code: Code, text: fmt::Arguments<'_>) {
         let now = Instant::now();
@@ -323,6 +328,7 @@ mod tests {
                 ..Limits::default()
             },
             outbound: Vec::new(),
+            internal: None,
             log: Arc::new(Lines(sender)),
         };
         let gate = LogGate::new(Arc::new(process), "worker.1".to_owned(), Instant::now());

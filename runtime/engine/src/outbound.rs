@@ -11,15 +11,11 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
 use gilliam_model::{code::Code, outbound::OutboundHost};
-use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
@@ -27,20 +23,22 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep},
 };
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use crate::{address, config::ProcessConfig, log::LogGate};
+use crate::{
+    address,
+    config::ProcessConfig,
+    internal::{self, Chain, InternalDoor, Refusal},
+    log::LogGate,
+    progress::{Deadlines, Progress, TimedBody},
+    throttle::{CpuBucket, Metered},
+};
 
 /// Longest time to resolve, connect and shake hands.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// Longest time without progress until the response's head.
-const FIRST_BYTE_MAX: Duration = Duration::from_secs(30);
-/// Longest time between two frames of the response's body.
-const BETWEEN_BYTES_MAX: Duration = Duration::from_secs(30);
 /// Buffer of one connection; also the largest response head.
 const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
 /// Response headers.
@@ -73,6 +71,9 @@ pub(crate) struct Outbound {
     permits: Arc<Semaphore>,
     log: Arc<LogGate>,
     tls: Tls,
+    cpu: Arc<CpuBucket>,
+    /// Its way to what is inside the platform, once it has called there.
+    door: Mutex<Option<Arc<dyn InternalDoor>>>,
 }
 
 impl fmt::Debug for Outbound {
@@ -132,14 +133,28 @@ impl Target {
 }
 
 impl Outbound {
-    pub(crate) fn new(process: Arc<ProcessConfig>, log: Arc<LogGate>, tls: Tls) -> Self {
+    pub(crate) fn new(process: Arc<ProcessConfig>, log: Arc<LogGate>, tls: Tls, cpu: Arc<CpuBucket>) -> Self {
         let permits = Arc::new(Semaphore::new(process.limits.outbound_max as usize));
         Self {
             process,
             permits,
             log,
             tls,
+            cpu,
+            door: Mutex::new(None),
         }
+    }
+
+    /// What is to be known of a request that the guest begins to serve.
+    pub(crate) fn chain(&self, served: &http::HeaderMap) -> Chain {
+        let internal = self.process.internal.as_ref();
+        internal.map_or_else(Chain::default, |internal| internal.chain(served))
+    }
+
+    /// The instance has ended: what it had inside the platform is given back.
+    pub(crate) fn leave(&self) {
+        // Bound, so that it is not dropped under the lock.
+        let _door = self.door.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     pub(crate) fn grants(&self) -> &[OutboundHost] {
@@ -170,8 +185,12 @@ impl Outbound {
         self: Arc<Self>,
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
+        chain: Chain,
     ) -> Result<http::Response<WasiBody>, Error> {
         let target = Target::of(request.uri())?;
+        if let Some(name) = internal::name_in(&target.host) {
+            return self.send_inside(&name, &target, request, options, chain).await;
+        }
         let grants: Vec<&OutboundHost> = self
             .grants()
             .iter()
@@ -181,38 +200,84 @@ impl Outbound {
             self.denied(format_args!("{target}"));
             return Err(Error::HttpRequestDenied);
         }
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            let max = self.process.limits.outbound_max;
-            self.log.platform(
-                Code::N02,
-                format_args!("{max} outbound connections are open, no more allowed"),
-            );
-            return Err(Error::ConnectionLimitReached);
-        };
+        let permit = self.permit()?;
         let options = options.unwrap_or_default();
-        let limit = |asked: Option<Duration>, max: Duration| asked.map_or(max, |asked| asked.min(max));
-        let connect = limit(options.connect_timeout, CONNECT_MAX);
+        let connect = options
+            .connect_timeout
+            .map_or(CONNECT_MAX, |asked| asked.min(CONNECT_MAX));
         let (mut sender, connection) = tokio::time::timeout(connect, self.connect(&target, &grants))
             .await
             .map_err(|_| Error::ConnectionTimeout)??;
         let progress = Progress::default();
         let request = origin_form(request, &progress)?;
-        let first_byte = limit(options.first_byte_timeout, FIRST_BYTE_MAX);
+        let deadlines = Deadlines::of(options);
         let response = tokio::select! {
             response = sender.send_request(request) => response.map_err(Error::Hyper)?,
-            () = progress.stalled(first_byte) => return Err(Error::ConnectionReadTimeout),
+            () = progress.stalled(deadlines.first_byte) => return Err(Error::ConnectionReadTimeout),
         };
-        let between_bytes = limit(options.between_bytes_timeout, BETWEEN_BYTES_MAX);
         Ok(response.map(|incoming| {
-            TimedBody {
-                incoming,
-                between_bytes,
-                timer: Box::pin(tokio::time::sleep(between_bytes)),
-                _connection: connection,
-                _permit: permit,
-            }
-            .boxed_unsync()
+            let incoming = incoming.map_err(Error::Hyper);
+            TimedBody::new(incoming, deadlines, (connection, permit)).boxed_unsync()
         }))
+    }
+
+    /// Has a request answered inside the platform.
+    async fn send_inside(
+        &self,
+        name: &str,
+        target: &Target,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        chain: Chain,
+    ) -> Result<http::Response<WasiBody>, Error> {
+        let permit = self.permit()?;
+        let (progress, deadlines) = (Progress::default(), Deadlines::of(options.unwrap_or_default()));
+        let door = match internal::refused_target(name, target.scheme, target.port) {
+            Some(refusal) => Err(refusal),
+            None => self.door().ok_or_else(|| Refusal::undeclared(name)),
+        };
+        let answer = match door {
+            Ok(door) => {
+                let moved = progress.clone();
+                let request = internal::inward(request, move || moved.mark());
+                let answer = Metered::new(door.call(name, request, chain), self.cpu.clone(), None);
+                // Not within the guest's own turn: another guest may run for the answer.
+                let answer = wasmtime_wasi::runtime::spawn(answer);
+                tokio::select! {
+                    answer = answer => answer.map_err(|panicked| Error::InternalError(Some(panicked.0)))?,
+                    () = progress.stalled(deadlines.first_byte) => return Err(Error::ConnectionReadTimeout),
+                }
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let response = answer.unwrap_or_else(|refusal| {
+            self.log
+                .platform(refusal.code, format_args!("{}", refusal.line()));
+            refusal.response()
+        });
+        let response = internal::outward(response, HEADERS_MAX)?;
+        Ok(response.map(|body| TimedBody::new(body, deadlines, permit).boxed_unsync()))
+    }
+
+    fn door(&self) -> Option<Arc<dyn InternalDoor>> {
+        let internal = self.process.internal.as_ref()?;
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(
+            door.get_or_insert_with(|| internal.enter(self.log.label()))
+                .clone(),
+        )
+    }
+
+    /// One of the requests that may be under way at once.
+    fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
+        self.permits.clone().try_acquire_owned().map_err(|_| {
+            let max = self.process.limits.outbound_max;
+            self.log.platform(
+                Code::N02,
+                format_args!("{max} outbound connections are open, no more allowed"),
+            );
+            Error::ConnectionLimitReached
+        })
     }
 
     /// Resolves, vets, connects, and shakes hands.
@@ -331,70 +396,6 @@ fn origin_form(
         frame
     });
     Ok(http::Request::from_parts(parts, body.boxed_unsync()))
-}
-
-/// When the request's body last moved: a long upload is not a slow answer.
-#[derive(Clone)]
-struct Progress(Arc<Mutex<Instant>>);
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
-    }
-}
-
-impl Progress {
-    fn mark(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    /// Ends once nothing has moved for `limit`.
-    async fn stalled(&self, limit: Duration) {
-        loop {
-            let deadline = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + limit;
-            if deadline <= Instant::now() {
-                return;
-            }
-            tokio::time::sleep_until(deadline).await;
-        }
-    }
-}
-
-/// A response's body that ends with an error when nothing comes for too long, and holds its connection
-/// until it ends.
-struct TimedBody {
-    incoming: hyper::body::Incoming,
-    between_bytes: Duration,
-    timer: Pin<Box<Sleep>>,
-    _connection: Connection,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Body for TimedBody {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let this = self.get_mut();
-        match Pin::new(&mut this.incoming).poll_frame(cx) {
-            Poll::Ready(frame) => {
-                this.timer.as_mut().reset(Instant::now() + this.between_bytes);
-                Poll::Ready(frame.map(|frame| frame.map_err(Error::Hyper)))
-            }
-            Poll::Pending => {
-                ready!(this.timer.as_mut().poll(cx));
-                Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
 }
 
 #[cfg(test)]

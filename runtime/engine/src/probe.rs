@@ -121,6 +121,7 @@ async fn start(loaded: &Loaded, config: &ProbeConfig, reuse_max: u32) -> Result<
         env: config.env.clone(),
         limits,
         outbound: Vec::new(),
+        internal: None,
         log: Arc::new(Nowhere),
     };
     let instance = InstanceConfig {

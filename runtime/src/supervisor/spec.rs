@@ -40,6 +40,7 @@ impl Spec {
             env: env(assigned, node),
             limits: process.limits.clone(),
             outbound: process.allowed_outbound_hosts.clone(),
+            internal: None,
             log: sink,
         };
         Self {

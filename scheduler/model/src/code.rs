@@ -68,6 +68,7 @@ codes! {
     N01 0 "address denied",
     N02 0 "outbound connection limit reached",
     N03 0 "name resolution refused",
+    N04 403 "internal host refused",
     B10 422 "build limit reached",
     B11 422 "forbidden import",
     B12 422 "malformed component",

@@ -32,13 +32,15 @@ pub const ANSWER: &str = r#"
         (i32.load (i32.const 12)))
 "#;
 
-/// A component from a core module in text form, for `world`: `http`, `command`, `http3` or `command3`.
+/// A component from a core module in text form, for `world`: `http`, `command`, `http3`, `command3`, or
+/// `calls`: a command that makes requests.
 pub fn guest(world: &str, core: &str) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("folder");
     let wit = wit();
     let worlds = "package test:guest;
         world http { include wasi:http/proxy@0.2.12; }
         world command { include wasi:cli/command@0.2.12; }
+        world calls { include wasi:cli/command@0.2.12; import wasi:http/outgoing-handler@0.2.12; }
         world http3 { include wasi:http/service@0.3.0; }
         world command3 { include wasi:cli/command@0.3.0; }";
     std::fs::write(folder.path().join("worlds.wit"), worlds).expect("wit");

@@ -142,6 +142,7 @@ pub fn config(limits: Limits) -> (InstanceConfig, Log) {
         env: vec![("POOL_SIZE".to_owned(), "64".to_owned())],
         limits,
         outbound: Vec::new(),
+        internal: None,
         log: Arc::new(Lines(sender)),
     };
     let config = InstanceConfig {
