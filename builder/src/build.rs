@@ -13,6 +13,7 @@ use gilliam_model::{
     image::{Image, Process, Shape},
     imports::Imports,
     name::ProcessName,
+    queue::check_terms,
     text::excerpt,
 };
 
@@ -120,6 +121,7 @@ fn components(
             guard_pages,
             link,
             placement,
+            jobs,
         } = settings.remove(&entry.name).unwrap_or_default();
         let recipe = (source, link);
         if !made.contains_key(&recipe) {
@@ -156,10 +158,12 @@ fn components(
                 allowed_outbound_hosts,
                 guard_pages,
                 placement,
+                jobs,
                 imports: Some(Imports::new(&component.imports)),
             },
         );
     }
+    check_terms(&processes)?;
     Ok((Image::new(processes), staged))
 }
 

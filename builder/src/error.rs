@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, fmt::Write as _, io};
 
-use gilliam_model::{api::ApiError, code::Code};
+use gilliam_model::{api::ApiError, code::Code, queue::JobTermsError};
 
 use crate::{
     archive::ArchiveError, component::ComponentError, detect::DetectError, import::ImportError,
@@ -34,6 +34,9 @@ pub enum BuildError {
     /// A component that cannot be run.
     #[error(transparent)]
     Component(#[from] ComponentError),
+    /// Terms of jobs that cannot be kept.
+    #[error(transparent)]
+    Jobs(#[from] JobTermsError),
     /// An image from elsewhere that is not taken.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -82,6 +85,7 @@ impl BuildError {
             BuildError::Procfile(_)
             | BuildError::Manifest(_)
             | BuildError::Detect(_)
+            | BuildError::Jobs(_)
             | BuildError::Prebuilt(_) => Code::A422,
         }
     }
@@ -95,6 +99,7 @@ impl BuildError {
             BuildError::Detect(error) => error.hint(),
             BuildError::Prebuilt(error) => error.hint(),
             BuildError::Component(error) => error.fault.hint(),
+            BuildError::Jobs(error) => Some(error.hint().to_string()),
             BuildError::Import(error) => error.hint(),
             BuildError::Pack(error) => error.hint(),
             BuildError::Layout(_) | BuildError::Scratch { .. } => None,

@@ -18,6 +18,7 @@ use gilliam_model::{
     image::{Image, MEDIA_TYPE_COMPONENT, MEDIA_TYPE_IMAGE, PROCESSES_MAX, Process, Shape},
     imports::Imports,
     name::ProcessName,
+    queue::{JobTermsError, check_terms},
     text::excerpt,
 };
 use serde::Deserialize;
@@ -120,6 +121,9 @@ pub enum ImportError {
         /// Which.
         digest: Digest,
     },
+    /// Terms of jobs that cannot be kept.
+    #[error(transparent)]
+    Jobs(#[from] JobTermsError),
     /// A process that does not fit the rest of the image.
     #[error("{process} {reason}")]
     Process {
@@ -150,7 +154,7 @@ impl ImportError {
             ImportError::Missing { .. } | ImportError::Damaged { .. } | ImportError::Size { .. } => {
                 "pull the image again"
             }
-            ImportError::Process { .. } | ImportError::Unused { .. } => {
+            ImportError::Process { .. } | ImportError::Jobs(_) | ImportError::Unused { .. } => {
                 "it was not sealed by gilliam, or changed since: deploy its sources instead"
             }
             _ => return None,
@@ -308,6 +312,7 @@ fn config(bytes: &[u8]) -> Result<Image, ImportError> {
     for (name, process) in &image.processes {
         settings(name, process)?;
     }
+    check_terms(&image.processes)?;
     Ok(image)
 }
 

@@ -4,6 +4,7 @@
 //! process. The file is optional, and so is everything in it. What is not known is refused: a limit with a
 //! typing error would be no limit.
 
+mod jobs;
 mod placement;
 mod value;
 
@@ -13,6 +14,7 @@ use gilliam_model::{
     limits::{LimitName, Limits},
     name::ProcessName,
     outbound::OutboundHost,
+    queue::JobTerms,
     rules::PlacementRules,
     text::excerpt,
 };
@@ -42,6 +44,8 @@ pub struct Settings {
     pub link: Vec<String>,
     /// Where it may run and where it had better.
     pub placement: PlacementRules,
+    /// On what terms it does jobs.
+    pub jobs: JobTerms,
 }
 
 /// A `gilliam.toml` that cannot be used.
@@ -91,7 +95,15 @@ struct Document {
 type Section = BTreeMap<Spanned<String>, Spanned<Value>>;
 
 /// Keys of a section that are no limits.
-const OTHER_KEYS: [&str; 4] = [HOSTS, GUARD_PAGES, LINK, placement::PLACEMENT];
+const OTHER_KEYS: [&str; 7] = [
+    HOSTS,
+    GUARD_PAGES,
+    LINK,
+    jobs::QUEUE,
+    jobs::QUEUE_CONCURRENCY,
+    jobs::RATE,
+    placement::PLACEMENT,
+];
 const HOSTS: &str = "allowed_outbound_hosts";
 const GUARD_PAGES: &str = "guard_pages";
 const LINK: &str = "link";
@@ -164,6 +176,9 @@ fn read(
                     return Err(unfit(text, at, key, value, "a list of components"));
                 };
                 settings.link = libraries(text, list)?;
+            }
+            jobs::QUEUE | jobs::QUEUE_CONCURRENCY | jobs::RATE => {
+                jobs::read(text, at, key, value, &mut settings.jobs)?;
             }
             placement::PLACEMENT => {
                 let Value::Table(table) = value else {
@@ -333,6 +348,7 @@ mod tests {
                 guard_pages: true,
                 link: vec!["auth.wasm".to_string(), "lib/log.wat".to_string()],
                 placement: PlacementRules::default(),
+                jobs: JobTerms::default(),
             }
         );
         assert_eq!(settings["worker"].limits, Limits::default());

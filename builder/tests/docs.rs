@@ -68,7 +68,15 @@ fn the_table_has_the_defaults_and_the_ranges() {
         };
         let Some((min, max)) = range.split_once(" to ") else {
             assert!(
-                matches!(key, "allowed_outbound_hosts" | "guard_pages" | "link"),
+                matches!(
+                    key,
+                    "allowed_outbound_hosts"
+                        | "guard_pages"
+                        | "link"
+                        | "queue"
+                        | "queue_concurrency"
+                        | "rate"
+                ),
                 "{key}"
             );
             continue;

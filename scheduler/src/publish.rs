@@ -17,7 +17,7 @@ use std::{
 use gilliam_model::{
     assignment::{AssignedProcess, Assignment},
     name::NodeName,
-    queue::QueueId,
+    queue::{JobTerms, QueueId},
     route::RouteTable,
     run::AssignedRun,
 };
@@ -159,11 +159,16 @@ impl Published {
 }
 
 impl Orders {
-    /// Whether the node is to run a worker of a queue.
-    pub(crate) fn take_jobs_of(&self, queue: &QueueId) -> bool {
-        self.processes
+    /// The terms of the workers of a queue that the node is to run; none when it is to run none.
+    pub(crate) fn terms_of(&self, queue: &QueueId) -> Option<JobTerms> {
+        let workers = self
+            .processes
             .iter()
-            .any(|Placed { spec, .. }| spec.app == queue.app && spec.process.takes_jobs_of(&spec.name, queue))
+            .map(|Placed { spec, .. }| spec)
+            .filter(|spec| spec.app == queue.app && spec.process.takes_jobs_of(&spec.name, queue));
+        workers
+            .map(|spec| spec.process.jobs.clone())
+            .reduce(|all, terms| all.and(&terms))
     }
 
     /// As they are sent to the node.

@@ -6,6 +6,8 @@
 //! Invariant: a job is put only into a queue of an app that is there, and goes with it.
 //! Invariant: the jobs of a node that is held lost are given to others; what it says of them later is refused.
 
+mod held;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -16,6 +18,7 @@ use gilliam_model::{Timestamp, api::NodeState, code::Code, name::NodeName};
 use gilliam_queue::{QueueError, Queues};
 use gilliam_serve::DrainSignal;
 
+pub(crate) use self::held::Held;
 use crate::{refusal::Refusal, shared::Shared};
 
 /// Longest time between two looks at the clock and at nodes.

@@ -29,7 +29,7 @@ use crate::{
     observed::{NodeView, Now, Observed},
     peers::Peers,
     publish::Publisher,
-    queues::Holders,
+    queues::{Held, Holders},
     refusal::Refusal,
     state::State,
 };
@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) observed: Observed,
     /// The nodes that have jobs.
     pub(crate) holders: Holders,
+    /// Queues whose jobs wait for their terms.
+    pub(crate) held: Held,
     /// Who waits for details of single instances.
     pub(crate) details: Details,
     pub(crate) logs: Logs,
@@ -106,6 +108,7 @@ impl Shared {
             observed: Observed::new(config.lost_after, now),
             details: Details::default(),
             holders: Holders::default(),
+            held: Held::default(),
             builds: Arc::new(Semaphore::new(config.builds_max)),
             blob_streams: Arc::new(Semaphore::new(config.blob_streams_max)),
             blobs: config.blobs.clone().unwrap_or_else(Blobs::none),

@@ -151,6 +151,52 @@ fn the_job_of_a_node_that_dies_is_given_to_the_next_and_a_stopped_worker_hands_i
     );
 }
 
+#[test]
+fn a_queue_runs_and_begins_no_more_jobs_than_its_terms_say_at_any_scale() {
+    let platform = Platform::start();
+    let manifest = "[process.emails]\nqueue = \"mail\"\nqueue_concurrency = 1\nrequest_timeout = \"1s\"\n\
+                    fuel_per_request = \"1000000G\"\n";
+    let project = deployed(&platform, manifest);
+    platform.run_in(&project, &["scale", "v1", "emails=2"]).ok();
+    let put = |payload| platform.run_in(&project, &["queue", "mail", "put", payload]).ok();
+    put("loops");
+    put("loops");
+    let mail = |state: &str| {
+        platform.json(&["queue", "mail", "--app", "shop"])[state]
+            .as_u64()
+            .expect("a count")
+    };
+    // The first reaches its limit, and then the second begins.
+    wait("the end of both", || {
+        assert!(mail("running") <= 1);
+        (mail("failed") == 2).then_some(())
+    });
+
+    std::fs::write(
+        project.join("gilliam.toml"),
+        manifest.to_owned() + "rate = \"1/h\"\n",
+    )
+    .expect("written");
+    platform.run_in(&project, &["deploy"]).ok();
+    platform
+        .run_in(&project, &["queue", "mail", "purge", "--yes"])
+        .ok();
+    (0..3).for_each(|_| drop(put("done")));
+    wait("the first of three", || (mail("done") == 1).then_some(()));
+    assert_eq!(mail("ready"), 2);
+
+    let two = "[process.emails]\nqueue = \"mail\"\n[process.more]\nqueue = \"mail\"\n";
+    std::fs::write(project.join("gilliam.toml"), two).expect("written");
+    std::fs::write(
+        project.join("Procfile"),
+        "emails: worker.wasm\nmore: worker.wasm\n",
+    )
+    .expect("written");
+    let refused = platform.run_in(&project, &["deploy"]).refused();
+    let message = "emails and more would both do the jobs of the queue mail";
+    assert!(refused.contains(message), "{refused}");
+}
+
 /// Jobs of the test below; `GILLIAM_SOAK_JOBS=1000000` asks for more.
 const JOBS: u64 = 400;
 

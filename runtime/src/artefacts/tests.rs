@@ -53,6 +53,7 @@ fn assignment(component: Digest) -> Assignment {
         limits: Limits::default(),
         allowed_outbound_hosts: Vec::new(),
         guard_pages: false,
+        jobs: gilliam_model::queue::JobTerms::default(),
         imports: None,
         placement: gilliam_model::rules::PlacementRules::default(),
     };

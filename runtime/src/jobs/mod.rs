@@ -61,17 +61,17 @@ impl Jobs {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has an instance take jobs of its app's queue that is called as its process type, up to `at_once`.
-    pub(crate) fn join(&self, id: &InstanceId, worker: Worker, at_once: u32) {
-        let queue = queue_of(id);
+    /// Has an instance take jobs of a queue of its app, up to `at_once`.
+    pub(crate) fn join(&self, id: &InstanceId, queue: QueueName, worker: Worker, at_once: u32) {
+        let queue = queue_of(id, queue);
         self.ledger().join(queue, id.clone(), worker, at_once);
         self.changed.notify_one();
         self.other_queues.notify_one();
     }
 
     /// Has an instance take no more jobs; those that it has, it may end.
-    pub(crate) fn leave(&self, id: &InstanceId) {
-        self.ledger().leave(&queue_of(id), id);
+    pub(crate) fn leave(&self, id: &InstanceId, queue: QueueName) {
+        self.ledger().leave(&queue_of(id, queue), id);
         self.other_queues.notify_one();
     }
 
@@ -115,11 +115,10 @@ impl Jobs {
     }
 }
 
-fn queue_of(id: &InstanceId) -> QueueId {
-    let queue = id.process.as_str().parse::<QueueName>();
+fn queue_of(id: &InstanceId, queue: QueueName) -> QueueId {
     QueueId {
         app: id.app.clone(),
-        queue: queue.expect("names of queues follow the rules of processes"),
+        queue,
     }
 }
 

@@ -12,6 +12,7 @@ use gilliam_model::{
     code::Code,
     instance::{Failure, InstanceId},
     log::LogStream,
+    name::QueueName,
 };
 use tokio::{
     net::TcpStream,
@@ -178,7 +179,7 @@ impl Life {
                 label: self.spec.label(self.place),
             };
             let at_once = self.spec.process.limits.concurrency_max;
-            self.around.jobs.join(id, worker, at_once);
+            self.around.jobs.join(id, self.queue(), worker, at_once);
         }
         let changes = [Change::Booted(guest.clone()), Change::Running];
         self.fleet.change_each(changes.map(|change| (self.place, change)));
@@ -196,11 +197,16 @@ impl Life {
         Some(crash)
     }
 
+    /// The queue of one that takes jobs.
+    fn queue(&self) -> QueueName {
+        self.spec.process.jobs.queue_of(&self.id.process)
+    }
+
     /// The instance gets no further requests, or jobs.
     fn leave(&self) {
         match &self.group {
             Some(group) => group.leave(&self.id),
-            None => self.around.jobs.leave(&self.id),
+            None => self.around.jobs.leave(&self.id, self.queue()),
         }
         if let Some(seat) = &self.seat {
             seat.door.set(None);

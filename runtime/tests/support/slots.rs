@@ -93,6 +93,7 @@ impl Slots {
                 limits: self.limits.clone(),
                 allowed_outbound_hosts: Vec::new(),
                 guard_pages: false,
+                jobs: gilliam_model::queue::JobTerms::default(),
                 imports: None,
                 placement: gilliam_model::rules::PlacementRules::default(),
             },

@@ -5,8 +5,15 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    digest::Digest, imports::Imports, interface::InterfaceName, limits::Limits, name::ProcessName,
-    outbound::OutboundHost, queue::QueueId, rules::PlacementRules, text::excerpt,
+    digest::Digest,
+    imports::Imports,
+    interface::InterfaceName,
+    limits::Limits,
+    name::ProcessName,
+    outbound::OutboundHost,
+    queue::{JobTerms, QueueId},
+    rules::PlacementRules,
+    text::excerpt,
 };
 
 /// Most process types in one image; a Procfile with more is refused.
@@ -168,6 +175,9 @@ pub struct Process {
     /// Where its instances may run and where they had better.
     #[serde(default, skip_serializing_if = "PlacementRules::is_empty")]
     pub placement: PlacementRules,
+    /// On what terms it does jobs, if it is one that does.
+    #[serde(default, skip_serializing_if = "JobTerms::is_empty")]
+    pub jobs: JobTerms,
     /// Names of the interfaces that its component imports; images of older builders do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
@@ -175,10 +185,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Whether a process type of this name takes the jobs of a queue of its app: a worker takes those of the
-    /// queue that is called as it is.
+    /// Whether a process type of this name takes the jobs of a queue of its app.
     pub fn takes_jobs_of(&self, name: &ProcessName, queue: &QueueId) -> bool {
-        self.shape.takes_jobs() && name.as_str() == queue.queue.as_str()
+        self.shape.takes_jobs() && self.jobs.queue_of(name) == queue.queue
     }
 }
 

@@ -165,6 +165,7 @@ mod tests {
             },
             allowed_outbound_hosts: Vec::new(),
             guard_pages: false,
+            jobs: crate::queue::JobTerms::default(),
             imports: None,
             placement: crate::rules::PlacementRules::default(),
         };

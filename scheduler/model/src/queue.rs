@@ -4,6 +4,8 @@
 //! word. Each lease has a number of its own ([`LeaseId`]), which every word about it must name: what a worker says
 //! after its lease has passed on is refused (fencing; Kleppmann, "How to do distributed locking", 2016).
 
+mod rate;
+mod terms;
 mod wire;
 
 use std::{fmt, str::FromStr, time::Duration};
@@ -16,6 +18,8 @@ use crate::{
     text::excerpt,
 };
 
+pub use rate::{RATE_JOBS_MAX, Rate, RateError};
+pub use terms::{JobTerms, JobTermsError, QUEUE_CONCURRENCY_MAX, check_terms};
 pub use wire::{
     AwaitJobs, ExchangeJobs, ExchangedJobs, GivenJob, Heard, JobDetails, JobsChanged, Payload, PutJob,
     QueuesReady, SayJob, WantJobs,

@@ -245,6 +245,7 @@ fn image(n: usize, with_rules: bool) -> Image {
         },
         allowed_outbound_hosts: Vec::new(),
         guard_pages: false,
+        jobs: gilliam_model::queue::JobTerms::default(),
         imports: None,
         placement: if with_rules {
             rules

@@ -283,6 +283,7 @@ mod tests {
             },
             allowed_outbound_hosts: Vec::new(),
             guard_pages: false,
+            jobs: gilliam_model::queue::JobTerms::default(),
             imports: None,
             placement: gilliam_model::rules::PlacementRules::default(),
         };

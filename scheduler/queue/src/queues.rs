@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use gilliam_model::{
     Timestamp,
     name::{AppName, QueueName},
-    queue::{JobId, JobInfo, JobState, Leased, NewJob, QueueId, QueueInfo, SayJob},
+    queue::{JobId, JobInfo, JobState, Leased, NewJob, QueueId, QueueInfo, Rate, SayJob},
 };
 use tokio::sync::watch;
 
@@ -38,6 +38,8 @@ pub struct Want {
     pub jobs: usize,
     /// How many of the queue may run at once, here and elsewhere.
     pub running_max: Option<u64>,
+    /// How many of the queue may begin, here and elsewhere.
+    pub rate: Option<Rate>,
 }
 
 /// What became of a worker's word.

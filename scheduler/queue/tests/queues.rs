@@ -56,6 +56,7 @@ impl Bench {
             queue: emails(),
             jobs,
             running_max: None,
+            rate: None,
         };
         self.queues
             .take(vec![want], holder, at(seconds))
@@ -357,6 +358,7 @@ async fn no_more_run_at_once_than_the_queue_may() {
         queue: emails(),
         jobs,
         running_max: Some(2),
+        rate: None,
     };
     let taken = bench
         .queues
@@ -371,6 +373,32 @@ async fn no_more_run_at_once_than_the_queue_may() {
         .await
         .expect("take");
     assert_eq!(texts(&taken), ["c"]);
+}
+
+#[tokio::test]
+async fn no_more_begin_than_the_rate_says_and_it_outlives_the_program() {
+    let bench = Bench::new();
+    bench.put_texts(&["a", "b", "c"]).await;
+    let want = || Want {
+        queue: emails(),
+        jobs: 5,
+        running_max: None,
+        rate: Some("6/min".parse().expect("rate")),
+    };
+    let take = async |bench: &Bench, second| {
+        let taken = bench.queues.take(vec![want()], "n/w.1", at(second)).await;
+        texts(&taken.expect("take")).join("")
+    };
+    assert_eq!(take(&bench, 0).await, "a");
+    assert_eq!(take(&bench, 9).await, "");
+    let bench = bench.again();
+    assert_eq!(take(&bench, 9).await, "");
+    assert_eq!(take(&bench, 10).await, "b");
+    assert_eq!(
+        take(&bench, 1_000).await,
+        "c",
+        "an hour of rest is not made up for"
+    );
 }
 
 #[tokio::test]
@@ -445,6 +473,7 @@ async fn of_many_who_take_at_once_each_gets_jobs_of_its_own() {
                     queue: emails(),
                     jobs: 7,
                     running_max: None,
+                    rate: None,
                 };
                 let taken = queues
                     .take(vec![want], &format!("n/w.{n}"), at(0))

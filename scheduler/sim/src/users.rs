@@ -210,6 +210,7 @@ fn image(command: &str, number: u64) -> (Digest, Image) {
         limits: Limits::default(),
         allowed_outbound_hosts: Vec::new(),
         guard_pages: false,
+        jobs: gilliam_model::queue::JobTerms::default(),
         imports: None,
         placement: PlacementRules::default(),
     };

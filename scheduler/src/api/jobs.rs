@@ -3,18 +3,20 @@
 //! A node waits for queues, then takes: what it takes is its own from the moment of the answer, so that a
 //! wait that is cut off loses nothing.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::{Extension, Json, extract::State};
 use gilliam_model::{
     Timestamp,
     name::NodeName,
     queue::{
-        AwaitJobs, BATCH_MAX, ExchangeJobs, ExchangedJobs, GivenJob, Heard, Payload, QueueId, QueuesReady,
+        AwaitJobs, BATCH_BYTES_MAX, BATCH_MAX, ExchangeJobs, ExchangedJobs, GivenJob, Heard, JobTerms,
+        Leased, Outcome, Payload, QueueId, QueuesReady, SayJob, WantJobs,
     },
     text::excerpt,
 };
-use gilliam_queue::{Settled, Want};
+use gilliam_queue::{QueueError, Queues, Settled, Want};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     api::{
@@ -23,7 +25,7 @@ use crate::{
         extract::{self, LastName},
         openapi::Errors,
     },
-    queues::holder,
+    queues::{Held, holder},
     refusal::Refusal,
 };
 
@@ -62,7 +64,7 @@ pub(crate) async fn exchange(
     }
     let said = match asked.said.is_empty() {
         true => Vec::new(),
-        false => queues.settle(asked.said, now).await?,
+        false => settle(queues, &shared.held, asked.said, now).await?,
     };
     let said = said.into_iter().map(|settled| match settled {
         Settled::Kept(_) => Heard::Kept,
@@ -71,21 +73,20 @@ pub(crate) async fn exchange(
     });
     // What is not placed on it is none of its business.
     let orders = shared.publisher.subscribe(&node).borrow().clone();
-    let takes = |queue: &QueueId| orders.as_ref().is_some_and(|orders| orders.take_jobs_of(queue));
-    let wants: Vec<Want> = asked
-        .wants
-        .into_iter()
-        .filter(|want| takes(&want.queue))
-        .map(|want| Want {
-            queue: want.queue,
-            jobs: usize::try_from(want.jobs).unwrap_or(usize::MAX).min(BATCH_MAX),
-            running_max: None,
-        })
-        .collect();
+    let wants = asked.wants.into_iter().filter_map(|want| {
+        let terms = orders.as_ref()?.terms_of(&want.queue)?;
+        Some((within(want, &terms), terms))
+    });
+    let (wants, terms): (Vec<Want>, Vec<JobTerms>) = wants.unzip();
     let given = match wants.is_empty() {
         true => Vec::new(),
-        false => queues.take(wants, &holder(&node, &asked.life), now).await?,
+        false => {
+            queues
+                .take(wants.clone(), &holder(&node, &asked.life), now)
+                .await?
+        }
     };
+    hold(queues, &shared.held, wants.iter().zip(&terms), &given);
     let given = given.into_iter().map(|job| GivenJob {
         queue: job.queue,
         id: job.id,
@@ -97,6 +98,50 @@ pub(crate) async fn exchange(
         said: said.collect(),
         given: given.collect(),
     }))
+}
+
+/// Does what a node says of its jobs.
+async fn settle(
+    queues: &Queues,
+    held: &Held,
+    said: Vec<SayJob>,
+    now: Timestamp,
+) -> Result<Vec<Settled>, QueueError> {
+    let ends = |said: &&SayJob| !matches!(said.outcome, Outcome::Extend { .. });
+    let ended: BTreeSet<QueueId> = said.iter().filter(ends).map(|said| said.queue.clone()).collect();
+    let settled = queues.settle(said, now).await?;
+    held.free(ended.iter());
+    Ok(settled)
+}
+
+/// A node's wish, within the terms of its workers.
+fn within(want: WantJobs, terms: &JobTerms) -> Want {
+    Want {
+        queue: want.queue,
+        jobs: usize::try_from(want.jobs).unwrap_or(usize::MAX).min(BATCH_MAX),
+        running_max: terms.running_max.map(u64::from),
+        rate: terms.rate,
+    }
+}
+
+/// Holds the queues that gave fewer jobs than they have, for their terms.
+fn hold<'a>(
+    queues: &Queues,
+    held: &Held,
+    wants: impl Iterator<Item = (&'a Want, &'a JobTerms)>,
+    given: &[Leased],
+) {
+    // What is as large as an answer may be says nothing of terms.
+    let bytes: usize = given.iter().map(|job| job.payload.len()).sum();
+    if bytes > BATCH_BYTES_MAX {
+        return;
+    }
+    for (want, terms) in wants.filter(|(_, terms)| terms.limits()) {
+        let n_given = given.iter().filter(|job| job.queue == want.queue).count();
+        if n_given < want.jobs && !queues.giving(std::slice::from_ref(&want.queue)).is_empty() {
+            held.hold(&want.queue, terms, Instant::now());
+        }
+    }
 }
 
 /// Waits until a job could be taken from one of a node's queues.
@@ -111,7 +156,8 @@ pub(crate) async fn wait(
     extract::Json(asked): extract::Json<AwaitJobs, EXCHANGE_BYTES_MAX>,
 ) -> Result<Json<QueuesReady>, Refusal> {
     caller.speaks_for(&path)?;
-    let queues = api.shared.queues()?;
+    let shared = &api.shared;
+    let queues = shared.queues()?;
     if asked.queues.len() > QUEUES_MAX {
         let message = format!(
             "{} queues; a node waits for at most {QUEUES_MAX}",
@@ -124,10 +170,18 @@ pub(crate) async fn wait(
     let found = async {
         loop {
             ready.mark_unchanged();
-            let found: Vec<QueueId> = queues.giving(&asked.queues);
-            // The sender lives as long as the queues do.
-            if !found.is_empty() || ready.changed().await.is_err() {
+            let freed = shared.held.freed();
+            let (found, next) = shared.held.sort_out(queues.giving(&asked.queues), Instant::now());
+            if !found.is_empty() {
                 return found;
+            }
+            tokio::select! {
+                // The sender lives as long as the queues do.
+                changed = ready.changed() => if changed.is_err() {
+                    return found;
+                },
+                () = freed => {}
+                () = until(next) => {}
             }
         }
     };
@@ -138,4 +192,11 @@ pub(crate) async fn wait(
         _ = drain.requested() => return Err(Refusal::draining()),
     };
     Ok(Json(QueuesReady { queues }))
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
 }

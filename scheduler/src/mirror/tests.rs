@@ -74,6 +74,7 @@ fn image(app: usize, number: u32) -> (Digest, Image) {
         limits: Limits::default(),
         allowed_outbound_hosts: Vec::new(),
         guard_pages: false,
+        jobs: gilliam_model::queue::JobTerms::default(),
         imports: None,
         placement: PlacementRules::default(),
     };

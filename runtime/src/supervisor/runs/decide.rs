@@ -87,6 +87,7 @@ mod tests {
             limits: Limits::default(),
             allowed_outbound_hosts: Vec::new(),
             guard_pages: false,
+            jobs: gilliam_model::queue::JobTerms::default(),
             imports: None,
             placement: PlacementRules::default(),
         };

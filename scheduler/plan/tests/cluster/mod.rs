@@ -125,6 +125,7 @@ pub(crate) fn image<'a>(processes: impl IntoIterator<Item = (&'a str, u64)>) -> 
             },
             allowed_outbound_hosts: Vec::new(),
             guard_pages: false,
+            jobs: gilliam_model::queue::JobTerms::default(),
             imports: None,
             placement: PlacementRules::default(),
         };

@@ -59,6 +59,9 @@ pub(super) struct QueueRecord {
     pub(super) bytes: u64,
     pub(super) done: u64,
     pub(super) failed: u64,
+    /// What a rate remembers: microseconds since 1970.
+    #[serde(default)]
+    pub(super) paced_us: u64,
 }
 
 impl QueueRecord {

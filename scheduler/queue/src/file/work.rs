@@ -226,24 +226,33 @@ impl<'t> Work<'t> {
             let room = want
                 .running_max
                 .map_or(u64::MAX, |max| max.saturating_sub(record.running));
-            let most = usize::try_from(room).unwrap_or(usize::MAX).min(want.jobs);
+            let (number, paced) = (record.number, record.paced_us);
+            let now_us = u64::try_from(now.as_microsecond()).unwrap_or(0);
+            let due = want.rate.map_or(u64::MAX, |rate| rate.allows(paced, now_us));
+            let most = usize::try_from(room.min(due))
+                .unwrap_or(usize::MAX)
+                .min(want.jobs);
             if record.paused || record.ready == 0 || most == 0 {
                 continue;
             }
-            let number = record.number;
             let of_queue = (number, 0, 0)..=(number, u8::MAX, u64::MAX);
             let mut ids = Vec::new();
             for entry in self.ready.range(of_queue)?.take(most) {
                 ids.push(entry?.0.value().2);
             }
+            let first = leased.len();
             for id in ids {
                 // What is more waits for the next call.
                 if bytes > BATCH_BYTES_MAX {
-                    return Ok(leased);
+                    break;
                 }
                 let job = self.lease(id, &want.queue, holder, now)?;
                 bytes += job.payload.len();
                 leased.push(job);
+            }
+            let begun = (leased.len() - first) as u64;
+            if let (Some(rate), Some(record)) = (want.rate, self.books.change(&want.queue)) {
+                record.paced_us = rate.paced(paced, now_us, begun);
             }
         }
         Ok(leased)
