@@ -48,7 +48,7 @@ lint: setup ## formatting, clippy, rustdoc; warnings are errors
 		--target wasm32-wasip2 -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-bench: samples ## measure this machine beside its peers: density, cold start, http, limits, neighbours
+bench: samples ## measure this machine beside its peers: density, cold start, http, limits, neighbours, builds
 	scripts/bench $(ARGS)
 
 bench-plan: setup ## what planning costs: 100 to 10,000 nodes, up to 2,000,000 instances

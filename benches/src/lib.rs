@@ -12,6 +12,7 @@
 
 mod account;
 mod attacks;
+mod builds;
 mod child;
 mod cluster;
 mod coldstart;
@@ -52,18 +53,21 @@ pub enum Scenario {
     Limits,
     /// What a hostile tenant costs a quiet one.
     Neighbour,
+    /// What building from sources costs, in each language.
+    Builds,
     /// How fast a server with many nodes starts instances.
     Cluster,
 }
 
 impl Scenario {
     /// Those that run when none is named, in that order: of one machine alone.
-    pub const ALL: [Scenario; 5] = [
+    pub const ALL: [Scenario; 6] = [
         Scenario::Density,
         Scenario::Coldstart,
         Scenario::Http,
         Scenario::Limits,
         Scenario::Neighbour,
+        Scenario::Builds,
     ];
 
     /// Its name on the command line and in every figure.
@@ -74,6 +78,7 @@ impl Scenario {
             Scenario::Http => "http",
             Scenario::Limits => "limits",
             Scenario::Neighbour => "neighbour",
+            Scenario::Builds => "builds",
             Scenario::Cluster => "cluster",
         }
     }
@@ -119,7 +124,7 @@ pub struct Options {
     pub gilliam: PathBuf,
     /// What to run.
     pub scenarios: Vec<Scenario>,
-    /// Shorter and smaller everywhere: two minutes in all instead of fifteen.
+    /// Shorter and smaller everywhere: five minutes in all instead of twenty.
     pub is_quick: bool,
     /// Length of one measurement under load; by default as `is_quick` says.
     pub load: Option<Duration>,
@@ -153,6 +158,7 @@ pub fn run(options: &Options, stop: &Stop, progress: &dyn Fn(&str)) -> Report {
             Scenario::Http => http::run(&session, &mut report),
             Scenario::Limits => limits::run(&session, &mut report),
             Scenario::Neighbour => neighbour::run(&session, &mut report),
+            Scenario::Builds => builds::run(&session, &mut report),
             Scenario::Cluster => cluster::run(&session, &mut report),
         };
         if stop.is_requested() {

@@ -145,6 +145,35 @@ impl<'a> Platform<'a> {
         read(&mut out)
     }
 
+    /// Runs git in a project's folder; `gilliam` answers it for the platform's token.
+    pub(crate) fn git(&self, project: &Path, args: &[&str]) -> anyhow::Result<()> {
+        let mut command = Command::new("git");
+        command.args(args).current_dir(project);
+        let done = command
+            .env("GILLIAM_HOME", self.folder.path().join("home"))
+            .output()?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        ensure!(
+            done.status.success(),
+            "git {}: {}",
+            args.join(" "),
+            said.trim_end()
+        );
+        Ok(())
+    }
+
+    /// A folder for projects, which goes with the platform.
+    pub(crate) fn folder(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// The platform's data.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Makes a project's folder and an app of the same name; nothing is deployed yet.
     pub(crate) fn project(&self, app: &App<'_>) -> anyhow::Result<PathBuf> {
         let project = self.folder.path().join("apps").join(app.name);

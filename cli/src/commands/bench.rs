@@ -17,7 +17,7 @@ use crate::{
 /// Measures gilliam on this machine, beside its peers.
 ///
 /// Starts platforms of its own on free ports, in temporary folders; a running gilliam is neither used nor
-/// touched. Without names all scenarios run, one after another: about fifteen minutes, with --quick two.
+/// touched. Without names all scenarios run, one after another: about twenty minutes, with --quick five.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "gilliam bench density --quick\n\nFigures mean something on an idle machine and with an \
@@ -73,6 +73,7 @@ enum Name {
     Http,
     Limits,
     Neighbour,
+    Builds,
     Cluster,
 }
 
@@ -84,6 +85,7 @@ impl From<Name> for Scenario {
             Name::Http => Scenario::Http,
             Name::Limits => Scenario::Limits,
             Name::Neighbour => Scenario::Neighbour,
+            Name::Builds => Scenario::Builds,
             Name::Cluster => Scenario::Cluster,
         }
     }
