@@ -12,7 +12,6 @@ use gilliam_model::{
     digest::Digest,
     image::{Image, Process, Shape},
     imports::Imports,
-    name::ProcessName,
     queue::check_terms,
     text::excerpt,
 };
@@ -25,7 +24,7 @@ use crate::{
     detect::{self, Source},
     layout::{Layout, Staged},
     maker::Maker,
-    manifest::{self, MANIFEST, MANIFEST_BYTES_MAX, ManifestError, Settings},
+    manifest::{self, MANIFEST, MANIFEST_BYTES_MAX, Manifest, ManifestError, Settings},
     offer::Offer,
     packs::{Packs, Workshop},
     procfile::{self, Entry, PROCFILE, PROCFILE_BYTES_MAX, ProcfileError},
@@ -76,11 +75,11 @@ pub fn build(request: &BuildRequest<'_>, output: &mut dyn FnMut(&str)) -> Result
     ));
 
     let entries = procfile::parse(&read_procfile(&project)?)?;
-    let settings = manifest::parse(&read_manifest(&project)?, &entries)?;
+    let manifest = manifest::parse(&read_manifest(&project)?, &entries)?;
     let layout = Layout::open(request.blobs)?;
     let packs = Packs::open(&folder.path().join("packs"), request.workshop.packs)?;
     let mut maker = Maker::new(request, folder.path(), &project, &packs);
-    let made = components(&mut maker, &layout, &entries, settings, output);
+    let made = components(&mut maker, &layout, &entries, manifest, output);
     maker.end(output);
     let (image, components) = made?;
     let digest = seal::seal(&layout, &image, components)?;
@@ -104,7 +103,7 @@ fn components(
     maker: &mut Maker<'_>,
     layout: &Layout,
     entries: &[Entry],
-    mut settings: BTreeMap<ProcessName, Settings>,
+    mut manifest: Manifest,
     output: &mut dyn FnMut(&str),
 ) -> Result<(Image, Vec<Staged>), BuildError> {
     let offer = Offer::new();
@@ -122,7 +121,7 @@ fn components(
             link,
             placement,
             jobs,
-        } = settings.remove(&entry.name).unwrap_or_default();
+        } = manifest.processes.remove(&entry.name).unwrap_or_default();
         let recipe = (source, link);
         if !made.contains_key(&recipe) {
             let (source, link) = &recipe;
@@ -164,7 +163,11 @@ fn components(
         );
     }
     check_terms(&processes)?;
-    Ok((Image::new(processes), staged))
+    let image = Image {
+        services: manifest.services,
+        ..Image::new(processes)
+    };
+    Ok((image, staged))
 }
 
 fn say_unexpanded(entry: &Entry, output: &mut dyn FnMut(&str)) {

@@ -1,21 +1,23 @@
-//! `gilliam.toml`: the limits, grants and placement rules of an app's processes.
+//! `gilliam.toml`: the limits, grants and placement rules of an app's processes, and its services.
 //!
 //! In flow text and the Procfile's entries, out flow [`Limits`], outbound hosts and placement for each
-//! process. The file is optional, and so is everything in it. What is not known is refused: a limit with a
-//! typing error would be no limit.
+//! process, and the services of all of them. The file is optional, and so is everything in it. What is not known is
+//! refused: a limit with a typing error would be no limit.
 
 mod jobs;
 mod placement;
+mod services;
 mod value;
 
 use std::collections::BTreeMap;
 
 use gilliam_model::{
     limits::{LimitName, Limits},
-    name::ProcessName,
+    name::{ProcessName, ServiceName},
     outbound::OutboundHost,
     queue::JobTerms,
     rules::PlacementRules,
+    service::Service,
     text::excerpt,
 };
 use serde::Deserialize;
@@ -30,6 +32,15 @@ pub const MANIFEST: &str = "gilliam.toml";
 pub const MANIFEST_BYTES_MAX: usize = 64 << 10;
 /// Outbound hosts of one process: each is compared with every request it makes.
 const OUTBOUND_HOSTS_MAX: usize = 256;
+
+/// What the file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// What each process of the Procfile may use.
+    pub processes: BTreeMap<ProcessName, Settings>,
+    /// The services that they need.
+    pub services: BTreeMap<ServiceName, Service>,
+}
 
 /// What one process may use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,6 +100,7 @@ impl ManifestError {
 struct Document {
     allowed_outbound_hosts: Vec<Spanned<String>>,
     process: BTreeMap<Spanned<String>, Section>,
+    services: Section,
 }
 
 /// A `[process.NAME]`: its keys are those of [`LimitName`] and a few more.
@@ -109,7 +121,7 @@ const GUARD_PAGES: &str = "guard_pages";
 const LINK: &str = "link";
 
 /// Reads `gilliam.toml` for the processes of a Procfile; no bytes stand for no file.
-pub fn parse(bytes: &[u8], entries: &[Entry]) -> Result<BTreeMap<ProcessName, Settings>, ManifestError> {
+pub fn parse(bytes: &[u8], entries: &[Entry]) -> Result<Manifest, ManifestError> {
     if bytes.len() > MANIFEST_BYTES_MAX {
         return Err(ManifestError::TooLong {
             bytes: bytes.len() as u64,
@@ -143,7 +155,10 @@ pub fn parse(bytes: &[u8], entries: &[Entry]) -> Result<BTreeMap<ProcessName, Se
         };
         Ok((entry.name.clone(), settings?))
     });
-    settings.collect()
+    Ok(Manifest {
+        processes: settings.collect::<Result<_, _>>()?,
+        services: services::read(text, &document.services)?,
+    })
 }
 
 /// The settings of a section over those that every process shares.
@@ -289,7 +304,7 @@ mod tests {
 
     #[test]
     fn no_file_means_defaults_for_every_process() {
-        let settings = parse(b"", &entries()).expect("empty");
+        let settings = parse(b"", &entries()).expect("empty").processes;
         assert_eq!(settings.len(), 2);
         assert!(settings.values().all(|settings| *settings == Settings::default()));
     }
@@ -319,7 +334,7 @@ mod tests {
             link = ["auth.wasm", "./lib//log.wat"]
             allowed_outbound_hosts = ["http://*.example.com:8080", "http://*.example.com:8080"]
         "#;
-        let settings = parse(text.as_bytes(), &entries()).expect(text);
+        let settings = parse(text.as_bytes(), &entries()).expect(text).processes;
         let limits = Limits {
             memory_bytes_max: 64 << 20,
             fuel_per_request_max: 2_000_000_000,
@@ -404,7 +419,9 @@ mod tests {
 
     #[test]
     fn a_whole_core_may_be_written_as_an_integer() {
-        let settings = parse(b"[process.web]\ncpu = 1", &entries()).expect("cpu");
+        let settings = parse(b"[process.web]\ncpu = 1", &entries())
+            .expect("cpu")
+            .processes;
         assert_eq!(settings["web"].limits.cpu_millis, 1_000);
     }
 

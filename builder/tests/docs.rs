@@ -30,8 +30,9 @@ fn the_examples_are_read() {
     let text = text();
     let entries = entries(&text);
     assert_eq!(entries.len(), 3);
-    let settings =
-        manifest::parse(block(&text, "gilliam.toml").as_bytes(), &entries).expect("the file shown");
+    let settings = manifest::parse(block(&text, "gilliam.toml").as_bytes(), &entries)
+        .expect("the file shown")
+        .processes;
     assert_eq!(
         settings["web"].allowed_outbound_hosts,
         ["https://api.example.com".parse().expect("a host")]
@@ -61,7 +62,7 @@ fn the_table_has_the_defaults_and_the_ranges() {
         let read = |value: &str| {
             manifest::parse(format!("[process.web]\n{key} = {value}\n").as_bytes(), &entries).map(
                 |mut all| {
-                    let settings = all.remove("web").expect("the Procfile shown has web");
+                    let settings = all.processes.remove("web").expect("the Procfile shown has web");
                     settings.limits
                 },
             )

@@ -5,6 +5,7 @@ use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use gilliam_engine::{Engines, EnginesConfig, EnginesError, MayRun};
 use gilliam_model::{Timestamp, assignment::Assignment, peer::PeerTable, sync::NodeFacts};
 use gilliam_serve::{BindError, DrainOutcome, DrainSignal, Places, Server};
+use gilliam_services::{Services, ServicesError};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -61,6 +62,9 @@ pub enum NodeError {
     /// The engine cannot start.
     #[error("cannot start the engine")]
     Engine(#[from] EnginesError),
+    /// Its apps' services cannot be kept.
+    #[error(transparent)]
+    Services(#[from] ServicesError),
     /// The system gives it no thread.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -77,6 +81,7 @@ impl NodeError {
             NodeError::Http(error) => error.hint(),
             NodeError::Data { .. }
             | NodeError::Engine(_)
+            | NodeError::Services(_)
             | NodeError::Thread(_)
             | NodeError::CompileCommand => None,
         }
@@ -145,6 +150,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
         config.cache_bytes_max,
     );
     let artefacts = Arc::new(artefacts.map_err(data)?);
+    let services = Services::open(&node_folder(&config.data))?;
     let started_at = Timestamp::now();
     let (pid, version) = (std::process::id(), config.version.clone());
     lock.record(&NodeRecord {
@@ -199,7 +205,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
         file,
         control,
         artefacts,
-        ports,
+        (ports, services),
         (starts, crews),
         (logs, ingress),
     );
@@ -224,7 +230,7 @@ fn assemble(
     file: Kept<Assignment>,
     control: Arc<Control>,
     artefacts: Arc<Artefacts>,
-    ports: Arc<Ports>,
+    (ports, services): (Arc<Ports>, Services),
     (starts, crews): (Starts, CrewThread),
     (logs, ingress): (Arc<Logs>, Ingress),
 ) -> (Agent, Supervisor, Runs) {
@@ -241,6 +247,7 @@ fn assemble(
         starts,
         crews,
         jobs: jobs.clone(),
+        services,
     };
     let last = file.read();
     let agent = Agent {

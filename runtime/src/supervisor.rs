@@ -28,6 +28,7 @@ use gilliam_model::{
     report::ProcessKey,
 };
 use gilliam_serve::DrainOutcome;
+use gilliam_services::Services;
 use tokio::{
     sync::watch,
     task::{Id, JoinError, JoinSet},
@@ -67,6 +68,7 @@ pub(crate) struct Surroundings {
     pub(crate) starts: Starts,
     pub(crate) crews: CrewThread,
     pub(crate) jobs: Arc<Jobs>,
+    pub(crate) services: Services,
 }
 
 /// The one owner of all tasks that run instances. Dropping it ends them.
@@ -212,20 +214,18 @@ impl Supervisor {
                 continue;
             }
             let wanted: SlotSet = assigned.ranges.iter().copied().collect();
-            let is_other =
-                |old: &&AssignedProcess| (&old.process, &old.config) != (&assigned.process, &assigned.config);
+            let what = |of: &AssignedProcess| (of.process.clone(), of.config.clone(), of.services.clone());
+            let is_other = |old: &&AssignedProcess| what(old) != what(assigned);
             match self.processes.get_mut(key) {
                 Some(known) => {
                     known.wanted = wanted;
                     if before.get(key).is_none_or(is_other) {
-                        let Surroundings { node, logs, .. } = &*self.surroundings;
-                        known.spec = Arc::new(Spec::new(assigned, node, logs));
+                        known.spec = Arc::new(Spec::new(assigned, &self.surroundings));
                     }
                 }
                 None => {
-                    let Surroundings { node, logs, .. } = &*self.surroundings;
                     let supervised = Supervised {
-                        spec: Arc::new(Spec::new(assigned, node, logs)),
+                        spec: Arc::new(Spec::new(assigned, &self.surroundings)),
                         wanted,
                         crew: None,
                         stops: BTreeMap::new(),

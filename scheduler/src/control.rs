@@ -28,6 +28,7 @@ use gilliam_serve::DrainSignal;
 use gilliam_store::{Check, CommitError, Expect, RangeError, Revision, Store, keys, records};
 
 use crate::{
+    homes,
     lease::{self, LeaseError},
     mirror::Mirror,
     observed::{NodeView, Now},
@@ -229,6 +230,9 @@ impl Control {
             return Ok(Turn::Again);
         }
         let snapshot = snapshot::of(&state, &nodes, in_grace);
+        if plans && homes::give(&shared, &state, &snapshot, now.wall).await? {
+            return Ok(Turn::Again);
+        }
         if plans && runs::turn::take(&shared, &state, &nodes, &snapshot, in_grace, now.wall).await? {
             return Ok(Turn::Again);
         }

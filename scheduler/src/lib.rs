@@ -31,6 +31,7 @@ mod change;
 mod control;
 mod details;
 mod git;
+mod homes;
 mod images;
 mod lease;
 mod logs;

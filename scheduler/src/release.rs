@@ -22,6 +22,7 @@ use gilliam_model::{
     name::{AppName, ConfigKey},
     overrides::{LimitsChange, Overrides},
     release::{HookStatus, MESSAGE_BYTES_MAX, Release, ReleaseId},
+    service,
 };
 use gilliam_store::{Check, CommitError, keys, records};
 
@@ -207,6 +208,9 @@ async fn decide(
         }
         None => gilliam_plan::released(&stored.value, release.id, &parts.image, new.migrate, now),
     };
+    let services = service::adopt(&changed.services, &parts.image.services, now)
+        .map_err(|error| Refusal::new(Code::A409, error.to_string()).hint(error.hint()))?;
+    let changed = App { services, ..changed };
     writes.extend([records::put_app(&changed), records::put_release(&release)]);
     if matches!(new.basis, Basis::Build(..)) {
         writes.push(records::put_image(&parts.digest, &parts.image));

@@ -9,8 +9,8 @@ use std::{
 };
 
 use gilliam_model::{
-    instance::InstanceState, label::Labels, name::NodeName, node::Node, report::ProcessKey, run::Run,
-    scale::COUNT_MAX,
+    instance::InstanceState, label::Labels, name::NodeName, node::Node, report::ProcessKey,
+    requirement::Requirement, run::Run, scale::COUNT_MAX, service::BoundService,
 };
 use gilliam_plan::{Availability, NodeState, Observed, Snapshot};
 
@@ -66,7 +66,21 @@ fn runs(state: &State) -> Vec<Arc<Run>> {
         .runs
         .values()
         .filter(|run| state.apps.contains_key(&run.value.id.app));
-    of_apps.map(|run| Arc::new(run.value.clone())).collect()
+    of_apps.map(|run| Arc::new(at_home(state, &run.value))).collect()
+}
+
+/// A run that is to be placed where the data of the services is that it is bound to.
+fn at_home(state: &State, run: &Run) -> Run {
+    let mut run = run.clone();
+    let home = state.apps.get(&run.id.app);
+    let home = home.and_then(|entry| entry.stored.value.home.as_ref());
+    let is_bound = |bound: &BoundService| bound.service.kind().is_on_a_node();
+    if let (Some(work), Some(home)) = (&mut run.work, home)
+        && state.bound(&run.id.app, run.release).iter().any(is_bound)
+    {
+        work.process.placement.require.push(Requirement::on(home));
+    }
+    run
 }
 
 /// What runs of the process types whose instances are replaced by others before they stop: those of apps that

@@ -17,6 +17,7 @@ use gilliam_model::{
     release::{Release, ReleaseId},
     report::ProcessKey,
     run::{AssignedRun, Run},
+    service::{self, BoundService},
 };
 use gilliam_plan::{AppState, Placements, Policy};
 use gilliam_store::{Revision, keys, records::Stored};
@@ -99,6 +100,8 @@ impl State {
         for run in self.runs.values().map(|stored| &stored.value) {
             let is_of_app = self.apps.contains_key(&run.id.app);
             if let (true, Some(node), Some(assigned)) = (is_of_app, run.node(), run.assigned()) {
+                let services = self.bound(&run.id.app, run.release);
+                let assigned = AssignedRun { services, ..assigned };
                 nodes.entry(node.clone()).or_default().push(assigned);
             }
         }
@@ -106,6 +109,15 @@ impl State {
             .into_iter()
             .map(|(node, runs)| (node, Arc::new(runs)))
             .collect()
+    }
+
+    /// What the processes of a release are bound to.
+    pub(crate) fn bound(&self, app: &AppName, release: ReleaseId) -> Vec<BoundService> {
+        let entry = self.apps.get(app);
+        let found = entry.and_then(|entry| Some((&entry.stored.value, entry.state.images.get(&release)?)));
+        found.map_or_else(Vec::new, |(app, image)| {
+            service::bound(&app.name, &app.services, &image.services)
+        })
     }
 
     /// What plans are made by.
@@ -136,17 +148,27 @@ impl AppEntry {
         // An app of the same name that was created later has other releases.
         let before = before.filter(|before| before.stored.value.created_at == stored.value.created_at);
         let (mut images, mut specs) = (BTreeMap::new(), BTreeMap::new());
+        let app = &stored.value;
+        // What was made of other services, or of another home, is made anew.
+        let kept = before.filter(|before| {
+            let before = &before.stored.value;
+            (&before.services, &before.home) == (&app.services, &app.home)
+        });
         for (id, release) in &releases {
-            let known = before.and_then(|before| before.state.images.get(id));
-            let Some(image) = known.cloned().or_else(|| as_it_runs(release, sealed(release)?)) else {
+            let known = kept.and_then(|before| before.state.images.get(id));
+            let Some(image) = known
+                .cloned()
+                .or_else(|| as_it_runs(app, release, sealed(release)?))
+            else {
                 continue;
             };
+            let services = service::bound(&app.name, &app.services, &image.services);
             for (name, process) in &image.processes {
                 let key = (*id, name.clone());
-                let known = before.and_then(|before| before.specs.get(&key)).cloned();
+                let known = kept.and_then(|before| before.specs.get(&key)).cloned();
                 let spec = known.unwrap_or_else(|| {
                     Arc::new(AssignedProcess {
-                        app: stored.value.name.clone(),
+                        app: app.name.clone(),
                         release: *id,
                         name: name.clone(),
                         ranges: Vec::new(),
@@ -156,6 +178,7 @@ impl AppEntry {
                             ..process.clone()
                         },
                         config: release.config.clone(),
+                        services: services.clone(),
                     })
                 });
                 specs.insert(key, spec);
@@ -191,12 +214,15 @@ impl AppEntry {
     }
 }
 
-/// The image of a release as it runs.
-fn as_it_runs(release: &Release, sealed: Arc<Image>) -> Option<Arc<Image>> {
-    Some(match release.limits.is_empty() {
-        true => sealed,
-        false => Arc::new(release.limits.image(&sealed)),
-    })
+/// The image of a release as it runs: with the limits that the release sets, and at the home of its services.
+fn as_it_runs(app: &App, release: &Release, sealed: Arc<Image>) -> Option<Arc<Image>> {
+    let bound = service::bound(&app.name, &app.services, &sealed.services);
+    if release.limits.is_empty() && bound.is_empty() {
+        return Some(sealed);
+    }
+    let mut image = release.limits.image(&sealed);
+    service::at_home(&mut image, &bound, app.home.as_ref());
+    Some(Arc::new(image))
 }
 
 impl Placed {

@@ -54,7 +54,7 @@ mod tests {
         let entries = procfile::parse(b"emails: worker.wasm").expect("Procfile");
         let all = parse(format!("[process.emails]\n{line}").as_bytes(), &entries);
         let mut all = all.map_err(|error| error.to_string())?;
-        Ok(all.remove("emails").expect("emails").jobs)
+        Ok(all.processes.remove("emails").expect("emails").jobs)
     }
 
     #[test]

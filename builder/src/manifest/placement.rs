@@ -175,7 +175,7 @@ mod tests {
             "disk == ssd" = 10
             "zone == b" = -5
         "#;
-        let settings = parse(text.as_bytes(), &entries()).expect(text);
+        let settings = parse(text.as_bytes(), &entries()).expect(text).processes;
         let requirement = |text: &str| text.parse::<Requirement>().expect(text);
         let rules = PlacementRules {
             require: ["disk == ssd", "zone in (a, b)", "gpu not exists"]
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_rank_may_be_written_in_one_line() {
         let text = "[process.web]\nplacement = { rank = { \"disk exists\" = 1 }, spread = \"none\" }";
-        let settings = parse(text.as_bytes(), &entries()).expect(text);
+        let settings = parse(text.as_bytes(), &entries()).expect(text).processes;
         assert_eq!(settings["web"].placement.rank.len(), 1);
         assert_eq!(settings["web"].placement.spread, Spread::None);
     }

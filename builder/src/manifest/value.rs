@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gilliam_model::{limits::LimitName, text::excerpt};
+use gilliam_model::{limits::LimitName, quantity::Unit, text::excerpt};
 use serde::{
     Deserialize,
     de::{self, Deserializer, MapAccess, SeqAccess, Visitor},
@@ -23,10 +23,14 @@ pub(super) enum Value {
 
 impl Value {
     pub(super) fn quantity(&self, name: LimitName) -> Option<u64> {
+        self.amount(name.unit())
+    }
+
+    pub(super) fn amount(&self, unit: Unit) -> Option<u64> {
         match self {
-            Value::Integer(number) => name.unit().of_integer(*number),
-            Value::Decimal(number) => name.unit().of_decimal(*number),
-            Value::Text(text) => name.unit().parse(text),
+            Value::Integer(number) => unit.of_integer(*number),
+            Value::Decimal(number) => unit.of_decimal(*number),
+            Value::Text(text) => unit.parse(text),
             Value::Switch(_) | Value::List(_) | Value::Table(_) => None,
         }
     }

@@ -125,6 +125,7 @@ fn config(app: usize) -> InstanceConfig {
             limits,
             outbound: Vec::new(),
             internal: None,
+            services: Default::default(),
             log: Arc::new(Nowhere),
         }),
         label: "web.1".to_owned(),

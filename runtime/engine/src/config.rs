@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use gilliam_model::{limits::Limits, outbound::OutboundHost};
+use gilliam_services::Bound;
 
 use crate::{internal::Internal, log::LogEntry};
 
@@ -28,6 +29,8 @@ pub struct ProcessConfig {
     pub outbound: Vec<OutboundHost>,
     /// What is behind `NAME.internal`; without it no such name is declared.
     pub internal: Option<Arc<dyn Internal>>,
+    /// The services that it is bound to.
+    pub services: Bound,
     /// Where the lines go.
     pub log: Arc<dyn LogSink>,
 }

@@ -329,6 +329,7 @@ mod tests {
             },
             outbound: Vec::new(),
             internal: None,
+            services: Default::default(),
             log: Arc::new(Lines(sender)),
         };
         let gate = LogGate::new(Arc::new(process), "worker.1".to_owned(), Instant::now());

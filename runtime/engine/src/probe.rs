@@ -122,6 +122,7 @@ async fn start(loaded: &Loaded, config: &ProbeConfig, reuse_max: u32) -> Result<
         limits,
         outbound: Vec::new(),
         internal: None,
+        services: Default::default(),
         log: Arc::new(Nowhere),
     };
     let instance = InstanceConfig {

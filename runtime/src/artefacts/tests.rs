@@ -64,6 +64,7 @@ fn assignment(component: Digest) -> Assignment {
         ranges: Vec::new(),
         process,
         config: Config::default(),
+        services: Vec::new(),
     };
     Assignment {
         generation: 1,

@@ -123,8 +123,9 @@ async fn carry_out(
         ranges: Vec::new(),
         process: run.work.process.clone(),
         config: run.work.config.clone(),
+        services: run.services.clone(),
     };
-    let spec = Arc::new(Spec::new(&assigned, &around.node, &around.logs));
+    let spec = Arc::new(Spec::new(&assigned, &around));
     let outcome = match begin(&around, &spec, &label, &stop).await {
         Ok(instance) => {
             ledger.running(&run.id, Timestamp::now());

@@ -13,11 +13,8 @@ use gilliam_model::{
     route::WEB,
 };
 
-use super::crash::Crash;
-use crate::{
-    logs::{AppLog, Logs},
-    slots::Place,
-};
+use super::{Surroundings, crash::Crash};
+use crate::{logs::AppLog, slots::Place};
 
 /// What to run.
 #[derive(Debug)]
@@ -29,18 +26,19 @@ pub(super) struct Spec {
 }
 
 impl Spec {
-    pub(super) fn new(assigned: &AssignedProcess, node: &NodeName, logs: &Logs) -> Self {
+    pub(super) fn new(assigned: &AssignedProcess, around: &Surroundings) -> Self {
         let key = key_of(assigned);
         let process = assigned.process.clone();
-        let log = logs.app(&key.app);
+        let log = around.logs.app(&key.app);
         let sink: Arc<dyn LogSink> = log.clone();
         let config = ProcessConfig {
             app: key.app.as_str().into(),
             args: process.args.clone(),
-            env: env(assigned, node),
+            env: env(assigned, &around.node),
             limits: process.limits.clone(),
             outbound: process.allowed_outbound_hosts.clone(),
             internal: None,
+            services: around.services.bind(&assigned.services),
             log: sink,
         };
         Self {
@@ -113,7 +111,8 @@ pub(super) fn key_of(assigned: &AssignedProcess) -> ProcessKey {
     }
 }
 
-/// What all instances find in their environment; the platform's own variables prevail.
+/// What all instances find in their environment: the platform's own variables prevail over the app's configuration,
+/// and that over where its services are.
 fn env(assigned: &AssignedProcess, node: &NodeName) -> Vec<(String, String)> {
     let own = [
         ("GILLIAM_APP", assigned.app.to_string()),
@@ -127,6 +126,12 @@ fn env(assigned: &AssignedProcess, node: &NodeName) -> Vec<(String, String)> {
         .map(|(key, value)| (key.to_string(), value.clone()))
         .filter(|(key, _)| !is_own(key))
         .collect();
+    for bound in &assigned.services {
+        let (key, value) = bound.service.variable(&bound.name);
+        if env.iter().all(|(other, _)| *other != key) {
+            env.push((key, value));
+        }
+    }
     env.extend(own.map(|(key, value)| (key.to_owned(), value)));
     env
 }

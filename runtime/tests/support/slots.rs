@@ -98,6 +98,7 @@ impl Slots {
                 placement: gilliam_model::rules::PlacementRules::default(),
             },
             config: Config(config.collect()),
+            services: Vec::new(),
         }
     }
 }

@@ -4,7 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Timestamp, name::AppName, release::ReleaseId, scale::Scale};
+use crate::{
+    Timestamp,
+    name::{AppName, NodeName},
+    release::ReleaseId,
+    scale::Scale,
+    service::ServiceRecords,
+};
 
 /// An app: a namespace for a service, and what its users asked of it.
 ///
@@ -28,6 +34,12 @@ pub struct App {
     /// That the newest release is not one to run: its `release` process runs, or failed. None when it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unproven: Option<Unproven>,
+    /// Its services: those that releases declared and those that other apps share with it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: ServiceRecords,
+    /// The node that has the data of its services; none until it has such services and a node was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<NodeName>,
 }
 
 /// What there is besides a newest release whose `release` process has not ended well.
@@ -92,6 +104,8 @@ impl App {
             migration: None,
             migration_failure: None,
             unproven: None,
+            services: BTreeMap::new(),
+            home: None,
         }
     }
 

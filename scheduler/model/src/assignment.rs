@@ -10,6 +10,7 @@ use crate::{
     release::ReleaseId,
     route::RouteTable,
     run::AssignedRun,
+    service::BoundService,
 };
 
 /// Everything one node should run, and the routes its ingress serves.
@@ -45,4 +46,7 @@ pub struct AssignedProcess {
     pub process: Process,
     /// The release's configuration.
     pub config: Config,
+    /// What its instances are bound to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<BoundService>,
 }

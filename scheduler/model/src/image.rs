@@ -9,10 +9,11 @@ use crate::{
     imports::Imports,
     interface::InterfaceName,
     limits::Limits,
-    name::ProcessName,
+    name::{ProcessName, ServiceName},
     outbound::OutboundHost,
     queue::{JobTerms, QueueId},
     rules::PlacementRules,
+    service::Service,
     text::excerpt,
 };
 
@@ -201,6 +202,10 @@ pub struct Image {
     /// The process types by name.
     #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, Process>))]
     pub processes: BTreeMap<ProcessName, Process>,
+    /// The services that its processes need, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, Service>))]
+    pub services: BTreeMap<ServiceName, Service>,
 }
 
 impl Image {
@@ -212,6 +217,7 @@ impl Image {
         Self {
             schema_version: Self::SCHEMA_VERSION,
             processes,
+            services: BTreeMap::new(),
         }
     }
 

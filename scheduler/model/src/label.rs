@@ -107,6 +107,11 @@ impl LabelKey {
         Self(ZONE.into())
     }
 
+    /// The key `node`.
+    pub fn node() -> Self {
+        Self(NODE.into())
+    }
+
     /// Whether it is the key of the label that every node has: its name.
     pub fn is_node(&self) -> bool {
         &*self.0 == NODE

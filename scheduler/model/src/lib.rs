@@ -41,6 +41,7 @@ pub mod route;
 pub mod rules;
 pub mod run;
 pub mod scale;
+pub mod service;
 pub mod sync;
 pub mod text;
 pub mod token;

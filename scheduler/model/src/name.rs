@@ -12,6 +12,8 @@ pub const APP_NAME_BYTES_MAX: usize = 63;
 pub const PROCESS_NAME_BYTES_MAX: usize = 30;
 /// Longest node name: a host name (RFC 1035 section 2.3.4).
 pub const NODE_NAME_BYTES_MAX: usize = 253;
+/// Longest name of a service: short in lists, and a label of a host name.
+pub const SERVICE_NAME_BYTES_MAX: usize = 30;
 /// Longest configuration key.
 pub const CONFIG_KEY_BYTES_MAX: usize = 128;
 
@@ -19,7 +21,7 @@ pub const CONFIG_KEY_BYTES_MAX: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} name {value:?} {reason}")]
 pub struct NameError {
-    /// What was to be named: `app`, `process`, `queue`, `node`, `config`.
+    /// What was to be named: `app`, `process`, `queue`, `service`, `node`, `config`.
     pub kind: &'static str,
     /// The name as given, cut to a printable length.
     pub value: String,
@@ -112,6 +114,11 @@ name! {
     QueueName, check_queue
 }
 name! {
+    /// The name of a service of an app (`cache`): a lower-case letter, then letters, digits and inner dashes; at
+    /// most 30, since it answers at `NAME.internal`.
+    ServiceName, check_service
+}
+name! {
     /// A configuration key: a letter or `_`, then letters, digits and `_` (POSIX environment names); at most 128.
     ///
     /// `PORT` and every key that begins with `GILLIAM_` are the platform's own and refused.
@@ -170,6 +177,32 @@ fn check_word(kind: &'static str, value: &str) -> Result<(), NameError> {
         .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_')
     {
         return err("may hold only lower-case letters, digits, '-' and '_'");
+    }
+    Ok(())
+}
+
+fn check_service(value: &str) -> Result<(), NameError> {
+    let err = |reason| Err(NameError::new("service", value, reason));
+    if value.is_empty() {
+        return err("is empty; name it, for example cache or db");
+    }
+    if value.len() > SERVICE_NAME_BYTES_MAX {
+        return err("is longer than 30 characters");
+    }
+    if !value.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return err("must begin with a lower-case letter");
+    }
+    if !value
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    {
+        return err("may hold only lower-case letters, digits and dashes");
+    }
+    if value.ends_with('-') {
+        return err("must not end with a dash");
+    }
+    if value == "queues" {
+        return err("is the platform's own: an app finds its queues at queues.internal");
     }
     Ok(())
 }

@@ -69,6 +69,14 @@ impl RequirementError {
 }
 
 impl Requirement {
+    /// That it is this node.
+    pub fn on(node: &NodeName) -> Self {
+        Self {
+            key: LabelKey::node(),
+            test: Test::In(vec![node.into()]),
+        }
+    }
+
     /// Whether a node of this name with these labels meets it.
     pub fn holds(&self, node: &NodeName, labels: &Labels) -> bool {
         let value = if self.key.is_node() {

@@ -19,6 +19,7 @@ use crate::{
     image::Process,
     name::{AppName, NodeName, ProcessName},
     release::ReleaseId,
+    service::BoundService,
 };
 pub use wire::{AskRun, RunInfo, RunPhase};
 
@@ -192,6 +193,9 @@ pub struct AssignedRun {
     pub process: ProcessName,
     /// What to run.
     pub work: Work,
+    /// What it is bound to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<BoundService>,
     /// How long it may take, in milliseconds, from its start.
     pub run_ms_max: u64,
     /// Whether it is to end before it ends by itself.
@@ -308,7 +312,7 @@ impl Run {
         }
     }
 
-    /// As it is sent to its node; none when it is not on one.
+    /// As it is sent to its node, bound to nothing; none when it is not on one.
     pub fn assigned(&self) -> Option<AssignedRun> {
         let RunState::Placed { life, .. } = &self.state else {
             return None;
@@ -319,6 +323,7 @@ impl Run {
             release: self.release,
             process: self.process.clone(),
             work: self.work.clone()?,
+            services: Vec::new(),
             run_ms_max: self.run_ms_max,
             is_to_stop: self.is_to_stop,
         })

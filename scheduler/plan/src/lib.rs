@@ -25,6 +25,7 @@
 mod desired;
 mod feasible;
 mod held;
+mod homes;
 mod hook;
 mod instances;
 mod migrate;
@@ -48,6 +49,7 @@ mod views;
 mod what_if;
 mod world;
 
+pub use homes::homes;
 pub use hook::{announced, hook_ended};
 pub use instances::InstanceSet;
 pub use migrate::{CRASHES_MAX, MigrationStep, MigrationView, STALL_MS_MAX, finished, given_up, migration};

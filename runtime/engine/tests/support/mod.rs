@@ -143,6 +143,7 @@ pub fn config(limits: Limits) -> (InstanceConfig, Log) {
         limits,
         outbound: Vec::new(),
         internal: None,
+        services: Default::default(),
         log: Arc::new(Lines(sender)),
     };
     let config = InstanceConfig {

@@ -100,6 +100,7 @@ mod tests {
                 process,
                 config: Config::default(),
             },
+            services: Vec::new(),
             run_ms_max: 1_000,
             is_to_stop,
         }
