@@ -9,9 +9,11 @@ use std::{
 
 use cap_std::{ambient_authority, fs::Dir};
 use gilliam_model::{
+    cron::{Cron, check_targets},
     digest::Digest,
     image::{Image, Process, Shape},
     imports::Imports,
+    name::CronName,
     queue::check_terms,
     text::excerpt,
 };
@@ -165,8 +167,13 @@ fn components(
     check_terms(&processes)?;
     let image = Image {
         services: manifest.services,
+        crons: manifest.crons,
         ..Image::new(processes)
     };
+    check_targets(&image)?;
+    for (name, cron) in &image.crons {
+        output(&cron_line(name, cron));
+    }
     Ok((image, staged))
 }
 
@@ -196,6 +203,12 @@ fn process_line(entry: &Entry, path: &str, component: &Component, libraries: &[S
         component.shape,
         size(component.bytes)
     )
+}
+
+/// `-----> cron cleanup: worker cleanup, at 03:00 (Europe/Stockholm)`
+fn cron_line(name: &CronName, cron: &Cron) -> String {
+    let (words, zone) = (cron.schedule.words(), cron.schedule.zone());
+    format!("-----> cron {name}: {}, {words} ({zone})", cron.run.join(" "))
 }
 
 fn read_procfile(project: &Dir) -> Result<Vec<u8>, BuildError> {

@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, fmt::Write as _, io};
 
-use gilliam_model::{api::ApiError, code::Code, queue::JobTermsError};
+use gilliam_model::{api::ApiError, code::Code, cron::CronsError, queue::JobTermsError};
 
 use crate::{
     archive::ArchiveError, component::ComponentError, detect::DetectError, import::ImportError,
@@ -37,6 +37,9 @@ pub enum BuildError {
     /// Terms of jobs that cannot be kept.
     #[error(transparent)]
     Jobs(#[from] JobTermsError),
+    /// Crons that do not go with the processes.
+    #[error(transparent)]
+    Crons(#[from] CronsError),
     /// An image from elsewhere that is not taken.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -86,6 +89,7 @@ impl BuildError {
             | BuildError::Manifest(_)
             | BuildError::Detect(_)
             | BuildError::Jobs(_)
+            | BuildError::Crons(_)
             | BuildError::Prebuilt(_) => Code::A422,
         }
     }
@@ -100,6 +104,7 @@ impl BuildError {
             BuildError::Prebuilt(error) => error.hint(),
             BuildError::Component(error) => error.fault.hint(),
             BuildError::Jobs(error) => Some(error.hint().to_string()),
+            BuildError::Crons(error) => Some(error.hint()),
             BuildError::Import(error) => error.hint(),
             BuildError::Pack(error) => error.hint(),
             BuildError::Layout(_) | BuildError::Scratch { .. } => None,

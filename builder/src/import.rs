@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, fs::File, io, path::Path};
 
 use gilliam_model::{
     code::Code,
+    cron::{CronsError, check_targets},
     digest::Digest,
     image::{Image, MEDIA_TYPE_COMPONENT, MEDIA_TYPE_IMAGE, PROCESSES_MAX, Process, Shape},
     imports::Imports,
@@ -124,6 +125,9 @@ pub enum ImportError {
     /// Terms of jobs that cannot be kept.
     #[error(transparent)]
     Jobs(#[from] JobTermsError),
+    /// A cron that does not fit the rest of the image.
+    #[error(transparent)]
+    Crons(#[from] CronsError),
     /// A process that does not fit the rest of the image.
     #[error("{process} {reason}")]
     Process {
@@ -154,7 +158,10 @@ impl ImportError {
             ImportError::Missing { .. } | ImportError::Damaged { .. } | ImportError::Size { .. } => {
                 "pull the image again"
             }
-            ImportError::Process { .. } | ImportError::Jobs(_) | ImportError::Unused { .. } => {
+            ImportError::Process { .. }
+            | ImportError::Jobs(_)
+            | ImportError::Crons(_)
+            | ImportError::Unused { .. } => {
                 "it was not sealed by gilliam, or changed since: deploy its sources instead"
             }
             _ => return None,
@@ -313,6 +320,7 @@ fn config(bytes: &[u8]) -> Result<Image, ImportError> {
         settings(name, process)?;
     }
     check_terms(&image.processes)?;
+    check_targets(&image)?;
     Ok(image)
 }
 

@@ -92,6 +92,15 @@ pub(crate) fn dead_after(text: &str) -> Result<std::time::Duration, String> {
     }
 }
 
+/// The least time between two due times of a cron, on the command line.
+pub(crate) fn cron_interval(text: &str) -> Result<std::time::Duration, String> {
+    let asked = span(text)?;
+    match asked.subsec_nanos() == 0 && (1..=3_600).contains(&asked.as_secs()) {
+        true => Ok(asked),
+        false => Err("it is a whole number of seconds, from 1s to 1h".to_string()),
+    }
+}
+
 /// A number of bytes on the command line: `2GiB`, `500MB`.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let unit = gilliam_model::quantity::Unit::Bytes;

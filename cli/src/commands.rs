@@ -7,6 +7,7 @@ mod clusters;
 mod completion;
 mod config;
 mod create;
+mod cron;
 mod deploy;
 mod destroy;
 mod git;
@@ -67,6 +68,7 @@ pub(crate) enum Command {
     Scale(scale::Args),
     Ps(ps::Args),
     Queue(queue::Args),
+    Cron(cron::Args),
     Run(run::Args),
     Runs(runs::Args),
     Logs(logs::Args),
@@ -129,6 +131,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Scale(args) => scale::run(&context, args).await,
         Command::Ps(args) => ps::run(&context, args).await,
         Command::Queue(args) => queue::run(&context, args).await,
+        Command::Cron(args) => cron::run(&context, args).await,
         Command::Run(args) => run::run(&context, args).await,
         Command::Runs(args) => runs::run(&context, args).await,
         Command::Logs(args) => logs::run(&context, args).await,

@@ -5,12 +5,13 @@
 //! Invariant: flags are read before anything is opened, and a place of images is used only once the store says that
 //! it is its own.
 
-use std::{net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::PathBuf};
+use std::{net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::PathBuf, time::Duration};
 
 use gilliam_scheduler::{Config, Queues};
 use gilliam_store::Store;
 
 use crate::{
+    args::cron_interval,
     blobs_flag::BlobsFlags,
     builds_flag::BuildsFlags,
     context::Context,
@@ -31,6 +32,10 @@ pub(crate) struct PlaneFlags {
     policy: PolicyFlags,
     #[command(flatten)]
     builds: BuildsFlags,
+    /// Least time between two due times of a cron, from 1s to 1h: an app that has one which is due more often is not
+    /// released.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = cron_interval)]
+    cron_interval_min: Duration,
 }
 
 impl PlaneFlags {
@@ -58,6 +63,7 @@ impl PlaneFlags {
             blobs: Some(blobs),
             queues,
             probe_command: vec![program::path().into(), "internal".into(), "probe".into()],
+            cron_interval_s_min: self.cron_interval_min.as_secs(),
             git_command: vec![program::path().into(), "internal".into(), "git".into()],
             ..Config::new(data, api, build)
         };

@@ -28,6 +28,7 @@ use gilliam_serve::DrainSignal;
 use gilliam_store::{Check, CommitError, Expect, RangeError, Revision, Store, keys, records};
 
 use crate::{
+    crons::{self, turn::Clockwork},
     homes,
     lease::{self, LeaseError},
     mirror::Mirror,
@@ -83,6 +84,8 @@ pub(crate) struct Control {
     routes: Routes,
     /// What the last turn that came to rest decided on.
     settled: Option<Grounds>,
+    /// When crons are due.
+    clockwork: Clockwork,
     /// What is known of the lease, where others may plan.
     lease: Option<lease::Watch>,
 }
@@ -124,6 +127,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut drain: DrainSignal) {
         observed.mark_unchanged();
         nudges.mark_unchanged();
         let at_rest = control.turns().await;
+        let rest = control.clockwork.rest(Timestamp::now(), tick);
         let changed = async {
             match at_rest {
                 // The senders live as long as `shared`, so none of these ends by itself.
@@ -131,7 +135,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut drain: DrainSignal) {
                     () = changed(&shared.store, revision) => {}
                     _ = observed.changed() => {}
                     _ = nudges.changed() => {}
-                    () = tokio::time::sleep(tick) => {}
+                    () = tokio::time::sleep(rest) => {}
                 },
                 None => tokio::time::sleep(RETRY).await,
             }
@@ -163,6 +167,7 @@ impl Control {
             since,
             routes: Routes::default(),
             settled: None,
+            clockwork: Clockwork::default(),
             lease,
         }
     }
@@ -221,12 +226,16 @@ impl Control {
             in_grace,
             plans,
         };
-        if self.settled.as_ref() == Some(&grounds) {
+        let is_due = plans && self.clockwork.is_due(now.wall);
+        if !is_due && self.settled.as_ref() == Some(&grounds) {
             return Ok(Turn::AtRest(followed));
         }
         self.settled = None;
         self.publish(&state, &nodes, in_grace);
         if plans && self.end_migrations(&state, &nodes, now.wall).await? {
+            return Ok(Turn::Again);
+        }
+        if plans && self.fire(&state, now.wall).await? {
             return Ok(Turn::Again);
         }
         let snapshot = snapshot::of(&state, &nodes, in_grace);
@@ -289,6 +298,12 @@ impl Control {
             &state.assigned_runs(),
             nodes.keys(),
         );
+    }
+
+    /// Does what is due about crons; says whether there was anything.
+    async fn fire(&mut self, state: &State, now: Timestamp) -> Result<bool, TurnError> {
+        let due = self.clockwork.due(state, self.mirror.version(), now);
+        crons::turn::take(&self.shared, state, &due, now).await
     }
 
     /// Ends the migrations that are done or given up; says whether there was one.

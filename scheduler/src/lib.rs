@@ -29,6 +29,7 @@ mod build;
 mod build_cache;
 mod change;
 mod control;
+mod crons;
 mod details;
 mod git;
 mod homes;
@@ -60,6 +61,7 @@ use std::{ffi::OsString, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Du
 use gilliam_model::{
     Timestamp,
     api::{ApiError, NodeInfo},
+    cron::CRON_INTERVAL_S_MIN,
     digest::Digest,
     join::MadeJoinToken,
     token::{Role, Token},
@@ -116,6 +118,8 @@ pub struct Config {
     pub blob_streams_max: usize,
     /// Silence after which a node is held lost.
     pub lost_after: Duration,
+    /// Least seconds between two due times of a cron.
+    pub cron_interval_s_min: u64,
     /// Whether other control planes may run on the store: one of them plans at a time.
     pub shares_store: bool,
     /// The blobs of images; those in `images` of the data folder when none are named.
@@ -341,6 +345,7 @@ impl Config {
             builds_max: BUILDS_MAX,
             blob_streams_max: BLOB_STREAMS_MAX,
             lost_after: LOST_AFTER,
+            cron_interval_s_min: CRON_INTERVAL_S_MIN,
             shares_store: false,
             blobs: None,
             queues: None,

@@ -21,6 +21,7 @@ use std::{
 
 use gilliam_model::{
     app::App,
+    cron::CronRecord,
     digest::Digest,
     image::Image,
     name::{AppName, NodeName},
@@ -164,6 +165,17 @@ impl Mirror {
                     let runs = Arc::make_mut(&mut self.change().runs);
                     runs.insert(run_key(&run.value), Arc::new(*run));
                 }
+                Record::Cron(app, cron, record) => {
+                    let crons = Arc::make_mut(&mut self.change().crons);
+                    crons.entry(app).or_default().insert(cron, *record);
+                }
+                Record::NoCron(app, cron) => {
+                    let crons = Arc::make_mut(&mut self.change().crons);
+                    if let Some(of_app) = crons.get_mut(&app) {
+                        of_app.remove(&cron);
+                    }
+                    crons.retain(|_, of_app| !of_app.is_empty());
+                }
                 Record::NoRun(key) => drop(Arc::make_mut(&mut self.change().runs).remove(&key)),
                 Record::NoNode(name) => drop(Arc::make_mut(&mut self.change().nodes).remove(&name)),
             }
@@ -178,8 +190,8 @@ impl Mirror {
     /// Reads everything anew.
     async fn read_whole(&mut self, store: &Store) -> Result<(), RangeError> {
         let (revision, lists) = store.ranges(&PREFIXES).await?;
-        let [apps, placements, epoch, nodes, rebalance, choices, runs] =
-            <[_; 7]>::try_from(lists).unwrap_or_default();
+        let [apps, placements, epoch, nodes, rebalance, choices, runs, crons] =
+            <[_; 8]>::try_from(lists).unwrap_or_default();
         let apps: Vec<Stored<App>> = records::decode_all(apps)?;
         // One after the other: all of them at once would be in memory three times.
         let placements = placements
@@ -191,6 +203,7 @@ impl Mirror {
         let choices = records::decode_all::<Choices>(choices)?.into_iter().next();
         let nodes: Vec<Stored<Node>> = records::decode_all(nodes)?;
         let runs: Vec<Stored<Run>> = records::decode_all(runs)?;
+        let crons: Vec<Stored<CronRecord>> = records::decode_all(crons)?;
         let gone = self
             .state
             .apps
@@ -218,6 +231,13 @@ impl Mirror {
         state.nodes = Arc::new(nodes.collect());
         let runs = runs.into_iter().map(|run| (run_key(&run.value), Arc::new(run)));
         state.runs = Arc::new(runs.collect());
+        let mut of_apps = BTreeMap::<_, BTreeMap<_, _>>::new();
+        for record in crons {
+            if let Some((app, cron)) = keys::cron_of(&record.key) {
+                of_apps.entry(app).or_default().insert(cron, record);
+            }
+        }
+        state.crons = Arc::new(of_apps);
         Ok(())
     }
 
@@ -305,6 +325,7 @@ impl Mirror {
         let placed = self.state.placements.keys_of_app(&app.name);
         let mut needed: BTreeSet<ReleaseId> = placed.map(|key| key.release).collect();
         needed.extend(app.scale.keys().chain(moving).chain(&app.latest));
+        needed.extend(app.active());
         needed
     }
 

@@ -28,6 +28,7 @@ use gilliam_store::{Check, CommitError, keys, records};
 
 use crate::{
     change::{Decision, change},
+    crons,
     logs::cut,
     probe::{self, Candidate},
     refusal::Refusal,
@@ -192,6 +193,7 @@ async fn decide(
     let mut writes = Vec::new();
     if matches!(new.basis, Basis::Build(..)) {
         runs::check_names(&parts.image)?;
+        crons::check(&parts.image, shared.config.cron_interval_s_min)?;
     }
     let hook = runs::hook(shared, &release, &parts.image, new.hook_ms_max).await?;
     let changed = match hook {

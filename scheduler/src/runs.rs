@@ -15,7 +15,8 @@ use gilliam_model::{
     app::App,
     code::Code,
     config::{Config, ConfigChange},
-    image::{Image, Process},
+    cron::{Cron, OfCron},
+    image::{Image, Named, Process},
     limits::LimitName,
     name::{AppName, ProcessName},
     release::{Release, ReleaseId},
@@ -26,7 +27,7 @@ use gilliam_model::{
     },
     text::excerpt,
 };
-use gilliam_store::{Check, Expect, Write, keys, records, records::Stored};
+use gilliam_store::{Check, Expect, RangeError, Store, Write, keys, records, records::Stored};
 
 use crate::{
     change::{Decision, change},
@@ -78,6 +79,7 @@ async fn decide(
         process: name.clone(),
         cause: RunCause::User,
         author: author.to_string(),
+        cron: None,
         run_ms_max: run_ms_max(ask.run_ms_max, RUN_MS_DEFAULT)?,
         is_to_stop: false,
         state: RunState::Asked,
@@ -140,6 +142,7 @@ pub(crate) async fn hook(
         command: command(name, &process),
         cause: RunCause::Release,
         author: release.author.clone(),
+        cron: None,
         run_ms_max: run_ms_max(ms_max, HOOK_MS_DEFAULT)?,
         is_to_stop: false,
         state: RunState::Asked,
@@ -279,13 +282,7 @@ fn target<'a>(
     ask: &AskRun,
 ) -> Result<(&'a ProcessName, Process), Refusal> {
     let text = ask.target.as_str();
-    let is_file = |process: &Process| {
-        let file = process.args.first().map_or("", String::as_str);
-        file == text || file.rsplit('/').next() == Some(text)
-    };
-    let named = image.processes.get_key_value(text);
-    let by_file = || image.processes.iter().find(|(_, process)| is_file(process));
-    let Some((name, sealed)) = named.or_else(by_file) else {
+    let Some((name, sealed, named)) = image.target(text) else {
         let known: Vec<&str> = image.processes.keys().map(ProcessName::as_str).collect();
         let message = format!(
             "{} has no process type or component {:?}",
@@ -295,9 +292,9 @@ fn target<'a>(
         return Err(Refusal::invalid(message).hint(format!("it has {}", known.join(", "))));
     };
     let mut process = release.limits.process(name, sealed);
-    if process.shape.is_http() {
+    if let Some(reason) = process.shape.never_ends() {
         let message = format!(
-            "{name} of {} is of shape {}: it answers requests, and never ends",
+            "{name} of {} is of shape {}: it {reason}",
             release.id, process.shape
         );
         return Err(Refusal::invalid(message).hint(
@@ -305,10 +302,7 @@ fn target<'a>(
         ));
     }
     check_args(&ask.args)?;
-    if named.is_none() {
-        process.args.truncate(1);
-    }
-    process.args.extend(ask.args.iter().cloned());
+    given(&mut process, named, &ask.args);
     if let Some(bytes) = ask.memory_bytes_max {
         LimitName::Memory
             .check(bytes)
@@ -316,6 +310,51 @@ fn target<'a>(
         process.limits.memory_bytes_max = bytes;
     }
     Ok((name, process))
+}
+
+/// Gives a process arguments: after its own, where the process type was named.
+fn given(process: &mut Process, named: Named, args: &[String]) {
+    if named == Named::File {
+        process.args.truncate(1);
+    }
+    process.args.extend(args.iter().cloned());
+}
+
+/// A run of a cron of `release`, whose image is as it runs; none when it runs what is not there. A cron has none such
+/// that a build or an import let through.
+pub(crate) fn of_cron(
+    release: &Release,
+    image: &Image,
+    cron: &Cron,
+    of: OfCron,
+    author: String,
+    now: Timestamp,
+) -> Option<Run> {
+    let (name, process, named) = image.target(cron.target())?;
+    let mut process = process.clone();
+    given(&mut process, named, cron.args());
+    // The names are for people; nodes link what is there.
+    process.imports = None;
+    Some(Run {
+        id: RunId {
+            app: release.app.clone(),
+            number: 0,
+            asked_at: now,
+        },
+        release: release.id,
+        process: name.clone(),
+        command: command(name, &process),
+        cause: RunCause::Cron,
+        author,
+        cron: Some(of),
+        run_ms_max: cron.run_ms_max.unwrap_or(RUN_MS_DEFAULT),
+        is_to_stop: false,
+        state: RunState::Asked,
+        work: Some(Work {
+            process,
+            config: release.config.clone(),
+        }),
+    })
 }
 
 fn check_args(args: &[String]) -> Result<(), Refusal> {
@@ -370,28 +409,47 @@ fn command(name: &ProcessName, process: &Process) -> String {
 }
 
 /// Gives a run the next number of its app, if the app may have one more.
-async fn numbered(shared: &Shared, mut run: Run) -> Result<NewRun, Refusal> {
-    let app = run.id.app.clone();
-    let (number_key, open) = (keys::run_number(&app), keys::runs_of(&app));
-    let (_, lists) = shared.store.ranges(&[&number_key, &open]).await?;
-    let [last, open] = <[_; 2]>::try_from(lists).unwrap_or_default();
-    if open.len() >= RUNS_OPEN_PER_APP_MAX {
-        let message = format!("{app} has {} runs that have not ended", open.len());
-        return Err(Refusal::new(Code::A429, message)
-            .hint("wait for one, or stop one: gilliam runs lists them, gilliam runs stop run.N"));
-    }
+pub(crate) async fn numbered(shared: &Shared, run: Run) -> Result<NewRun, Refusal> {
+    let (_, open) = shared.store.range(&keys::runs_of(&run.id.app)).await?;
     let all = shared.known().map_or(0, |state| state.runs.len());
-    if all >= RUNS_OPEN_MAX {
-        return Err(Refusal::busy("runs"));
+    room(open.len(), all).map_err(|full| match full {
+        Full::App => {
+            let message = format!("{} has {} runs that have not ended", run.id.app, open.len());
+            Refusal::new(Code::A429, message)
+                .hint("wait for one, or stop one: gilliam runs lists them, gilliam runs stop run.N")
+        }
+        Full::Cluster => Refusal::busy("runs"),
+    })?;
+    Ok(next(&shared.store, run).await?)
+}
+
+/// Whose runs are as many as may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Full {
+    App,
+    Cluster,
+}
+
+/// Whether one more run may be where so many of its app, and of all, have not ended.
+pub(crate) fn room(of_app: usize, all: usize) -> Result<(), Full> {
+    match (of_app >= RUNS_OPEN_PER_APP_MAX, all >= RUNS_OPEN_MAX) {
+        (true, _) => Err(Full::App),
+        (_, true) => Err(Full::Cluster),
+        _ => Ok(()),
     }
-    let last = records::decode_all::<u32>(last)?.into_iter().next();
+}
+
+/// Gives a run the next number of its app.
+pub(crate) async fn next(store: &Store, mut run: Run) -> Result<NewRun, RangeError> {
+    let key = keys::run_number(&run.id.app);
+    let last = records::load::<u32>(store, &key).await?;
     run.id.number = last.as_ref().map_or(0, |last| last.value).saturating_add(1);
     Ok(NewRun {
         check: Check {
-            key: number_key.clone(),
+            key: key.clone(),
             expect: Expect::unchanged(last.as_ref().map(|last| last.revision)),
         },
-        writes: [records::put_run(&run), records::put(number_key, &run.id.number)],
+        writes: [records::put_run(&run), records::put(key, &run.id.number)],
         run,
     })
 }

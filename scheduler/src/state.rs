@@ -9,9 +9,10 @@ use gilliam_model::{
     Timestamp,
     app::App,
     assignment::AssignedProcess,
+    cron::CronRecord,
     image::{Image, Process},
     instance::Epoch,
-    name::{AppName, NodeName, ProcessName},
+    name::{AppName, CronName, NodeName, ProcessName},
     node::Node,
     placement::SlotRange,
     release::{Release, ReleaseId},
@@ -25,7 +26,7 @@ use gilliam_store::{Revision, keys, records::Stored};
 use crate::policy::Choices;
 
 /// What is read, besides releases and images, which never change.
-pub(crate) const PREFIXES: [&str; 7] = [
+pub(crate) const PREFIXES: [&str; 8] = [
     keys::APPS,
     keys::PLACEMENTS,
     keys::PLAN_EPOCH,
@@ -33,6 +34,7 @@ pub(crate) const PREFIXES: [&str; 7] = [
     keys::REBALANCE,
     keys::POLICY,
     keys::RUNS,
+    keys::CRONS,
 ];
 
 /// A run by its app and its number.
@@ -58,6 +60,8 @@ pub(crate) struct State {
     pub(crate) choices: Choices,
     /// Runs that have not ended; of destroyed apps too.
     pub(crate) runs: Arc<BTreeMap<RunKey, Arc<Stored<Run>>>>,
+    /// What was done about crons; of destroyed apps too.
+    pub(crate) crons: Arc<BTreeMap<AppName, BTreeMap<CronName, Stored<CronRecord>>>>,
     /// What operators decided of nodes.
     pub(crate) nodes: Arc<BTreeMap<NodeName, Node>>,
     /// What each node should run, in the order of process types; what is left of destroyed apps is nobody's.
@@ -200,6 +204,12 @@ impl AppEntry {
             releases,
             specs,
         }
+    }
+
+    /// The release whose crons fire, as it runs; none when there is none, or it was not read yet.
+    pub(crate) fn active(&self) -> Option<(&Release, &Image)> {
+        let id = self.stored.value.active()?;
+        Some((self.releases.get(&id)?, self.state.images.get(&id)?))
     }
 
     pub(crate) fn is_migrating(&self) -> bool {

@@ -16,11 +16,12 @@ use crate::{refusal::Refusal, shared::Shared};
 /// Records removed at once: below the store's limit of operations, with room for the app and its check.
 const DELETES_MAX: usize = 100;
 /// Where the records of apps are, besides the apps themselves.
-const OWNED: [&str; 7] = [
+const OWNED: [&str; 8] = [
     keys::PLACEMENTS,
     keys::RUNS,
     keys::RAN,
     keys::RUN_NUMBERS,
+    keys::CRONS,
     keys::RELEASES,
     keys::KEPT,
     keys::REMARKS,
@@ -64,6 +65,7 @@ pub(crate) async fn some_of(shared: &Shared, app: &AppName) -> Result<Vec<Write>
             &keys::runs_of(app),
             &keys::ran_of(app),
             &keys::run_number(app),
+            &keys::crons_of(app),
             &keys::releases_of(app),
             &keys::kept_of(app),
             &keys::remarks(app),

@@ -4,7 +4,7 @@ mod harness;
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use gilliam_model::api::AppInfo;
+use gilliam_model::{api::AppInfo, cron::CronInfo, run::Run};
 use gilliam_store::{Store, keys, records};
 use harness::{Plane, Start, node::Node};
 use reqwest::Method;
@@ -74,6 +74,41 @@ async fn no_slot_is_placed_twice_when_two_plan_at_once() {
     }
     // Round 11: 77 % 11 web, 55 % 7 worker.
     assert_eq!(slots(&store).await.len(), 3 * 6);
+}
+
+#[tokio::test]
+async fn a_cron_fires_once_for_a_due_time_when_several_fire_at_once() {
+    let (data, store) = (tempfile::tempdir().expect("folder"), Store::memory());
+    let mut planes = Vec::new();
+    for _ in 0..3 {
+        let start = Start {
+            data: data.path(),
+            store: store.clone(),
+            lost_after: Duration::from_secs(10),
+        };
+        planes.push(harness::start_as(start, |config| config.cron_interval_s_min = 1).await);
+    }
+    planes[0].create("hello").await;
+    planes[1].deploy("hello", "ticking task").await;
+    let runs = loop {
+        let revision = store.get("/").await.expect("read").0;
+        let (_, runs) = records::list::<Run>(&store, keys::RUNS).await.expect("read");
+        if runs.len() >= 6 {
+            break runs;
+        }
+        store.changed(keys::RUNS, revision).await;
+    };
+    let due: BTreeSet<_> = runs
+        .iter()
+        .map(|run| run.value.cron.clone().and_then(|of| of.due))
+        .collect();
+    assert_eq!(due.len(), runs.len(), "each of another due time: {runs:#?}");
+    let crons: Vec<CronInfo> = planes[2].get("/v1/apps/hello/crons").await.ok().json();
+    assert_eq!(crons[0].name.as_str(), "tick");
+    assert!(crons[0].last_run.is_some() && crons[0].next_at.is_some());
+    assert_eq!(planes[0].delete("/v1/apps/hello").await.status, 204);
+    let (_, left) = store.range(keys::CRONS).await.expect("read");
+    assert_eq!(left.len(), 0, "its record goes with the app");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod bad_input;
 mod bench;
 mod client;
 mod conformance;
+mod crons;
 mod crowd;
 mod durable;
 mod etcd;

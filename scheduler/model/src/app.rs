@@ -117,6 +117,11 @@ impl App {
         }
     }
 
+    /// The release whose crons fire: the newest that runs, or while none does the newest that may.
+    pub fn active(&self) -> Option<ReleaseId> {
+        self.scale.keys().next_back().copied().or(self.newest_good())
+    }
+
     /// The release that the next one is made from: the newest that may run, or the newest while none may.
     pub fn base(&self) -> Option<ReleaseId> {
         self.newest_good().or(self.latest)

@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cron::Cron,
     digest::Digest,
     imports::Imports,
     interface::InterfaceName,
     limits::Limits,
-    name::{ProcessName, ServiceName},
+    name::{CronName, ProcessName, ServiceName},
     outbound::OutboundHost,
     queue::{JobTerms, QueueId},
     rules::PlacementRules,
@@ -104,6 +105,15 @@ impl Shape {
         matches!(self, Shape::HttpP2 | Shape::HttpP3)
     }
 
+    /// Why a process of this shape does not run to its end, if so.
+    pub fn never_ends(self) -> Option<&'static str> {
+        match self {
+            Shape::HttpP2 | Shape::HttpP3 => Some("answers requests, and never ends"),
+            Shape::Job => Some("takes the jobs of a queue, and never ends"),
+            Shape::CommandP2 | Shape::CommandP3 => None,
+        }
+    }
+
     /// Whether the platform calls the component for each job of a queue.
     pub fn takes_jobs(self) -> bool {
         matches!(self, Shape::Job)
@@ -192,6 +202,15 @@ impl Process {
     }
 }
 
+/// What was named of a process type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// Itself: its arguments are of it.
+    Process,
+    /// Its component's file.
+    File,
+}
+
 /// Components, process types and limits, sealed: the config blob of an OCI artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -206,6 +225,10 @@ pub struct Image {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, Service>))]
     pub services: BTreeMap<ServiceName, Service>,
+    /// What is run on a schedule, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, crate::cron::CronSpec>))]
+    pub crons: BTreeMap<CronName, Cron>,
 }
 
 impl Image {
@@ -218,7 +241,21 @@ impl Image {
             schema_version: Self::SCHEMA_VERSION,
             processes,
             services: BTreeMap::new(),
+            crons: BTreeMap::new(),
         }
+    }
+
+    /// What `gilliam run TARGET` runs: a process type, or one whose component is the file, and whether it was named.
+    pub fn target(&self, target: &str) -> Option<(&ProcessName, &Process, Named)> {
+        let is_file = |process: &Process| {
+            let file = process.args.first().map_or("", String::as_str);
+            file == target || file.rsplit('/').next() == Some(target)
+        };
+        if let Some((name, process)) = self.processes.get_key_value(target) {
+            return Some((name, process, Named::Process));
+        }
+        let found = self.processes.iter().find(|(_, process)| is_file(process))?;
+        Some((found.0, found.1, Named::File))
     }
 
     /// Bytes of its components, each counted once.

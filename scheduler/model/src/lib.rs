@@ -13,6 +13,7 @@ pub mod capabilities;
 pub mod capacity;
 pub mod code;
 pub mod config;
+pub mod cron;
 pub mod digest;
 pub mod hint;
 pub mod identity;

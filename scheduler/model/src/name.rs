@@ -21,7 +21,7 @@ pub const CONFIG_KEY_BYTES_MAX: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} name {value:?} {reason}")]
 pub struct NameError {
-    /// What was to be named: `app`, `process`, `queue`, `service`, `node`, `config`.
+    /// What was to be named: `app`, `process`, `queue`, `cron`, `service`, `node`, `config`.
     pub kind: &'static str,
     /// The name as given, cut to a printable length.
     pub value: String,
@@ -119,6 +119,10 @@ name! {
     ServiceName, check_service
 }
 name! {
+    /// The name of a cron of an app (`cleanup`): the rules of a process name.
+    CronName, check_cron
+}
+name! {
     /// A configuration key: a letter or `_`, then letters, digits and `_` (POSIX environment names); at most 128.
     ///
     /// `PORT` and every key that begins with `GILLIAM_` are the platform's own and refused.
@@ -162,6 +166,14 @@ fn check_queue(value: &str) -> Result<(), NameError> {
         return Err(NameError::new("queue", value, reason));
     }
     check_word("queue", value)
+}
+
+fn check_cron(value: &str) -> Result<(), NameError> {
+    if value.is_empty() {
+        let reason = "is empty; name it, for example cleanup";
+        return Err(NameError::new("cron", value, reason));
+    }
+    check_word("cron", value)
 }
 
 fn check_word(kind: &'static str, value: &str) -> Result<(), NameError> {

@@ -16,6 +16,7 @@ use crate::{
     Timestamp,
     code::Code,
     config::Config,
+    cron::OfCron,
     image::Process,
     name::{AppName, NodeName, ProcessName},
     release::ReleaseId,
@@ -74,6 +75,8 @@ pub enum RunCause {
     User,
     /// It is the `release` process of a new release.
     Release,
+    /// It was due.
+    Cron,
 }
 
 /// A run as stored.
@@ -91,6 +94,9 @@ pub struct Run {
     pub cause: RunCause,
     /// The name of the token that asked for it.
     pub author: String,
+    /// The firing of a cron that it is of, if it is of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<OfCron>,
     /// How long it may take, in milliseconds, from its start.
     pub run_ms_max: u64,
     /// Whether it is to end before it ends by itself.

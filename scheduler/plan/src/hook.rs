@@ -140,6 +140,7 @@ mod tests {
             command: "x.wasm".into(),
             cause: RunCause::Release,
             author: String::new(),
+            cron: None,
             run_ms_max: RUN_MS_DEFAULT,
             is_to_stop: false,
             state: RunState::Asked,

@@ -22,6 +22,7 @@
 //! Invariant: no slot of a process type is ever in two placements.
 //! Invariant: what could not be placed is not an error but part of the report, with a reason for every node.
 
+mod crons;
 mod desired;
 mod feasible;
 mod held;
@@ -49,6 +50,7 @@ mod views;
 mod what_if;
 mod world;
 
+pub use crons::{CronStep, CronsView, cron_due, crons};
 pub use homes::homes;
 pub use hook::{announced, hook_ended};
 pub use instances::InstanceSet;

@@ -62,6 +62,7 @@ fn asked(number: u32, second: i64, process: Process) -> Run {
         command: "task.wasm".into(),
         cause: RunCause::User,
         author: "me".into(),
+        cron: None,
         run_ms_max: RUN_MS_MAX,
         is_to_stop: false,
         state: RunState::Asked,

@@ -12,6 +12,7 @@ mod apps;
 pub(crate) mod auth;
 mod blobs;
 mod config;
+mod crons;
 mod deploy;
 pub(crate) mod extract;
 mod git;
@@ -100,6 +101,10 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(queues::retry))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
+        .routes(routes!(crons::list))
+        .routes(routes!(crons::run))
+        .routes(routes!(crons::pause))
+        .routes(routes!(crons::resume))
         .routes(routes!(members::list))
         .routes(routes!(members::show, members::forget))
         .routes(routes!(members::drain))

@@ -3,8 +3,9 @@
 use gilliam_model::{
     Timestamp,
     app::App,
+    cron::CronRecord,
     instance::Epoch,
-    name::{AppName, NodeName},
+    name::{AppName, CronName, NodeName},
     node::Node,
     placement::Placement,
     report::ProcessKey,
@@ -27,6 +28,8 @@ pub(super) enum Record {
     NoNode(NodeName),
     Run(Box<Stored<Run>>),
     NoRun(RunKey),
+    Cron(AppName, CronName, Box<Stored<CronRecord>>),
+    NoCron(AppName, CronName),
 }
 
 /// Reads changes as records; none when one is of a key that says nothing.
@@ -54,6 +57,8 @@ fn record(entry: Entry) -> Result<Record, RangeError> {
         Record::Node(records::decode(entry)?.value)
     } else if key.starts_with(keys::RUNS) {
         Record::Run(Box::new(records::decode(entry)?))
+    } else if let Some((app, cron)) = keys::cron_of(key) {
+        Record::Cron(app, cron, Box::new(records::decode(entry)?))
     } else if key == keys::REBALANCE {
         Record::Rebalance(Some(records::decode(entry)?))
     } else if key == keys::POLICY {
@@ -75,6 +80,9 @@ fn no_record(key: &str) -> Option<Record> {
     }
     if let Some(run) = keys::run_of(key) {
         return Some(Record::NoRun(run));
+    }
+    if let Some((app, cron)) = keys::cron_of(key) {
+        return Some(Record::NoCron(app, cron));
     }
     let app = keys::app_of(key).map(Record::NoApp);
     app.or_else(|| keys::node_of(key).map(Record::NoNode))

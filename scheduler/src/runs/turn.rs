@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use gilliam_model::{
     Timestamp,
+    cron::CRON_RUNS_KEPT,
     instance::Epoch,
-    name::{AppName, NodeName},
+    name::{AppName, CronName, NodeName},
     run::{Outcome, RUN_KEPT_MS, RUNS_ENDED_KEPT, Run, RunState},
 };
 use gilliam_plan::{RunsOnNode, RunsView, Snapshot};
@@ -100,6 +101,10 @@ async fn changes(
             None => untold(run, outcome),
         };
         writes.extend(release.into_iter().flat_map(|(writes, _)| writes));
+        if let Some((check, write)) = after_cron(state, run, outcome, now) {
+            checks.push(check);
+            writes.push(write);
+        }
         if let Some(text) = told {
             let (check, remark) = remarks::added(store, app, now, text).await?;
             checks.push(check);
@@ -128,6 +133,14 @@ fn after_hook(
     Some(([records::put_app(&app), records::put_release(&release)], text))
 }
 
+/// What the end of a run makes of the cron that it is of, if it is of the last firing.
+fn after_cron(state: &State, run: &Run, outcome: &Outcome, now: Timestamp) -> Option<(Check, Write)> {
+    let of = run.cron.as_ref()?;
+    let stored = state.crons.get(&run.id.app)?.get(&of.name)?;
+    let after = stored.value.ended(run.id.number, outcome, now)?;
+    Some((stored.unchanged(), records::put(stored.key.clone(), &after)))
+}
+
 /// What no node tells of the end of a run.
 fn untold(run: &Run, outcome: &Outcome) -> Option<String> {
     let is_untold = matches!(outcome, Outcome::Lost { .. } | Outcome::NotPlaced { .. });
@@ -137,16 +150,29 @@ fn untold(run: &Run, outcome: &Outcome) -> Option<String> {
 /// The ends of runs that are not remembered any longer.
 async fn forgotten(store: &Store, app: &AppName, now: Timestamp) -> Result<Vec<Write>, RangeError> {
     let (_, ended) = records::list::<Run>(store, &keys::ran_of(app)).await?;
-    let kept = RUNS_ENDED_KEPT.saturating_sub(1);
-    let surplus = ended.len().saturating_sub(kept);
+    let is_surplus = surplus(ended.iter().map(|run| &run.value));
     let is_old = |run: &Run| match &run.state {
         RunState::Ended { at, .. } => now.as_millisecond() - at.as_millisecond() > RUN_KEPT_MS,
         RunState::Asked | RunState::Placed { .. } => false,
     };
-    let old = ended.into_iter().enumerate();
-    let old = old.filter(|(n, run)| *n < surplus || is_old(&run.value));
+    let old = ended.into_iter().zip(is_surplus);
+    let old = old.filter(|(run, is_surplus)| *is_surplus || is_old(&run.value));
     Ok(old
         .take(FORGET_MAX)
-        .map(|(_, run)| records::delete(run.key))
+        .map(|(run, _)| records::delete(run.key))
         .collect())
+}
+
+/// Which ends are more than are remembered, with one more to come: some of each cron, and those of no cron.
+fn surplus<'a>(ended: impl DoubleEndedIterator<Item = &'a Run>) -> Vec<bool> {
+    let mut counts: BTreeMap<Option<&CronName>, usize> = BTreeMap::new();
+    let newest_first = ended.rev().map(|run| {
+        let cron = run.cron.as_ref().map(|of| &of.name);
+        let count = counts.entry(cron).or_default();
+        *count += 1;
+        *count >= cron.map_or(RUNS_ENDED_KEPT, |_| CRON_RUNS_KEPT)
+    });
+    let mut surplus: Vec<bool> = newest_first.collect();
+    surplus.reverse();
+    surplus
 }

@@ -2,7 +2,7 @@
 
 use gilliam_model::{
     digest::Digest,
-    name::{AppName, NodeName, ProcessName},
+    name::{AppName, CronName, NodeName, ProcessName},
     placement::Placement,
     release::ReleaseId,
     report::ProcessKey,
@@ -46,6 +46,8 @@ pub const RUNS: &str = "/runs/";
 pub const RAN: &str = "/ran/";
 /// Where the number of the last run of each app is.
 pub const RUN_NUMBERS: &str = "/run-numbers/";
+/// Where is kept what was done about the crons of apps.
+pub const CRONS: &str = "/crons/";
 /// Where tokens are.
 pub const TOKENS: &str = "/tokens/";
 
@@ -158,6 +160,22 @@ pub fn run_number(app: &AppName) -> String {
 pub fn run_of(key: &str) -> Option<(AppName, u32)> {
     let (app, number) = key.strip_prefix(RUNS)?.split_once('/')?;
     Some((app.parse().ok()?, number.parse().ok()?))
+}
+
+/// What was done about a cron of an app.
+pub fn cron(app: &AppName, cron: &CronName) -> String {
+    format!("{CRONS}{app}/{cron}")
+}
+
+/// Where is kept what was done about the crons of one app.
+pub fn crons_of(app: &AppName) -> String {
+    format!("{CRONS}{app}/")
+}
+
+/// The app and the cron whose key is `key`.
+pub fn cron_of(key: &str) -> Option<(AppName, CronName)> {
+    let (app, cron) = key.strip_prefix(CRONS)?.split_once('/')?;
+    Some((app.parse().ok()?, cron.parse().ok()?))
 }
 
 /// An invitation to join, by the public part of its token.

@@ -2,6 +2,7 @@
 # Takes the builder's place: the "archive" is one line of text that says what the build does.
 #   image NAME…    seals an image with these process types
 #   large NAME…    the same with a component of 20 MB
+#   ticking NAME   the same, with a cron of it that is due every second
 #   refuse         refuses the sources
 #   hang           prints its process id and runs until it is stopped
 #   silent         ends without a result
@@ -24,7 +25,7 @@ store() {
 case " $* " in *" --import "*) how=" (an image)" ;; *" --clean "*) how=" (clean)" ;; *) how= ;; esac
 echo "-----> Building: $verb $names$how" >&2
 case $verb in
-image | large)
+image | large | ticking)
     component=$(store "a component")
     bytes=11
     if [ "$verb" = large ]; then
@@ -42,7 +43,11 @@ image | large)
         process="$process,\"command\":\"$name.wasm\",\"args\":[\"$name.wasm\"]}"
         processes="$processes${processes:+,}$process"
     done
-    image="{\"schema_version\":1,\"processes\":{$processes}}"
+    crons=
+    if [ "$verb" = ticking ]; then
+        crons=",\"crons\":{\"tick\":{\"schedule\":\"* * * * * *\",\"run\":[\"$names\"],\"overlap\":\"allow\"}}"
+    fi
+    image="{\"schema_version\":1,\"processes\":{$processes}$crons}"
     echo "{\"type\":\"sealed\",\"digest\":\"$(store "$image")\",\"image\":$image}"
     ;;
 refuse)

@@ -10,6 +10,7 @@
 
 mod apps;
 mod call;
+mod crons;
 mod error;
 mod images;
 mod nodes;

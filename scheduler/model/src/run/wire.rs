@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Outcome, Run, RunCause, RunProgress, RunState};
 use crate::{
     Timestamp,
+    cron::OfCron,
     name::{AppName, ConfigKey, NodeName, ProcessName},
     release::ReleaseId,
 };
@@ -57,6 +58,9 @@ pub struct RunInfo {
     pub cause: RunCause,
     /// Who asked for it.
     pub author: String,
+    /// The firing of a cron that it is of, if it is of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<OfCron>,
     /// When.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub asked_at: Timestamp,
@@ -139,6 +143,7 @@ impl Run {
             command: self.command.clone(),
             cause: self.cause,
             author: self.author.clone(),
+            cron: self.cron.clone(),
             asked_at: self.id.asked_at,
             run_ms_max: self.run_ms_max,
             state,
