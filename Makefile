@@ -14,7 +14,7 @@ ARGS ?=
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what building and testing need: a C compiler, protoc, etcd, the guest target
+setup: ## install what building and testing need: a C compiler, protoc, etcd, PostgreSQL, the guest target
 	@scripts/setup
 
 samples: setup ## build the sample guests (samples/*/*.wasm)

@@ -53,6 +53,8 @@ pub(crate) struct Environment {
     pub(crate) store_password: Option<Password>,
     /// `GILLIAM_BLOBS`: where a platform keeps images, when not in its data folder.
     pub(crate) blobs: Option<String>,
+    /// `GILLIAM_QUEUES`: where a platform keeps jobs, when not in its data folder; with a password.
+    pub(crate) queues: Option<String>,
     /// `GILLIAM_TOOLS`: where languages' tools are, when not in the data folder.
     pub(crate) tools: Option<PathBuf>,
     /// What programs that use AWS read: `AWS_*`.
@@ -109,6 +111,8 @@ pub(crate) enum HomeError {
 
 /// The variable that holds the password of the user in etcd; no child of ours gets it.
 pub(crate) const STORE_PASSWORD: &str = "GILLIAM_STORE_PASSWORD";
+/// The variable that holds the URL of the queues with a password; no child of ours gets it.
+pub(crate) const QUEUES: &str = "GILLIAM_QUEUES";
 
 impl Environment {
     /// Reads the environment of this process; an empty variable counts as unset.
@@ -133,6 +137,7 @@ impl Environment {
             store: text("GILLIAM_STORE"),
             store_password: text(STORE_PASSWORD).map(Password::new),
             blobs: text("GILLIAM_BLOBS"),
+            queues: text(QUEUES),
             tools: path("GILLIAM_TOOLS"),
             aws: AwsVariables::of(
                 env::vars_os()

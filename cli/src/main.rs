@@ -24,6 +24,7 @@ mod printable;
 mod program;
 mod progress;
 mod project;
+mod queues_flag;
 mod registry;
 mod server_log;
 mod shutdown;

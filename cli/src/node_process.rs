@@ -27,7 +27,10 @@ use rustix::{
 };
 use tokio::sync::watch;
 
-use crate::{home::STORE_PASSWORD, program};
+use crate::{
+    home::{QUEUES, STORE_PASSWORD},
+    program,
+};
 
 /// Longest wait for a node to listen: a cold machine loads the binary first.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -189,7 +192,7 @@ impl NodeProcess {
             .stdout(Stdio::null())
             .stderr(log);
         // A node runs guests, and needs nothing of the store and of the place of images.
-        for secret in CREDENTIAL_VARIABLES.iter().chain([&STORE_PASSWORD]) {
+        for secret in CREDENTIAL_VARIABLES.iter().chain([&STORE_PASSWORD, &QUEUES]) {
             child.env_remove(secret);
         }
         // Its own process group: Ctrl-C reaches `up` alone, which then ends the node in order.

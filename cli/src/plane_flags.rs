@@ -7,7 +7,7 @@
 
 use std::{net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::PathBuf, time::Duration};
 
-use gilliam_scheduler::{Config, Queues};
+use gilliam_scheduler::Config;
 use gilliam_store::Store;
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     failure::{CommandError, CommandResult},
     policy_flags::PolicyFlags,
     program,
+    queues_flag::QueuesFlags,
     store_flag::StoreFlags,
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct PlaneFlags {
     pub(crate) store: StoreFlags,
     #[command(flatten)]
     blobs: BlobsFlags,
+    #[command(flatten)]
+    queues: QueuesFlags,
     #[command(flatten)]
     policy: PolicyFlags,
     #[command(flatten)]
@@ -48,17 +51,15 @@ impl PlaneFlags {
     ) -> CommandResult<(Config, Store)> {
         let environment = &context.environment;
         let place = self.blobs.place(environment)?;
+        let queues = self.queues.postgres(environment)?;
         let data = data_folder(data.or_else(|| environment.data.clone()))?;
         self.builds.warn(context.ui);
         let store = self.store.open(environment, &data).await?;
         let blobs = self.blobs.open(place, &store, &data).await?;
         self.policy.change().apply(&store).await?;
         let build = self.builds.command(environment, &data);
-        // Of a store that several control planes share, none of them could keep the queues alone.
-        let queues = match self.store.etcd(environment)? {
-            None => Some(Queues::open(&data)?),
-            Some(_) => None,
-        };
+        let is_shared = self.store.etcd(environment)?.is_some();
+        let queues = QueuesFlags::open(queues, &store, is_shared, &data).await?;
         let config = Config {
             blobs: Some(blobs),
             queues,

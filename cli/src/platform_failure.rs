@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use gilliam_runtime::{NodeError, identity::IdentityError, join::JoinError};
-use gilliam_scheduler::{BlobsError, PolicyError, QueuesError, StartError, TokenError};
+use gilliam_scheduler::{BlobsError, ClusterOfQueuesError, PolicyError, QueuesError, StartError, TokenError};
 use gilliam_store::StoreError;
 
 use crate::{failure::CommandError, node_process::NodeProcessError};
@@ -52,6 +52,13 @@ impl From<StoreError> for CommandError {
 impl From<QueuesError> for CommandError {
     fn from(error: QueuesError) -> Self {
         Self::failed(chain(&error)).hinted("mend the file, or move it away: the jobs in it are then lost")
+    }
+}
+
+impl From<ClusterOfQueuesError> for CommandError {
+    fn from(error: ClusterOfQueuesError) -> Self {
+        Self::failed(chain(&error))
+            .hinted("the store must take changes when queues are named for the first time")
     }
 }
 

@@ -67,7 +67,7 @@ use gilliam_model::{
     token::{Role, Token},
 };
 pub use gilliam_plan::Rebalance;
-pub use gilliam_queue::{OpenError as QueuesError, Queues};
+pub use gilliam_queue::{OpenError as QueuesError, PostgresConfig, PostgresUrlError, Queues};
 use gilliam_serve::{BindError, DrainOutcome, DrainSignal, Places, ServeConfig, Server};
 use gilliam_store::{Check, CommitError, RangeError, Store, StoreError, keys, records};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -77,6 +77,7 @@ pub use crate::{
     blobs::{AwsVariables, Blobs, BlobsError, BlobsPlace, BlobsPlaceError, CREDENTIAL_VARIABLES, S3Place},
     observed::Now,
     policy::{PolicyChange, PolicyError},
+    queues::{ClusterOfQueuesError, queues_on_postgres},
     stepped::{SteppedLoop, SteppedPlane, SteppedTurn},
 };
 

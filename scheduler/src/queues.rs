@@ -1,15 +1,16 @@
 //! The queues of apps: who may use them, and what time and lost nodes bring about.
 //!
-//! In flow what nodes report and the clock; out flow leases that end. Jobs themselves go from the API straight to the
-//! queues.
+//! In flow what nodes report and the clock; out flow leases that end. Jobs themselves go from the API
+//! straight to the queues.
 //!
 //! Invariant: a job is put only into a queue of an app that is there, and goes with it.
 //! Invariant: the jobs of a node that is held lost are given to others; what it says of them later is refused.
 
+mod cluster;
 mod held;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -18,6 +19,7 @@ use gilliam_model::{Timestamp, api::NodeState, code::Code, name::NodeName};
 use gilliam_queue::{QueueError, Queues};
 use gilliam_serve::DrainSignal;
 
+pub use self::cluster::{ClusterOfQueuesError, queues_on_postgres};
 pub(crate) use self::held::Held;
 use crate::{refusal::Refusal, shared::Shared};
 
@@ -29,27 +31,39 @@ const TICK_MIN: Duration = Duration::from_millis(5);
 /// What is known of the nodes that have jobs.
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
     /// The process of each node that said something last.
-    lives: Mutex<HashMap<NodeName, String>>,
+    lives: HashMap<NodeName, String>,
+    /// Nodes that are held lost, and whose leases were ended.
+    lost: HashSet<NodeName>,
 }
 
 impl Holders {
     /// Takes note that a process of a node speaks; whether the leases of an earlier one are to end.
     pub(crate) fn hear(&self, node: &NodeName, life: &str, begins: bool) -> bool {
-        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = lives.insert(node.clone(), life.to_string());
-        begins && known.as_deref() != Some(life)
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.lives.insert(node.clone(), life.to_string());
+        begins && before.as_deref() != Some(life)
     }
 
-    /// Forgets a node; whether it was known.
-    fn forget(&self, node: &NodeName) -> bool {
-        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
-        lives.remove(node).is_some()
+    /// Those of the nodes held lost whose leases are to end. The server that they spoke to may be lost with
+    /// them, so each server ends them.
+    fn newly_lost(&self, lost: HashSet<NodeName>) -> Vec<NodeName> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.lost.retain(|node| lost.contains(node));
+        let new = lost.into_iter().filter(|node| !known.lost.contains(node));
+        new.collect()
     }
 
-    fn known(&self) -> Vec<NodeName> {
-        let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
-        lives.keys().cloned().collect()
+    /// Takes note that the leases of a lost node have ended.
+    fn ended(&self, node: NodeName) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.lives.remove(&node);
+        known.lost.insert(node);
     }
 }
 
@@ -66,7 +80,7 @@ impl Shared {
                 Code::A422,
                 "this cluster has no queues: its servers share no place for them",
             )
-            .hint("a cluster whose state is in a file (--store file) keeps them beside it")
+            .hint("name a PostgreSQL to all of them with --queues postgres://USER:PASSWORD@HOST/DATABASE")
         })
     }
 }
@@ -108,13 +122,12 @@ fn until(due: Timestamp) -> Duration {
 }
 
 async fn tick(shared: &Shared, queues: &Queues) -> Result<Option<Timestamp>, QueueError> {
-    let nodes = shared.nodes();
-    for node in shared.holders.known() {
-        let is_lost = nodes.get(&node).is_some_and(|view| view.state == NodeState::Lost);
-        if is_lost && shared.holders.forget(&node) {
-            let jobs = queues.holder_gone(node.as_str(), Timestamp::now()).await?;
-            tracing::info!(%node, jobs, "the jobs of a lost node are given to others");
-        }
+    let nodes = shared.nodes().into_iter();
+    let lost = nodes.filter(|(_, view)| view.state == NodeState::Lost);
+    for node in shared.holders.newly_lost(lost.map(|(node, _)| node).collect()) {
+        let jobs = queues.holder_gone(node.as_str(), Timestamp::now()).await?;
+        tracing::info!(%node, jobs, "the jobs of a lost node are given to others");
+        shared.holders.ended(node);
     }
     queues.tick(Timestamp::now()).await
 }

@@ -9,7 +9,9 @@
 
 mod error;
 mod file;
+mod postgres;
 mod queues;
 
-pub use error::{OpenError, QueueError};
+pub use error::{OpenError, QueueError, Trouble};
+pub use postgres::{PostgresConfig, PostgresUrlError};
 pub use queues::{Put, Queues, Settled, Want};

@@ -5,11 +5,18 @@ use std::{collections::BTreeSet, path::Path};
 use gilliam_model::{
     Timestamp,
     name::{AppName, QueueName},
-    queue::{JobId, JobInfo, JobState, Leased, NewJob, QueueId, QueueInfo, Rate, SayJob},
+    queue::{
+        BATCH_BYTES_MAX, BATCH_MAX, JobId, JobInfo, JobState, Leased, NewJob, QueueId, QueueInfo, Rate,
+        SayJob,
+    },
 };
 use tokio::sync::watch;
 
-use crate::{OpenError, QueueError, file::File};
+use crate::{
+    OpenError, QueueError,
+    file::File,
+    postgres::{Postgres, PostgresConfig},
+};
 
 /// What became of a job that was put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,14 +62,35 @@ pub enum Settled {
 
 /// All queues of a cluster; a handle that can be cloned.
 #[derive(Debug, Clone)]
-pub struct Queues {
-    file: File,
+pub struct Queues(Kept);
+
+/// What keeps them.
+#[derive(Debug, Clone)]
+enum Kept {
+    File(File),
+    Postgres(Postgres),
+}
+
+/// Has whatever keeps the queues do the same.
+macro_rules! of_either {
+    ($queues:expr, $kept:ident => $does:expr) => {
+        match &$queues.0 {
+            Kept::File($kept) => $does,
+            Kept::Postgres($kept) => $does,
+        }
+    };
 }
 
 impl Queues {
     /// Opens the queues of a data folder, or makes them. Whoever calls holds the folder's lock.
     pub fn open(data: &Path) -> Result<Self, OpenError> {
-        File::open(data).map(|file| Self { file })
+        File::open(data).map(|file| Self(Kept::File(file)))
+    }
+
+    /// The queues of a PostgreSQL, which several servers may share. It connects when they are used, and makes
+    /// its tables then; what cannot be done meanwhile says so.
+    pub fn postgres(config: PostgresConfig) -> Self {
+        Self(Kept::Postgres(Postgres::new(config)))
     }
 
     /// Puts jobs into a queue, all or none; answers for each in its turn.
@@ -72,7 +100,15 @@ impl Queues {
         jobs: Vec<NewJob>,
         now: Timestamp,
     ) -> Result<Vec<Put>, QueueError> {
-        self.file.put(queue, jobs, now).await
+        within("jobs", jobs.len(), BATCH_MAX)?;
+        let bytes = jobs.iter().map(|job| job.payload.len()).sum();
+        within("bytes", bytes, BATCH_BYTES_MAX)?;
+        for (index, job) in jobs.iter().enumerate() {
+            let number = index + 1;
+            job.check(now)
+                .map_err(|error| QueueError::Job { number, error })?;
+        }
+        of_either!(self, kept => kept.put(queue, jobs, now).await)
     }
 
     /// Leases jobs that may be taken to `holder`: the most urgent of each queue first, and of those the oldest.
@@ -82,55 +118,55 @@ impl Queues {
         holder: &str,
         now: Timestamp,
     ) -> Result<Vec<Leased>, QueueError> {
-        self.file.take(wants, holder, now).await
+        of_either!(self, kept => kept.take(wants, holder, now).await)
     }
 
     /// Does what workers say of their jobs; answers for each in its turn.
     pub async fn settle(&self, said: Vec<SayJob>, now: Timestamp) -> Result<Vec<Settled>, QueueError> {
-        self.file.settle(said, now).await
+        of_either!(self, kept => kept.settle(said, now).await)
     }
 
     /// Ends the leases of holders that are gone, each an attempt that failed; answers how many there were.
     ///
     /// A holder is gone with all whose names begin with its own and a slash.
     pub async fn holder_gone(&self, holder: &str, now: Timestamp) -> Result<u64, QueueError> {
-        self.file.holder_gone(holder, now).await
+        of_either!(self, kept => kept.holder_gone(holder, now).await)
     }
 
-    /// Does what time brings: leases that end, jobs that become due, dead letters that were kept long enough. Answers
-    /// when there is something to do again.
+    /// Does what time brings: leases that end, jobs that become due, dead letters that were kept long enough.
+    /// Answers when there is something to do again.
     pub async fn tick(&self, now: Timestamp) -> Result<Option<Timestamp>, QueueError> {
-        self.file.tick(now).await
+        of_either!(self, kept => kept.tick(now).await)
     }
 
     /// Has a queue give out no jobs, or give them out again. Answers false when it is so already.
     pub async fn pause(&self, queue: &QueueId, paused: bool) -> Result<bool, QueueError> {
-        self.file.pause(queue, paused).await
+        of_either!(self, kept => kept.pause(queue, paused).await)
     }
 
     /// Removes the jobs of these states, but for those that workers have; answers how many.
     pub async fn purge(&self, queue: &QueueId, states: &[JobState]) -> Result<u64, QueueError> {
-        self.file.purge(queue, states).await
+        of_either!(self, kept => kept.purge(queue, states).await)
     }
 
     /// Has dead letters begin anew, one or all; answers how many.
     pub async fn retry(&self, queue: &QueueId, id: Option<JobId>, now: Timestamp) -> Result<u64, QueueError> {
-        self.file.retry(queue, id, now).await
+        of_either!(self, kept => kept.retry(queue, id, now).await)
     }
 
     /// Removes all queues of an app.
     pub async fn remove(&self, app: &AppName) -> Result<(), QueueError> {
-        self.file.remove(app).await
+        of_either!(self, kept => kept.remove(app).await)
     }
 
     /// The queues of an app, by name.
     pub async fn list(&self, app: &AppName) -> Result<Vec<QueueInfo>, QueueError> {
-        self.file.list(app).await
+        of_either!(self, kept => kept.list(app).await)
     }
 
     /// The apps that have queues.
     pub async fn apps(&self) -> Result<BTreeSet<AppName>, QueueError> {
-        self.file.apps().await
+        of_either!(self, kept => kept.apps().await)
     }
 
     /// One queue, if anything was ever put into it.
@@ -146,22 +182,22 @@ impl Queues {
         state: JobState,
         most: usize,
     ) -> Result<Vec<JobInfo>, QueueError> {
-        self.file.jobs(queue, state, most).await
+        of_either!(self, kept => kept.jobs(queue, state, most).await)
     }
 
     /// One job with its payload.
     pub async fn job(&self, queue: &QueueId, id: JobId) -> Result<Option<(JobInfo, Vec<u8>)>, QueueError> {
-        self.file.job(queue, id).await
+        of_either!(self, kept => kept.job(queue, id).await)
     }
 
     /// Wakes whoever takes: its value changes whenever jobs have become ready, after they are durable.
     pub fn ready(&self) -> watch::Receiver<u64> {
-        self.file.ready()
+        of_either!(self, kept => kept.ready())
     }
 
     /// Those of `queues` from which a job could be taken now.
     pub fn giving(&self, queues: &[QueueId]) -> Vec<QueueId> {
-        self.file.giving(queues)
+        of_either!(self, kept => kept.giving(queues))
     }
 
     /// The queue of these names.
@@ -170,5 +206,12 @@ impl Queues {
             app: app.clone(),
             queue: queue.clone(),
         }
+    }
+}
+
+fn within(what: &'static str, found: usize, max: usize) -> Result<(), QueueError> {
+    match found <= max {
+        true => Ok(()),
+        false => Err(QueueError::Batch { what, found, max }),
     }
 }

@@ -24,6 +24,8 @@ pub const LEASE: &str = "/lease/planner";
 pub const AUTHORITY: &str = "/cluster/authority";
 /// Which place holds the cluster's images.
 pub const BLOBS: &str = "/cluster/blobs";
+/// The id by which a PostgreSQL knows the cluster's queues.
+pub const QUEUES: &str = "/cluster/queues";
 /// Where invitations to join are.
 pub const INVITATIONS: &str = "/invitations/";
 /// Where nodes are.

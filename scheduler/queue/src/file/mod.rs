@@ -1,7 +1,7 @@
 //! Queues in one file of the data folder, which one thread writes.
 //!
-//! In flow operations, out flow their answers when they are durable. What waits while one group is made durable goes
-//! together with the next. Reads are as of the last commit.
+//! In flow operations, out flow their answers when they are durable. What waits while one group is made
+//! durable goes together with the next. Reads are as of the last commit.
 
 mod jobs;
 mod state;
@@ -14,9 +14,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use gilliam_model::{
     Timestamp,
     name::AppName,
-    queue::{
-        BATCH_BYTES_MAX, BATCH_MAX, JobId, JobInfo, JobState, Leased, NewJob, QueueId, QueueInfo, SayJob,
-    },
+    queue::{JobId, JobInfo, JobState, Leased, NewJob, QueueId, QueueInfo, SayJob},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -75,18 +73,6 @@ impl File {
         jobs: Vec<NewJob>,
         now: Timestamp,
     ) -> Result<Vec<Put>, QueueError> {
-        within("jobs", jobs.len(), BATCH_MAX)?;
-        within(
-            "bytes",
-            jobs.iter().map(|job| job.payload.len()).sum(),
-            BATCH_BYTES_MAX,
-        )?;
-        for (index, job) in jobs.iter().enumerate() {
-            job.check(now).map_err(|error| QueueError::Job {
-                number: index + 1,
-                error,
-            })?;
-        }
         let queue = queue.clone();
         self.ask(|answer| Request::Put {
             queue,
@@ -206,12 +192,5 @@ impl File {
         let queue = queue.clone();
         self.read(move |shared| jobs::one(&shared.snapshot()?, &queue, id))
             .await
-    }
-}
-
-fn within(what: &'static str, found: usize, max: usize) -> Result<(), QueueError> {
-    match found <= max {
-        true => Ok(()),
-        false => Err(QueueError::Batch { what, found, max }),
     }
 }

@@ -1,117 +1,58 @@
 //! What holds for queues, whatever keeps them.
 
+mod bench;
+#[path = "../postgres_process/mod.rs"]
+mod postgres_process;
+
 use std::time::Duration;
 
-use gilliam_model::{
-    Timestamp,
-    queue::{JobId, JobState, LeaseId, Leased, NewJob, Outcome, Priority, QueueId, SayJob},
-};
+use bench::{Bench, at, emails, job, retry, texts};
+use gilliam_model::queue::{JobId, JobState, LeaseId, NewJob, Outcome, Priority};
 use gilliam_queue::{Put, QueueError, Queues, Settled, Want};
-use tempfile::TempDir;
 
-struct Bench {
-    queues: Queues,
-    folder: TempDir,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("folder");
-        let queues = Queues::open(folder.path()).expect("opens");
-        Self { queues, folder }
-    }
-
-    /// As after a crash of the program: what was answered is there.
-    fn again(self) -> Self {
-        let Self { queues, folder } = self;
-        let ended = queues.ready();
-        drop(queues);
-        // Its thread lets go of the file when it has ended, and of the channel before.
-        while ended.has_changed().is_ok() {
-            std::thread::yield_now();
+/// Tests of every backend.
+macro_rules! conformance {
+    ($($name:ident,)*) => {
+        mod file {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(Bench::file()).await;
+            })*
         }
-        let open = || Queues::open(folder.path());
-        let queues = std::iter::repeat_with(open).find_map(Result::ok).expect("opens");
-        Self { queues, folder }
-    }
 
-    async fn put(&self, jobs: &[NewJob]) -> Vec<Put> {
-        self.queues
-            .put(&emails(), jobs.to_vec(), at(0))
-            .await
-            .expect("put")
-    }
-
-    async fn put_texts(&self, texts: &[&str]) {
-        let jobs: Vec<_> = texts.iter().map(|text| job(text)).collect();
-        self.put(&jobs).await;
-    }
-
-    async fn take(&self, jobs: usize, seconds: i64) -> Vec<Leased> {
-        self.take_as("node/worker.1", jobs, seconds).await
-    }
-
-    async fn take_as(&self, holder: &str, jobs: usize, seconds: i64) -> Vec<Leased> {
-        let want = Want {
-            queue: emails(),
-            jobs,
-            running_max: None,
-            rate: None,
-        };
-        self.queues
-            .take(vec![want], holder, at(seconds))
-            .await
-            .expect("take")
-    }
-
-    async fn say(&self, job: &Leased, outcome: Outcome, seconds: i64) -> Settled {
-        let said = SayJob {
-            queue: job.queue.clone(),
-            id: job.id,
-            lease: job.lease,
-            outcome,
-        };
-        let said = self.queues.settle(vec![said], at(seconds)).await.expect("settle");
-        said[0]
-    }
-
-    async fn counts(&self) -> [u64; 4] {
-        let info = self.queues.info(&emails()).await.expect("info").expect("a queue");
-        let counts = info.counts;
-        [counts.ready, counts.scheduled, counts.running, counts.dead]
-    }
+        mod postgres {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(Bench::postgres()).await;
+            })*
+        }
+    };
 }
 
-fn emails() -> QueueId {
-    Queues::id(&"shop".parse().expect("app"), &"emails".parse().expect("queue"))
+conformance! {
+    jobs_are_taken_in_the_order_in_which_they_came_and_are_gone_when_they_are_done,
+    what_was_answered_is_there_after_a_restart,
+    the_most_urgent_go_first,
+    a_delayed_job_waits_for_its_time,
+    one_job_of_a_key_is_there_at_a_time,
+    a_lease_that_ends_gives_the_job_to_the_next_and_the_first_worker_has_no_say_any_more,
+    a_lease_can_be_extended,
+    a_job_that_fails_comes_back_later_and_dies_in_the_end,
+    the_workers_word_on_when_counts,
+    what_is_handed_back_was_no_attempt,
+    the_jobs_of_a_node_that_is_gone_come_back_at_once,
+    a_queue_that_is_paused_gives_out_nothing,
+    no_more_run_at_once_than_the_queue_may,
+    no_more_begin_than_the_rate_says_and_it_outlives_the_program,
+    purging_leaves_what_runs,
+    what_is_too_much_is_refused_and_changes_nothing,
+    an_apps_queues_go_with_it_and_those_of_others_stay,
+    of_many_who_take_at_once_each_gets_jobs_of_its_own,
 }
 
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(1_800_000_000 + seconds).expect("time")
-}
-
-fn job(text: &str) -> NewJob {
-    NewJob {
-        payload: text.as_bytes().to_vec(),
-        ..NewJob::default()
-    }
-}
-
-fn texts(jobs: &[Leased]) -> Vec<String> {
-    let texts = jobs.iter().map(|job| String::from_utf8(job.payload.clone()));
-    texts.map(|text| text.expect("text")).collect()
-}
-
-fn retry(error: &str) -> Outcome {
-    Outcome::Retry {
-        error: error.to_string(),
-        after_ms: None,
-    }
-}
-
-#[tokio::test]
-async fn jobs_are_taken_in_the_order_in_which_they_came_and_are_gone_when_they_are_done() {
-    let bench = Bench::new();
+async fn jobs_are_taken_in_the_order_in_which_they_came_and_are_gone_when_they_are_done(bench: Bench) {
     bench.put_texts(&["a", "b", "c"]).await;
     let first = bench.take(2, 0).await;
     assert_eq!(texts(&first), ["a", "b"]);
@@ -132,9 +73,7 @@ async fn jobs_are_taken_in_the_order_in_which_they_came_and_are_gone_when_they_a
     assert_eq!((info.done, info.failed), (2, 0));
 }
 
-#[tokio::test]
-async fn what_was_answered_is_there_after_a_restart() {
-    let bench = Bench::new();
+async fn what_was_answered_is_there_after_a_restart(bench: Bench) {
     bench.put_texts(&["a", "b"]).await;
     let taken = bench.take(1, 0).await;
     let bench = bench.again();
@@ -146,9 +85,7 @@ async fn what_was_answered_is_there_after_a_restart() {
     assert_eq!(put, [Put::New(JobId(3))]);
 }
 
-#[tokio::test]
-async fn the_most_urgent_go_first() {
-    let bench = Bench::new();
+async fn the_most_urgent_go_first(bench: Bench) {
     let urgent = |text: &str, priority| NewJob {
         priority: Priority(priority),
         ..job(text)
@@ -167,9 +104,7 @@ async fn the_most_urgent_go_first() {
     );
 }
 
-#[tokio::test]
-async fn a_delayed_job_waits_for_its_time() {
-    let bench = Bench::new();
+async fn a_delayed_job_waits_for_its_time(bench: Bench) {
     let later = NewJob {
         not_before: Some(at(100)),
         ..job("later")
@@ -185,9 +120,7 @@ async fn a_delayed_job_waits_for_its_time() {
     assert_eq!(texts(&bench.take(5, 100).await), ["later"]);
 }
 
-#[tokio::test]
-async fn one_job_of_a_key_is_there_at_a_time() {
-    let bench = Bench::new();
+async fn one_job_of_a_key_is_there_at_a_time(bench: Bench) {
     let keyed = |text: &str| NewJob {
         key: Some("invoice 7".to_string()),
         ..job(text)
@@ -218,9 +151,7 @@ async fn one_job_of_a_key_is_there_at_a_time() {
     assert_eq!(texts(&bench.take(5, 3).await), ["d", "e"]);
 }
 
-#[tokio::test]
-async fn a_lease_that_ends_gives_the_job_to_the_next_and_the_first_worker_has_no_say_any_more() {
-    let bench = Bench::new();
+async fn a_lease_that_ends_gives_the_job_to_the_next_and_the_first_worker_has_no_say_any_more(bench: Bench) {
     bench.put_texts(&["a"]).await;
     let zombie = bench.take(1, 0).await.remove(0);
     bench.queues.tick(at(59)).await.expect("tick");
@@ -241,9 +172,7 @@ async fn a_lease_that_ends_gives_the_job_to_the_next_and_the_first_worker_has_no
     assert_eq!(bench.counts().await, [0, 0, 0, 0]);
 }
 
-#[tokio::test]
-async fn a_lease_can_be_extended() {
-    let bench = Bench::new();
+async fn a_lease_can_be_extended(bench: Bench) {
     bench.put_texts(&["a"]).await;
     let taken = bench.take(1, 0).await.remove(0);
     let extended = bench.say(&taken, Outcome::Extend { for_ms: 60_000 }, 50).await;
@@ -252,9 +181,7 @@ async fn a_lease_can_be_extended() {
     assert_eq!(bench.say(&taken, Outcome::Done, 109).await, Settled::Kept(None));
 }
 
-#[tokio::test]
-async fn a_job_that_fails_comes_back_later_and_dies_in_the_end() {
-    let bench = Bench::new();
+async fn a_job_that_fails_comes_back_later_and_dies_in_the_end(bench: Bench) {
     let twice = NewJob {
         attempts_max: Some(2),
         ..job("poison")
@@ -294,9 +221,7 @@ async fn a_job_that_fails_comes_back_later_and_dies_in_the_end() {
     assert_eq!(bench.counts().await, [0, 0, 0, 0]);
 }
 
-#[tokio::test]
-async fn the_workers_word_on_when_counts() {
-    let bench = Bench::new();
+async fn the_workers_word_on_when_counts(bench: Bench) {
     bench.put_texts(&["a"]).await;
     let taken = bench.take(1, 0).await.remove(0);
     let soon = Outcome::Retry {
@@ -309,9 +234,7 @@ async fn the_workers_word_on_when_counts() {
     assert_eq!(bench.take(1, 2).await.len(), 1);
 }
 
-#[tokio::test]
-async fn what_is_handed_back_was_no_attempt() {
-    let bench = Bench::new();
+async fn what_is_handed_back_was_no_attempt(bench: Bench) {
     bench.put_texts(&["a", "b"]).await;
     let taken = bench.take(1, 0).await.remove(0);
     assert_eq!(bench.say(&taken, Outcome::HandBack, 1).await, Settled::Kept(None));
@@ -319,9 +242,7 @@ async fn what_is_handed_back_was_no_attempt() {
     assert_eq!((again.id, again.attempt, again.lease), (taken.id, 1, LeaseId(2)));
 }
 
-#[tokio::test]
-async fn the_jobs_of_a_node_that_is_gone_come_back_at_once() {
-    let bench = Bench::new();
+async fn the_jobs_of_a_node_that_is_gone_come_back_at_once(bench: Bench) {
     bench.put_texts(&["a", "b", "c", "d"]).await;
     for holder in ["n1/worker.1", "n1/worker.2", "n10/worker.1", "n1"] {
         assert_eq!(bench.take_as(holder, 1, 0).await.len(), 1);
@@ -330,9 +251,7 @@ async fn the_jobs_of_a_node_that_is_gone_come_back_at_once() {
     assert_eq!(texts(&bench.take_as("n2/worker.1", 5, 5).await), ["a", "b", "d"]);
 }
 
-#[tokio::test]
-async fn a_queue_that_is_paused_gives_out_nothing() {
-    let bench = Bench::new();
+async fn a_queue_that_is_paused_gives_out_nothing(bench: Bench) {
     bench.put_texts(&["a"]).await;
     assert_eq!(bench.queues.giving(&[emails()]), [emails()]);
     assert_eq!(bench.queues.pause(&emails(), true).await, Ok(true));
@@ -350,9 +269,7 @@ async fn a_queue_that_is_paused_gives_out_nothing() {
     assert_eq!(bench.queues.giving(&[emails()]), []);
 }
 
-#[tokio::test]
-async fn no_more_run_at_once_than_the_queue_may() {
-    let bench = Bench::new();
+async fn no_more_run_at_once_than_the_queue_may(bench: Bench) {
     bench.put_texts(&["a", "b", "c"]).await;
     let want = |jobs| Want {
         queue: emails(),
@@ -375,9 +292,7 @@ async fn no_more_run_at_once_than_the_queue_may() {
     assert_eq!(texts(&taken), ["c"]);
 }
 
-#[tokio::test]
-async fn no_more_begin_than_the_rate_says_and_it_outlives_the_program() {
-    let bench = Bench::new();
+async fn no_more_begin_than_the_rate_says_and_it_outlives_the_program(bench: Bench) {
     bench.put_texts(&["a", "b", "c"]).await;
     let want = || Want {
         queue: emails(),
@@ -401,9 +316,7 @@ async fn no_more_begin_than_the_rate_says_and_it_outlives_the_program() {
     );
 }
 
-#[tokio::test]
-async fn purging_leaves_what_runs() {
-    let bench = Bench::new();
+async fn purging_leaves_what_runs(bench: Bench) {
     bench.put_texts(&["a", "b", "c"]).await;
     let taken = bench.take(1, 0).await.remove(0);
     let all = [
@@ -417,9 +330,7 @@ async fn purging_leaves_what_runs() {
     assert_eq!(bench.say(&taken, Outcome::Done, 1).await, Settled::Kept(None));
 }
 
-#[tokio::test]
-async fn what_is_too_much_is_refused_and_changes_nothing() {
-    let bench = Bench::new();
+async fn what_is_too_much_is_refused_and_changes_nothing(bench: Bench) {
     let large = NewJob {
         payload: vec![0; (1 << 20) + 1],
         ..NewJob::default()
@@ -437,9 +348,7 @@ async fn what_is_too_much_is_refused_and_changes_nothing() {
     assert_eq!(bench.queues.list(&emails().app).await, Ok(Vec::new()));
 }
 
-#[tokio::test]
-async fn an_apps_queues_go_with_it_and_those_of_others_stay() {
-    let bench = Bench::new();
+async fn an_apps_queues_go_with_it_and_those_of_others_stay(bench: Bench) {
     bench.put_texts(&["a", "b"]).await;
     bench.take(1, 0).await;
     let other = Queues::id(&"shop-2".parse().expect("app"), &"emails".parse().expect("queue"));
@@ -459,9 +368,7 @@ async fn an_apps_queues_go_with_it_and_those_of_others_stay() {
     assert_eq!(texts(&bench.take(5, 1).await), ["new"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_many_who_take_at_once_each_gets_jobs_of_its_own() {
-    let bench = Bench::new();
+async fn of_many_who_take_at_once_each_gets_jobs_of_its_own(bench: Bench) {
     let all: Vec<_> = (0..500).map(|n| job(&n.to_string())).collect();
     bench.put(&all).await;
     let takers = (0..20).map(|n| {
