@@ -33,6 +33,7 @@ pub mod decide;
 mod entropy;
 pub mod identity;
 mod ingress;
+mod inside;
 mod jobs;
 pub mod join;
 mod kept;

@@ -16,7 +16,7 @@ use std::{
 
 use gilliam_model::{
     assignment::{AssignedProcess, Assignment},
-    name::NodeName,
+    name::{AppName, NodeName},
     queue::{JobTerms, QueueId},
     route::RouteTable,
     run::AssignedRun,
@@ -159,16 +159,24 @@ impl Published {
 }
 
 impl Orders {
-    /// The terms of the workers of a queue that the node is to run; none when it is to run none.
+    /// Whether the node is to run something of an app.
+    pub(crate) fn reach(&self, app: &AppName) -> bool {
+        let mut apps = self.processes.iter().map(|Placed { spec, .. }| &spec.app);
+        apps.any(|own| own == app) || self.runs.iter().any(|run| run.id.app == *app)
+    }
+
+    /// The terms on which the node may take jobs of a queue: those of its workers, for any process of the app may take
+    /// some; none when it is to run nothing of the app.
     pub(crate) fn terms_of(&self, queue: &QueueId) -> Option<JobTerms> {
         let workers = self
             .processes
             .iter()
             .map(|Placed { spec, .. }| spec)
             .filter(|spec| spec.app == queue.app && spec.process.takes_jobs_of(&spec.name, queue));
-        workers
+        let terms = workers
             .map(|spec| spec.process.jobs.clone())
-            .reduce(|all, terms| all.and(&terms))
+            .reduce(|all, terms| all.and(&terms));
+        terms.or_else(|| self.reach(&queue.app).then(JobTerms::default))
     }
 
     /// As they are sent to the node.

@@ -20,6 +20,7 @@ use crate::{
     config::InstanceConfig,
     failure::{self, Failure, StartError},
     guest::{self, Guest, Shared},
+    internal::Leaving,
     load::{Loaded, Pre},
     signals::Signals,
     slots::Slot,
@@ -229,7 +230,11 @@ impl Drop for End {
         if let ExitReason::Trap { code, message } = &self.reason {
             self.shared.trapped(&Failure::new(*code, message.clone()));
         }
-        self.shared.leave();
+        let is_stopped = self.signals.is_asked() || matches!(self.reason, ExitReason::Killed { .. });
+        self.shared.leave(match is_stopped {
+            true => Leaving::Stopped,
+            false => Leaving::Ended,
+        });
         self.shared.log.settle();
         self.signals.ended(self.reason.clone());
         if let Some(on_exit) = self.on_exit.take() {

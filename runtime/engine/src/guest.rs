@@ -26,7 +26,7 @@ use crate::{
     engines::{EngineKind, Engines},
     failure::Failure,
     held::{self, Held, Lines},
-    internal::Chain,
+    internal::{Chain, Leaving},
     log::{EntryStream, LogGate},
     memory::{MemoryMeter, MemoryTally},
     outbound::Outbound,
@@ -106,8 +106,8 @@ impl Shared {
     }
 
     /// The instance has ended.
-    pub(crate) fn leave(&self) {
-        self.outbound.leave();
+    pub(crate) fn leave(&self, end: Leaving) {
+        self.outbound.leave(end);
     }
 
     /// Counts what ended a lane and tells the instance's log.

@@ -54,6 +54,18 @@ pub trait InternalDoor: fmt::Debug + Send + Sync {
     /// Answers a request for `NAME`, in lower case. Must not block. The request's target is its path and query, its
     /// headers are as the guest made them. Dropping the answer gives the request up.
     fn call(&self, name: &str, request: Request<InternalBody>, chain: Chain) -> InternalAnswer;
+
+    /// The instance has ended. Said once, of commands: what is called for each request just drops its door.
+    fn leave(&self, end: Leaving);
+}
+
+/// How an instance came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// The platform stopped it.
+    Stopped,
+    /// It ended by itself: it returned, exited, trapped, or broke a limit.
+    Ended,
 }
 
 /// The request that a guest serves while it makes one of its own.

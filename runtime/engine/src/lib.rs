@@ -75,7 +75,7 @@ pub use failure::{CallError, StartError};
 pub use give_back::GiveBack;
 pub use http::HttpInstance;
 pub use inspect::{InspectError, code_bytes, inspect};
-pub use internal::{Chain, Internal, InternalAnswer, InternalBody, InternalDoor, Refusal};
+pub use internal::{Chain, Internal, InternalAnswer, InternalBody, InternalDoor, Leaving, Refusal};
 pub use job::{JobCall, Verdict};
 pub use load::{LoadError, Loaded, load};
 pub use log::{EntryStream, LogEntry};

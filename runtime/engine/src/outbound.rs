@@ -31,7 +31,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 use crate::{
     address,
     config::ProcessConfig,
-    internal::{self, Chain, InternalDoor, Refusal},
+    internal::{self, Chain, InternalDoor, Leaving, Refusal},
     log::LogGate,
     progress::{Deadlines, Progress, TimedBody},
     throttle::{CpuBucket, Metered},
@@ -152,9 +152,12 @@ impl Outbound {
     }
 
     /// The instance has ended: what it had inside the platform is given back.
-    pub(crate) fn leave(&self) {
-        // Bound, so that it is not dropped under the lock.
-        let _door = self.door.lock().unwrap_or_else(PoisonError::into_inner).take();
+    pub(crate) fn leave(&self, end: Leaving) {
+        // Bound, so that it is not told under the lock.
+        let door = self.door.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(door) = door {
+            door.leave(end);
+        }
     }
 
     pub(crate) fn grants(&self) -> &[OutboundHost] {

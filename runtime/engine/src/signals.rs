@@ -30,6 +30,11 @@ impl Signals {
         self.changed.notify_waiters();
     }
 
+    /// Whether it was asked to end.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.is_to_stop.load(Acquire)
+    }
+
     /// Whether it was asked to end. From now on it counts as listening.
     pub(crate) fn hear(&self) -> bool {
         self.is_heard.store(true, Relaxed);

@@ -13,7 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use gilliam_engine::{
-    Chain, CommandInstance, HttpInstance, Internal, InternalAnswer, InternalBody, InternalDoor, Refusal,
+    Chain, CommandInstance, HttpInstance, Internal, InternalAnswer, InternalBody, InternalDoor, Leaving,
+    Refusal,
 };
 use gilliam_model::{code::Code, limits::Limits};
 use http::{HeaderMap, Request, Response};
@@ -82,6 +83,10 @@ fn body(bytes: impl Into<Bytes>) -> InternalBody {
 }
 
 impl InternalDoor for Door {
+    fn leave(&self, end: Leaving) {
+        assert_eq!(end, Leaving::Stopped, "it was killed");
+    }
+
     fn call(&self, name: &str, request: Request<InternalBody>, chain: Chain) -> InternalAnswer {
         let (label, name, waiting) = (self.label.clone(), name.to_owned(), Counted::new(&self.waiting));
         Box::pin(async move {

@@ -6,12 +6,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use gilliam_model::{
     instance::InstanceId,
-    queue::{BATCH_MAX, JobId, LeaseId, QueueId, SayJob, WantJobs},
+    queue::{BATCH_MAX, GivenJob, JobId, LeaseId, QueueId, SayJob, WantJobs},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{EXTEND_AFTER, extend};
+use super::{
+    EXTEND_AFTER, extend,
+    takers::{Takers, Ticket},
+};
 
 /// One lease of a job.
 pub(super) type LeaseOf = (JobId, LeaseId);
@@ -21,15 +24,17 @@ const ASKED_MAX: u32 = 256;
 
 /// What the node knows of its workers and their jobs.
 #[derive(Debug)]
-pub(super) struct Ledger<W> {
-    queues: BTreeMap<QueueId, Queue<W>>,
+pub(super) struct Ledger<W, T> {
+    queues: BTreeMap<QueueId, Queue<W, T>>,
     running: HashMap<LeaseOf, Running>,
     said: VecDeque<SayJob>,
 }
 
 #[derive(Debug)]
-struct Queue<W> {
+struct Queue<W, T> {
     members: Vec<Member<W>>,
+    /// Instances that take jobs by themselves, and wait for some.
+    takers: Takers<T>,
     /// The control plane said that it has jobs.
     is_ready: bool,
 }
@@ -58,7 +63,7 @@ pub(super) struct Place<W> {
     pub(super) lost: CancellationToken,
 }
 
-impl<W> Default for Ledger<W> {
+impl<W, T> Default for Ledger<W, T> {
     fn default() -> Self {
         Self {
             queues: BTreeMap::new(),
@@ -68,12 +73,9 @@ impl<W> Default for Ledger<W> {
     }
 }
 
-impl<W: Clone> Ledger<W> {
+impl<W: Clone, T> Ledger<W, T> {
     pub(super) fn join(&mut self, queue: QueueId, id: InstanceId, worker: W, at_once: u32) {
-        let queue = self.queues.entry(queue).or_insert(Queue {
-            members: Vec::new(),
-            is_ready: false,
-        });
+        let queue = self.queues.entry(queue).or_default();
         queue.members.push(Member {
             id,
             worker,
@@ -84,10 +86,46 @@ impl<W: Clone> Ledger<W> {
     pub(super) fn leave(&mut self, queue: &QueueId, id: &InstanceId) {
         if let Some(known) = self.queues.get_mut(queue) {
             known.members.retain(|member| member.id != *id);
-            if known.members.is_empty() {
+            if known.is_deserted() {
                 self.queues.remove(queue);
             }
         }
+    }
+
+    /// Has `taker` wait for at most `max` jobs.
+    pub(super) fn wait(&mut self, queue: QueueId, taker: T, max: u32) -> Ticket {
+        let queue = self.queues.entry(queue).or_default();
+        queue.takers.wait(taker, max)
+    }
+
+    /// It waits no more.
+    pub(super) fn waits_no_more(&mut self, queue: &QueueId, ticket: Ticket) {
+        if let Some(known) = self.queues.get_mut(queue) {
+            known.takers.leave(ticket);
+            if known.is_deserted() {
+                self.queues.remove(queue);
+            }
+        }
+    }
+
+    /// Gives a job to one that waits for it; back when nobody does.
+    pub(super) fn hand(&mut self, job: GivenJob) -> Option<GivenJob> {
+        match self.queues.get_mut(&job.queue) {
+            Some(queue) => queue.takers.give(job),
+            None => Some(job),
+        }
+    }
+
+    /// Those of a queue that have jobs now, and wait no more.
+    pub(super) fn served(&mut self, queue: &QueueId) -> Vec<(T, Vec<GivenJob>)> {
+        let Some(known) = self.queues.get_mut(queue) else {
+            return Vec::new();
+        };
+        let served = known.takers.served();
+        if known.is_deserted() {
+            self.queues.remove(queue);
+        }
+        served
     }
 
     /// Gives a job to the worker of its queue that has most room; none when nobody has any.
@@ -199,11 +237,25 @@ impl<W: Clone> Ledger<W> {
     }
 }
 
-impl<W> Queue<W> {
+impl<W, T> Default for Queue<W, T> {
+    fn default() -> Self {
+        Self {
+            members: Vec::new(),
+            takers: Takers::default(),
+            is_ready: false,
+        }
+    }
+}
+
+impl<W, T> Queue<W, T> {
     fn room(&self) -> u32 {
-        self.members
-            .iter()
-            .fold(0, |room, member| room.saturating_add(member.free))
+        self.members.iter().fold(self.takers.room(), |room, member| {
+            room.saturating_add(member.free)
+        })
+    }
+
+    fn is_deserted(&self) -> bool {
+        self.members.is_empty() && self.takers.is_empty()
     }
 }
 
@@ -234,7 +286,7 @@ mod tests {
         (JobId(job), LeaseId(1))
     }
 
-    fn ledger() -> Ledger<&'static str> {
+    fn ledger() -> Ledger<&'static str, ()> {
         let mut ledger = Ledger::default();
         ledger.join(queue("emails"), instance(1), "one", 2);
         ledger.join(queue("emails"), instance(2), "two", 1);
@@ -309,6 +361,31 @@ mod tests {
         assert_eq!(ledger.exchange(later), (vec![], vec![]));
         ledger.lost(lease(7));
         assert!(place.lost.is_cancelled());
+    }
+
+    #[test]
+    fn who_waits_for_jobs_by_itself_has_room_while_it_waits() {
+        let (mut ledger, now) = (Ledger::<&'static str, u8>::default(), Instant::now());
+        let (one, _two) = (
+            ledger.wait(queue("emails"), 1, 1),
+            ledger.wait(queue("emails"), 2, 1),
+        );
+        assert_eq!(ledger.waiting(), BTreeSet::from([queue("emails")]));
+        ledger.ready(&[queue("emails")]);
+        assert_eq!(ledger.exchange(now).1[0].jobs, 2);
+        ledger.waits_no_more(&queue("emails"), one);
+        assert_eq!(ledger.exchange(now).1[0].jobs, 1);
+        let job = GivenJob {
+            queue: queue("emails"),
+            id: JobId(7),
+            lease: LeaseId(1),
+            attempt: 1,
+            payload: Default::default(),
+        };
+        assert_eq!(ledger.hand(job.clone()), None);
+        assert_eq!(ledger.served(&queue("emails")), [(2, vec![job.clone()])]);
+        assert_eq!(ledger.hand(job.clone()), Some(job), "nobody waits any more");
+        assert_eq!(ledger.waiting(), BTreeSet::new());
     }
 
     #[test]

@@ -1,15 +1,21 @@
 //! Jobs: the workers of this node, and what they have.
 //!
 //! In flow workers that come and go, and jobs; out flow what workers say of them. `ledger` (pure) knows who
-//! may have what, `talk` is the conversation with the control plane.
+//! may have what, `talk` is the conversation with the control plane. Instances that take jobs by themselves wait among
+//! `takers` (pure) and do it at a `desk`, by HTTP through a `counter`; `puts` gathers what instances put.
 //!
 //! Invariant: a job is given to one worker, once for each lease; one that nobody here can do is handed back.
 //! Invariant: of each job that was taken something is said in the end, unless its lease is lost.
 
+mod counter;
+mod desk;
 mod ledger;
+mod puts;
+mod takers;
 mod talk;
 
 use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -22,19 +28,31 @@ use gilliam_model::{
     name::QueueName,
     queue::{ERROR_BYTES_MAX, GivenJob, Heard, LEASE, Outcome, QueueId, SayJob},
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, timeout},
+};
 
 use crate::logs::AppLog;
-use ledger::{Ledger, Place};
+pub(crate) use counter::answer;
+pub(crate) use desk::Desk;
+use desk::Taker;
+use ledger::{LeaseOf, Ledger, Place};
+use puts::Puts;
 pub(crate) use talk::talk;
 
 /// How long before the end of a lease it is asked for again: two attempts fail before it is lost.
 const EXTEND_AFTER: Duration = Duration::from_secs(20);
+/// Longest wait of an instance for what becomes of its word: shorter than what it waits for any answer.
+const HEARD_MAX: Duration = Duration::from_secs(10);
 
 /// The workers of a node.
 #[derive(Default)]
 pub(crate) struct Jobs {
-    ledger: Mutex<Ledger<Worker>>,
+    ledger: Mutex<Ledger<Worker, Taker>>,
+    /// Who waits for what becomes of a word, in the order of the words.
+    awaited: Mutex<HashMap<LeaseOf, VecDeque<oneshot::Sender<Heard>>>>,
+    puts: Puts,
     /// Told when there is something to say or to ask for.
     changed: Notify,
     /// Told when there are other queues to wait for.
@@ -57,7 +75,7 @@ pub(crate) struct Worker {
 }
 
 impl Jobs {
-    fn ledger(&self) -> MutexGuard<'_, Ledger<Worker>> {
+    fn ledger(&self) -> MutexGuard<'_, Ledger<Worker, Taker>> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,22 +95,66 @@ impl Jobs {
 
     /// Gives jobs to workers.
     fn give(self: &Arc<Self>, jobs: Vec<GivenJob>) {
+        let mut handed = BTreeSet::new();
         for job in jobs {
             let lease = (job.id, job.lease);
             let place = self.ledger().give(&job.queue, lease, Instant::now());
-            match place {
-                Some(place) => {
-                    tokio::spawn(work(self.clone(), place, job));
-                }
+            if let Some(place) = place {
+                tokio::spawn(work(self.clone(), place, job));
+                continue;
+            }
+            let queue = job.queue.clone();
+            let left = self.ledger().hand(job);
+            match left {
+                None => drop(handed.insert(queue)),
                 // Who could do it left meanwhile.
-                None => self.say(SayJob {
-                    queue: job.queue,
-                    id: job.id,
-                    lease: job.lease,
-                    outcome: Outcome::HandBack,
-                }),
+                Some(job) => self.hand_back(&job),
             }
         }
+        for queue in handed {
+            let served = self.ledger().served(&queue);
+            for (taker, jobs) in served {
+                taker.serve(self, jobs);
+            }
+        }
+    }
+
+    /// Gives back a job that nobody began.
+    fn hand_back(&self, job: &GivenJob) {
+        self.say(SayJob {
+            queue: job.queue.clone(),
+            id: job.id,
+            lease: job.lease,
+            outcome: Outcome::HandBack,
+        });
+    }
+
+    /// Says a word, and waits for what becomes of it; none when that is not known in time. It is said all the same.
+    async fn say_and_hear(&self, said: SayJob) -> Option<Heard> {
+        let (tell, told) = oneshot::channel();
+        self.awaited()
+            .entry((said.id, said.lease))
+            .or_default()
+            .push_back(tell);
+        self.say(said);
+        timeout(HEARD_MAX, told).await.ok()?.ok()
+    }
+
+    fn awaited(&self) -> MutexGuard<'_, HashMap<LeaseOf, VecDeque<oneshot::Sender<Heard>>>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, lease: LeaseOf, heard: Heard) -> bool {
+        let mut awaited = self.awaited();
+        let Some(waiting) = awaited.get_mut(&lease) else {
+            return false;
+        };
+        let tell = waiting.pop_front();
+        if waiting.is_empty() {
+            awaited.remove(&lease);
+        }
+        // Whoever waited may have given up.
+        tell.is_some_and(|tell| tell.send(heard).is_ok())
     }
 
     fn say(&self, said: SayJob) {
@@ -103,6 +165,9 @@ impl Jobs {
     /// Takes note of what became of words; the jobs that are others' now are ended here.
     fn heard(&self, said: &[SayJob], heard: &[Heard]) {
         for (said, heard) in said.iter().zip(heard) {
+            if self.tell((said.id, said.lease), *heard) {
+                continue;
+            }
             match (heard, &said.outcome) {
                 (Heard::Lost, Outcome::Extend { .. }) => self.ledger().lost((said.id, said.lease)),
                 (Heard::Lost, _) => {
@@ -194,7 +259,7 @@ fn remark(id: &str, attempt: u32, outcome: &Outcome) -> Option<String> {
 }
 
 /// The word that keeps a job.
-fn extend(queue: QueueId, (id, lease): ledger::LeaseOf) -> SayJob {
+fn extend(queue: QueueId, (id, lease): LeaseOf) -> SayJob {
     SayJob {
         queue,
         id,

@@ -31,7 +31,8 @@ const REFUSED: Duration = Duration::from_secs(5);
 pub(crate) async fn talk(jobs: Arc<Jobs>, control: Arc<Control>, node: NodeName, life: String) {
     let exchanging = exchange(&jobs, &control, &node, &life);
     let waiting = wait(&jobs, &control, &node);
-    tokio::join!(exchanging, waiting);
+    let putting = jobs.puts.put(&control, &node);
+    tokio::join!(exchanging, waiting, putting);
 }
 
 async fn exchange(jobs: &Arc<Jobs>, control: &Control, node: &NodeName, life: &str) {

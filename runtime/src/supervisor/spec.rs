@@ -14,7 +14,7 @@ use gilliam_model::{
 };
 
 use super::{Surroundings, crash::Crash};
-use crate::{logs::AppLog, slots::Place};
+use crate::{inside::Inside, logs::AppLog, slots::Place};
 
 /// What to run.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Spec {
             env: env(assigned, &around.node),
             limits: process.limits.clone(),
             outbound: process.allowed_outbound_hosts.clone(),
-            internal: None,
+            internal: Some(Arc::new(Inside::new(key.app.clone(), around.jobs.clone()))),
             services: around.services.bind(&assigned.services),
             log: sink,
         };

@@ -4,6 +4,7 @@
 //! word. Each lease has a number of its own ([`LeaseId`]), which every word about it must name: what a worker says
 //! after its lease has passed on is refused (fencing; Kleppmann, "How to do distributed locking", 2016).
 
+mod put;
 mod rate;
 mod terms;
 mod wire;
@@ -18,6 +19,7 @@ use crate::{
     text::excerpt,
 };
 
+pub use put::{JobToPut, PutAnswer, PutInto, PutJobs, PutsAnswered, TakenJob, TakenJobs};
 pub use rate::{RATE_JOBS_MAX, Rate, RateError};
 pub use terms::{JobTerms, JobTermsError, QUEUE_CONCURRENCY_MAX, check_terms};
 pub use wire::{

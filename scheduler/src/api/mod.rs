@@ -28,6 +28,7 @@ mod members;
 mod nodes;
 mod openapi;
 mod plan;
+mod puts;
 mod queues;
 mod releases;
 mod restart;
@@ -125,6 +126,7 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(nodes::sync))
         .routes(routes!(nodes::take_logs))
         .routes(routes!(jobs::exchange))
+        .routes(routes!(puts::put))
         .routes(routes!(jobs::wait))
         .routes(routes!(blobs::read))
         .routes(routes!(join::renew))

@@ -84,6 +84,11 @@ impl ClientError {
         }
     }
 
+    /// Whether nothing was sent: no connection came about.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, ClientError::Unreachable { source, .. } if source.is_connect())
+    }
+
     /// Whether the same call may succeed later: the control plane is away or busy.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -6,7 +6,7 @@ use gilliam_model::{
     name::{AppName, NodeName, QueueName},
     queue::{
         AwaitJobs, ExchangeJobs, ExchangedJobs, JobDetails, JobId, JobInfo, JobState, JobsChanged, PutJob,
-        QueueInfo, QueuesReady,
+        PutJobs, PutsAnswered, QueueInfo, QueuesReady,
     },
 };
 use reqwest::{Method, header};
@@ -142,6 +142,12 @@ impl Client {
         exchange: &ExchangeJobs,
     ) -> Result<ExchangedJobs, ClientError> {
         self.send(Method::POST, &format!("/v1/nodes/{node}/jobs"), exchange)
+            .await
+    }
+
+    /// Puts jobs of a node's instances.
+    pub async fn put_jobs(&self, node: &NodeName, puts: &PutJobs) -> Result<PutsAnswered, ClientError> {
+        self.send(Method::POST, &format!("/v1/nodes/{node}/puts"), puts)
             .await
     }
 
