@@ -19,6 +19,7 @@ mod hostile;
 mod images;
 mod init;
 mod inspect;
+mod internal_queues;
 mod javascript;
 mod limits;
 mod limits_verb;

@@ -44,7 +44,7 @@ fn route(path: &str, request: Request, respond: Responder) -> io::Result<()> {
         "/sink" => bodies::sink(request, respond),
         "/big" => bodies::big(&request, respond),
         "/trailers" => bodies::trailers(request, respond),
-        "/fetch" => outgoing::fetch(&request, respond),
+        "/fetch" => outgoing::fetch(request, respond),
         "/spin" => limits::spin(),
         "/grow" => limits::grow(&request, respond),
         "/recurse" => limits::recurse(),

@@ -1,7 +1,7 @@
 //! A request as the routes read it: path, query parameters, headers, body.
 
 use std::io;
-use wasip2::http::types::{Fields, IncomingBody, IncomingRequest};
+use wasip2::http::types::{Fields, IncomingBody, IncomingRequest, Method};
 use wasip2::io::streams::{InputStream, StreamError};
 
 /// How much of a body is asked for at a time; what the instance holds of a body of any length.
@@ -39,6 +39,10 @@ impl Request {
         value
             .parse()
             .map_err(|_| format!("parameter {name} is not a number: {value}\n"))
+    }
+
+    pub fn method(&self) -> Method {
+        self.inner.method()
     }
 
     pub fn headers(&self) -> Vec<(String, Vec<u8>)> {
