@@ -15,6 +15,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -30,6 +31,9 @@ use crate::guest::BODY_CHUNK_BYTES_MAX;
 const SUFFIX: &str = ".internal";
 /// Bytes of an answer's headers, names and values; as much as other answers may have.
 const HEADERS_BYTES_MAX: usize = 64 << 10;
+/// Of a body that nobody reads to its end so much is read all the same, for so long: more than most requests carry.
+const REST_BYTES_MAX: usize = 2 << 20;
+const REST_TIME_MAX: Duration = Duration::from_secs(5);
 /// The catalogue code of an answer that the platform made.
 const GILLIAM_ERROR: HeaderName = HeaderName::from_static("gilliam-error");
 
@@ -165,16 +169,71 @@ pub(crate) fn refused_target(name: &str, scheme: &str, port: u16) -> Option<Refu
 /// A guest's request as the other end gets it.
 pub(crate) fn inward(
     request: Request<WasiBody>,
-    on_frame: impl Fn() + Send + 'static,
+    on_frame: impl Fn() + Send + Unpin + 'static,
 ) -> Request<InternalBody> {
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().cloned();
     parts.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
-    let body = body.map_frame(move |frame| {
-        on_frame();
-        frame
-    });
-    Request::from_parts(parts, body.map_err(Into::into).boxed_unsync())
+    let body = Sent {
+        inner: Some(body),
+        on_frame,
+    };
+    Request::from_parts(parts, body.boxed_unsync())
+}
+
+/// What a guest sends. Whoever answers before the end of it leaves the rest to us: a guest that finds its stream
+/// closed while it writes would never look at the answer.
+struct Sent<F> {
+    /// None once it has ended.
+    inner: Option<WasiBody>,
+    on_frame: F,
+}
+
+impl<F: Fn() + Unpin> Body for Sent<F> {
+    type Data = Bytes;
+    type Error = Box<dyn StdError + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        let Some(inner) = &mut this.inner else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(inner).poll_frame(cx));
+        (this.on_frame)();
+        if !matches!(frame, Some(Ok(_))) {
+            this.inner = None;
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let none = || SizeHint::with_exact(0);
+        self.inner.as_ref().map_or_else(none, Body::size_hint)
+    }
+}
+
+impl<F> Drop for Sent<F> {
+    fn drop(&mut self) {
+        let rest = self.inner.take().filter(|rest| !rest.is_end_stream());
+        if let (Some(mut rest), Ok(runtime)) = (rest, tokio::runtime::Handle::try_current()) {
+            runtime.spawn(tokio::time::timeout(REST_TIME_MAX, async move {
+                let mut bytes = 0;
+                while let Some(Ok(frame)) = rest.frame().await {
+                    bytes += frame.data_ref().map_or(0, Bytes::len);
+                    if bytes > REST_BYTES_MAX {
+                        return;
+                    }
+                }
+            }));
+        }
+    }
 }
 
 /// An answer as the guest gets it, if it keeps the limits of any answer.

@@ -239,10 +239,10 @@ impl Outbound {
             Some(refusal) => Err(refusal),
             None => self.door().ok_or_else(|| Refusal::undeclared(name)),
         };
+        let moved = progress.clone();
+        let request = internal::inward(request, move || moved.mark());
         let answer = match door {
             Ok(door) => {
-                let moved = progress.clone();
-                let request = internal::inward(request, move || moved.mark());
                 let answer = Metered::new(door.call(name, request, chain), self.cpu.clone(), None);
                 // Not within the guest's own turn: another guest may run for the answer.
                 let answer = wasmtime_wasi::runtime::spawn(answer);
