@@ -15,6 +15,7 @@ mod folder;
 pub(crate) mod git;
 mod head;
 mod pointer;
+mod submodule;
 mod tar_file;
 
 use std::{
@@ -25,7 +26,11 @@ use std::{
 
 use gilliam_model::api::ARCHIVE_BYTES_MAX;
 
-use crate::{amounts, failure::CommandError, git_child::Received};
+use crate::{
+    amounts,
+    failure::CommandError,
+    git_child::{Received, SubmoduleError},
+};
 use entry::{Entries, PROCFILE, component_paths};
 
 /// A packed project.
@@ -63,6 +68,8 @@ pub(crate) enum ArchiveError {
     Special { path: String },
     #[error("the file name {path:?} is not text (UTF-8)")]
     Name { path: String },
+    #[error("the submodule {path} cannot be fetched: {why}")]
+    Submodule { path: String, why: SubmoduleError },
     #[error("the commit has more files than are looked at")]
     TooMany,
     #[error("{path} changed while it was read")]
@@ -121,7 +128,7 @@ fn pack_folder(dir: &Path) -> Result<Archive, ArchiveError> {
 }
 
 fn pack_head(dir: &Path, commit: &str) -> Result<Archive, ArchiveError> {
-    pack_commit(git::Source::Folder(dir), commit, Some(dir))
+    pack_commit(git::Source::Folder(&git::Checkout::at(dir)), commit, Some(dir))
 }
 
 /// Packs a commit that was pushed, by the rules for a commit: the same files give the same archive.
@@ -220,6 +227,7 @@ impl From<ArchiveError> for CommandError {
                 "the largest is {largest} ({}); name what the app does not need in .gilliamignore",
                 amounts::bytes(*largest_bytes)
             )),
+            ArchiveError::Submodule { why, .. } => Some(why.hint()),
             ArchiveError::TooMany => Some("take what is not source out of the repository".to_string()),
             ArchiveError::Git { .. } => Some("gilliam deploy . deploys the folder as it is".to_string()),
             ArchiveError::Changed { .. } => Some("deploy again when nothing writes to it".to_string()),

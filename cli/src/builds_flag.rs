@@ -9,7 +9,7 @@ use std::{
 
 use gilliam_builder::network::Registries;
 
-use crate::{args::size, home::Environment, program, ui::Ui};
+use crate::{args::size, git_child::Submodules, home::Environment, program, ui::Ui};
 
 /// Tools that packs' `setup` puts together, below the data folder.
 const TOOLS: &str = "tools";
@@ -55,6 +55,10 @@ pub(crate) struct BuildsFlags {
     /// Who builds may reach by HTTPS: tools (the registries that a language's tools name), HOST or HOST:PORT, or none.
     #[arg(long, value_name = "LIST", default_value_t = Registries::default())]
     build_registries: Registries,
+    /// Who a pushed commit's submodules are fetched from, by HTTPS: public (whoever has a public address), any, HOST or
+    /// HOST:PORT (which may be private), or none.
+    #[arg(long, value_name = "LIST", default_value_t = Submodules::default())]
+    submodules: Submodules,
     /// Builds sources without a sandbox, where the kernel allows no user namespaces.
     ///
     /// Every build can then read what the server can read, its data folder and tokens too.
@@ -74,6 +78,12 @@ impl BuildsFlags {
         command.extend(["--cache-size".into(), self.build_cache_size.to_string().into()]);
         command.extend(self.unsandboxed_builds.then(|| "--unsandboxed-builds".into()));
         command
+    }
+
+    /// The command that reads pushes, to which its role is added.
+    pub(crate) fn git_command(&self) -> Vec<OsString> {
+        let words = ["internal", "git", "--submodules", &self.submodules.to_string()].map(OsString::from);
+        [program::path().into()].into_iter().chain(words).collect()
     }
 
     /// Says at the start what is not as safe as it could be.

@@ -9,7 +9,10 @@
 //! The first thing it does is to limit itself; the parent bounds the wall time and kills the process group.
 //!
 //! Invariant: git reads no configuration but what is written here and what the control plane wrote into the
-//! repository; it runs no hook, filter, monitor or transport, and checks nothing out.
+//! repository; it runs no hook, filter or monitor, and checks nothing out.
+//! Invariant: it speaks to nobody, except to fetch submodules by HTTPS from whom the operator lets it (`submodules`).
+
+mod submodules;
 
 use std::{
     ffi::OsString,
@@ -27,6 +30,7 @@ use crate::{
     archive::{self, ArchiveError},
     failure::CommandError,
 };
+pub(crate) use submodules::{SubmoduleError, Submodules};
 
 /// Processor time of one process: the largest pack takes a minute or two.
 const CPU_SECONDS_MAX: u64 = 300;
@@ -87,16 +91,23 @@ const STRICT: &str = "--strict=missingSpaceBeforeDate=ignore,badTimezone=ignore,
 pub(crate) struct Received {
     repository: PathBuf,
     objects: PathBuf,
+    /// Where submodules are fetched to: a repository that goes with the push.
+    modules: PathBuf,
+    submodules: Submodules,
 }
 
 impl Received {
-    /// git, seeing both.
+    /// git, seeing all of them.
     pub(crate) fn command(&self) -> Command {
+        let mut others = self.repository.join("objects").into_os_string();
+        let modules = self.modules.join("objects");
+        if modules.is_dir() {
+            others.push(":");
+            others.push(modules);
+        }
         let mut command = git(&self.repository);
-        command.env("GIT_OBJECT_DIRECTORY", &self.objects).env(
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-            self.repository.join("objects"),
-        );
+        command.env("GIT_OBJECT_DIRECTORY", &self.objects);
+        command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", others);
         command
     }
 }
@@ -107,18 +118,24 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         eprintln!("error: the git child cannot limit itself: {error}");
         return ExitCode::FAILURE;
     }
-    let mut args = args.into_iter();
+    let mut args = args.into_iter().peekable();
+    let mut submodules = Submodules::NONE;
+    if args.next_if(|word| word == "--submodules").is_some() {
+        let list = args.next().and_then(|list| list.to_str()?.parse().ok());
+        submodules = list.unwrap_or(submodules);
+    }
     let role = args.next();
     let arguments = Arguments::parse(args);
     match (role.as_ref().and_then(|role| role.to_str()), arguments) {
-        (Some("receive"), Some(arguments)) => receive_role(&arguments),
+        (Some("receive"), Some(arguments)) => receive_role(&arguments, submodules),
         (Some("serve"), Some(_)) => become_git(settled(Command::new("git")).arg("http-backend")),
         (Some("repack"), Some(Arguments { repository, .. })) => {
             become_git(git(&repository).args(["repack", "-a", "-d", "-q"]))
         }
         _ => {
             eprintln!(
-                "usage: receive --repository DIR --objects DIR --archive FILE --commit ID | serve \
+                "usage: [--submodules LIST] receive --repository DIR --objects DIR --archive FILE --commit ID --modules DIR \
+                 | serve \
                  | repack --repository DIR"
             );
             ExitCode::from(EXIT_USAGE)
@@ -132,6 +149,7 @@ struct Arguments {
     objects: PathBuf,
     archive: PathBuf,
     commit: PathBuf,
+    modules: PathBuf,
 }
 
 impl Arguments {
@@ -143,6 +161,7 @@ impl Arguments {
                 "--objects" => &mut arguments.objects,
                 "--archive" => &mut arguments.archive,
                 "--commit" => &mut arguments.commit,
+                "--modules" => &mut arguments.modules,
                 _ => return None,
             };
             *slot = args.next()?.into();
@@ -191,8 +210,8 @@ fn become_git(command: &mut Command) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn receive_role(arguments: &Arguments) -> ExitCode {
-    let outcome = match receive(arguments) {
+fn receive_role(arguments: &Arguments, submodules: Submodules) -> ExitCode {
+    let outcome = match receive(arguments, submodules) {
         Ok((message, hints)) => ReceiveOutcome::Archived { message, hints },
         Err(error) => ReceiveOutcome::Refused { error },
     };
@@ -205,10 +224,12 @@ fn receive_role(arguments: &Arguments) -> ExitCode {
 }
 
 /// The objects in, the archive out; what is said of it.
-fn receive(arguments: &Arguments) -> Result<(Option<String>, Vec<String>), ApiError> {
+fn receive(arguments: &Arguments, submodules: Submodules) -> Result<(Option<String>, Vec<String>), ApiError> {
     let received = Received {
         repository: arguments.repository.clone(),
         objects: arguments.objects.clone(),
+        modules: arguments.modules.clone(),
+        submodules,
     };
     let commit = arguments.commit.to_string_lossy();
     let mut unpack = received.command();

@@ -65,7 +65,7 @@ impl PlaneFlags {
             queues,
             probe_command: vec![program::path().into(), "internal".into(), "probe".into()],
             cron_interval_s_min: self.cron_interval_min.as_secs(),
-            git_command: vec![program::path().into(), "internal".into(), "git".into()],
+            git_command: self.builds.git_command(),
             ..Config::new(data, api, build)
         };
         Ok((config, store))

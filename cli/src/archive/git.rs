@@ -4,7 +4,9 @@
 //! filters.
 
 use std::{
+    ffi::OsString,
     io::{self, BufRead, BufReader, Read, Write},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
 };
@@ -30,15 +32,15 @@ const REDIRECTING: &[&str] = &[
 const OBJECT_HEADER_BYTES_MAX: u64 = 4 << 10;
 /// Most files of a commit that are looked at: five times what is built. A tree of trees can name more files than
 /// there are atoms in a few kilobytes.
-const TREE_FILES_MAX: usize = 100_000;
+pub(crate) const TREE_FILES_MAX: usize = 100_000;
 /// Longest line of a tree: paths of Linux have 4,096 bytes.
 const TREE_LINE_BYTES_MAX: u64 = 8 << 10;
 
 /// Where objects are read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Source<'a> {
-    /// The repository that a folder is the top of.
-    Folder(&'a Path),
+    /// The repository that a folder is the top of, and those of its submodules.
+    Folder(&'a Checkout),
     /// What was just pushed, on a server.
     Received(&'a Received),
 }
@@ -46,10 +48,72 @@ pub(crate) enum Source<'a> {
 impl Source<'_> {
     fn command(self) -> Command {
         match self {
-            Source::Folder(dir) => git(dir),
+            Source::Folder(checkout) => {
+                let mut command = git(&checkout.dir);
+                if !checkout.modules.is_empty() {
+                    command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &checkout.modules);
+                }
+                command
+            }
             Source::Received(received) => received.command(),
         }
     }
+}
+
+/// Most folders below `.git/modules` that are looked at.
+const MODULE_FOLDERS_MAX: usize = 1_000;
+
+/// A folder that is the top of a repository.
+#[derive(Debug)]
+pub(crate) struct Checkout {
+    pub(crate) dir: PathBuf,
+    /// Where git keeps the objects of submodules that were fetched, joined by colons.
+    modules: OsString,
+}
+
+impl Checkout {
+    pub(crate) fn at(dir: &Path) -> Self {
+        let common = output(git(dir).args(["rev-parse", "--path-format=absolute", "--git-common-dir"]));
+        let modules = match common {
+            Ok(Ok(common)) => object_folders(&Path::new(&common).join("modules")),
+            _ => Vec::new(),
+        };
+        // A colon separates, a quote begins a quoted one.
+        let is_plain = |path: &&PathBuf| {
+            !path
+                .as_os_str()
+                .as_bytes()
+                .iter()
+                .any(|b| matches!(b, b':' | b'"'))
+        };
+        let plain: Vec<&PathBuf> = modules.iter().filter(is_plain).collect();
+        Self {
+            dir: dir.to_path_buf(),
+            modules: std::env::join_paths(plain).unwrap_or_default(),
+        }
+    }
+}
+
+/// The folders of objects below one of submodules' repositories, which have their own submodules below them.
+fn object_folders(modules: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![modules.to_path_buf()];
+    let mut looked_at = 0;
+    while let Some(folder) = folders.pop() {
+        looked_at += 1;
+        if looked_at > MODULE_FOLDERS_MAX {
+            break;
+        }
+        let (objects, own) = (folder.join("objects"), folder.join("modules"));
+        if folder.join("HEAD").is_file() && objects.is_dir() {
+            found.push(objects);
+            folders.push(own);
+            continue;
+        }
+        let inside = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders.extend(inside.map(|entry| entry.path()).filter(|path| path.is_dir()));
+    }
+    found
 }
 
 /// What a folder is to git.
@@ -181,6 +245,37 @@ pub(crate) fn uncommitted(dir: &Path) -> Option<Vec<String>> {
             .map(str::to_string)
             .collect(),
     )
+}
+
+/// Whether a commit is at hand.
+pub(crate) fn has_commit(source: Source<'_>, id: &str) -> bool {
+    let asked = output(
+        source
+            .command()
+            .args(["cat-file", "-e", &format!("{id}^{{commit}}")]),
+    );
+    matches!(asked, Ok(Ok(_)))
+}
+
+/// What a commit says of its submodules: the URL of each path.
+pub(crate) fn submodule_urls(source: Source<'_>, commit: &str) -> Vec<(String, String)> {
+    let mut command = source.command();
+    command.args(["config", "-z", "--blob", &format!("{commit}:.gitmodules")]);
+    command.args(["--get-regexp", r"^submodule\..*\.(path|url)$"]);
+    let text = output(&mut command).ok().and_then(Result::ok).unwrap_or_default();
+    let mut modules: std::collections::BTreeMap<&str, (Option<&str>, Option<&str>)> = Default::default();
+    for (key, value) in text.split('\0').filter_map(|line| line.split_once('\n')) {
+        let Some((name, field)) = key.rsplit_once('.') else {
+            continue;
+        };
+        let module = modules.entry(name).or_default();
+        match field {
+            "path" => module.0 = Some(value),
+            _ => module.1 = Some(value),
+        }
+    }
+    let both = |(path, url): (Option<&str>, Option<&str>)| Some((path?.to_string(), url?.to_string()));
+    modules.into_values().filter_map(both).collect()
 }
 
 /// Every file of the commit; none when there are too many.

@@ -10,6 +10,7 @@ use super::{
     folder::IGNORE_FILE,
     git::{self, Objects, Source, TreeFile},
     pointer,
+    submodule::{self, Module},
 };
 
 /// Longest chain of links followed; more is a loop.
@@ -26,27 +27,37 @@ pub(super) fn entries(
     commit: &str,
     objects: &mut Objects,
 ) -> Result<(Entries, Vec<String>), ArchiveError> {
-    let failed = |source| ArchiveError::Commit {
-        commit: commit.to_string(),
-        source,
-    };
-    let files = git::tree(source, commit).map_err(failed)?;
-    let mut tree = std::collections::BTreeMap::new();
-    for file in files.ok_or(ArchiveError::TooMany)? {
-        let path = String::from_utf8(file.path.clone()).map_err(|e| ArchiveError::Name {
-            path: String::from_utf8_lossy(e.as_bytes()).into_owned(),
-        })?;
-        tree.insert(path, file);
-    }
+    let mut tree = Tree::new();
+    let mut modules = read(source, commit, "", &mut tree)?;
     let ignored = ignore_rules(&tree, objects)?;
-    let mut entries = Entries::default();
-    let mut submodules = Vec::new();
-    for (path, file) in &tree {
-        if is_never_deployed(path) || ignored.matched_path_or_any_parents(path, false).is_ignore() {
-            continue;
+    let is_left_out =
+        |path: &str| is_never_deployed(path) || ignored.matched_path_or_any_parents(path, false).is_ignore();
+    let mut absent = Vec::new();
+    for depth in 0..=submodule::DEPTH_MAX {
+        modules.retain(|module| !is_left_out(&module.path));
+        if modules.is_empty() {
+            break;
         }
-        let Some(bytes) = file.bytes else {
-            submodules.push(path.as_str());
+        let (at_hand, missing) = submodule::at_hand(source, modules, depth)?;
+        absent.extend(missing);
+        modules = Vec::new();
+        for module in &at_hand {
+            modules.extend(
+                read(source, &module.id, &module.path, &mut tree)?
+                    .into_iter()
+                    .map(|own| Module {
+                        parent_url: module.url.clone(),
+                        ..own
+                    }),
+            );
+        }
+        // What was fetched since is not known to a reader that was there before.
+        *objects = Objects::open(source).map_err(|error| failed(commit, error))?;
+    }
+    absent.extend(modules.into_iter().map(|module| module.path));
+    let mut entries = Entries::default();
+    for (path, file) in &tree {
+        let Some(bytes) = file.bytes.filter(|_| !is_left_out(path)) else {
             continue;
         };
         let entry = match file.mode.as_str() {
@@ -59,23 +70,51 @@ pub(super) fn entries(
         };
         entries.insert(path.clone(), entry);
     }
-    let mut hints: Vec<String> = submodules_hint(&submodules).into_iter().collect();
+    let mut hints: Vec<String> = submodule::hint(&absent).into_iter().collect();
     hints.extend(pointer::hint(&entries, objects)?);
     Ok((entries, hints))
 }
 
-/// What is said of submodules: a commit names theirs, and does not have it.
-fn submodules_hint(paths: &[&str]) -> Option<String> {
-    let (is, them) = match paths {
-        [] => return None,
-        [_] => ("the submodule", "is"),
-        _ => ("the submodules", "are"),
-    };
-    Some(format!(
-        "{is} {} {them} not deployed, only what the commit itself holds; gilliam deploy . sends the folder with \
-         them, git subtree takes them into the repository",
-        paths.join(", ")
-    ))
+fn failed(commit: &str, source: std::io::Error) -> ArchiveError {
+    ArchiveError::Commit {
+        commit: commit.to_string(),
+        source,
+    }
+}
+
+/// Adds the files of a commit below `folder`; what it has submodules at is returned.
+fn read(
+    source: Source<'_>,
+    commit: &str,
+    folder: &str,
+    tree: &mut Tree,
+) -> Result<Vec<Module>, ArchiveError> {
+    let files = git::tree(source, commit).map_err(|error| failed(commit, error))?;
+    let mut modules = Vec::new();
+    for file in files.ok_or(ArchiveError::TooMany)? {
+        let path = String::from_utf8(file.path.clone()).map_err(|e| ArchiveError::Name {
+            path: String::from_utf8_lossy(e.as_bytes()).into_owned(),
+        })?;
+        let path = if folder.is_empty() {
+            path
+        } else {
+            format!("{folder}/{path}")
+        };
+        if file.bytes.is_none() {
+            modules.push(Module {
+                path: path.clone(),
+                id: file.id.clone(),
+                commit: commit.to_string(),
+                folder: folder.to_string(),
+                ..Module::default()
+            });
+        }
+        tree.insert(path, file);
+        if tree.len() > git::TREE_FILES_MAX {
+            return Err(ArchiveError::TooMany);
+        }
+    }
+    Ok(modules)
 }
 
 type Tree = std::collections::BTreeMap<String, TreeFile>;

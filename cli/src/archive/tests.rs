@@ -365,3 +365,63 @@ fn a_project_that_is_too_large_names_its_largest_part() {
             .starts_with("the largest is data (300 MiB)")
     );
 }
+
+#[test]
+fn submodules_that_are_fetched_come_with_a_commit_and_others_are_named() {
+    let inner = Project::new(&[("deep.txt", "deep")]);
+    inner.commit();
+    let lib = Project::new(&[("lib.txt", "of the library"), ("drop.log", "ignored")]);
+    lib.commit();
+    lib.git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        inner.dir().to_str().expect("text"),
+        "inner",
+    ]);
+    lib.git(&["commit", "-q", "-m", "with inner"]);
+    let project = Project::new(&[
+        ("Procfile", PROCFILE_TEXT),
+        (".gilliamignore", "*.log\n"),
+        ("web.wasm", "w"),
+    ]);
+    project.commit();
+    let from = lib.dir().to_str().expect("text");
+    project.git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        from,
+        "libs/one",
+    ]);
+    project.git(&["commit", "-q", "-m", "with a library"]);
+    let mut archive = project.pack_here();
+    assert!(
+        archive
+            .hints
+            .iter()
+            .any(|hint| hint.contains("libs/one/inner is not deployed")),
+        "{:?}",
+        archive.hints
+    );
+    let packed = paths(&mut archive);
+    assert!(packed.contains(&"libs/one/lib.txt".to_string()), "{packed:?}");
+    assert!(!packed.iter().any(|path| path.ends_with(".log")), "{packed:?}");
+
+    project.git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "update",
+        "--init",
+        "--recursive",
+    ]);
+    let mut archive = project.pack_here();
+    assert!(archive.hints.is_empty(), "{:?}", archive.hints);
+    assert_eq!(content(&mut archive)["libs/one/inner/deep.txt"], "deep");
+}

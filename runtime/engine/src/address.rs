@@ -68,7 +68,7 @@ pub(crate) fn allows_socket(grant: &OutboundHost, address: SocketAddr) -> bool {
 }
 
 /// Whether `address` is on the public internet. IPv4 in IPv6's mapped form is judged as IPv4.
-fn is_public(address: IpAddr) -> bool {
+pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => !SPECIAL_V4.iter().any(|block| block.contains(&address)),
         IpAddr::V6(address) => {

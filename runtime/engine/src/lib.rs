@@ -66,6 +66,7 @@ mod usage;
 mod warm;
 
 pub use self::slab::SlabError;
+pub use address::is_public;
 pub use body::{BodyError, ResponseBody};
 pub use command::{CommandInstance, ExitReason, OnExit};
 pub use compile::{Artefact, CompileError, CompileKey, Sealing, Tier, compile, write_sealed};

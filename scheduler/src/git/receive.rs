@@ -38,6 +38,8 @@ const UNPACK_MAX: Duration = Duration::from_secs(5 * 60);
 const REPACK_MAX: Duration = Duration::from_secs(2 * 60);
 /// What a pack begins with: a word, its version, how many objects it has.
 const PACK_HEAD_BYTES: usize = 12;
+/// The variable by which OpenSSL, and who follows it, is told of authorities.
+const AUTHORITIES: &str = "SSL_CERT_FILE";
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 64 << 10;
 
@@ -92,6 +94,7 @@ pub(crate) fn start(
     command.arg("--repository").arg(repository.path());
     command.arg("--objects").arg(incoming.objects());
     command.arg("--archive").arg(incoming.archive());
+    command.arg("--modules").arg(incoming.modules());
     command.args(["--commit", &commit.to_string()]);
     let mut child = command
         .stdin(Stdio::piped())
@@ -113,6 +116,8 @@ pub(crate) fn command(command: &[OsString], role: &str, tmp: &Path) -> io::Resul
     let mut command = Command::new(program);
     command.args(args).arg(role);
     command.env_clear().env("PATH", PATH).env("TMPDIR", tmp);
+    // Where an operator's own authorities are: submodules are fetched by HTTPS.
+    command.envs(std::env::var_os(AUTHORITIES).map(|file| (AUTHORITIES, file)));
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

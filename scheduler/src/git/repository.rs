@@ -192,6 +192,11 @@ impl Incoming {
         self.path.join("objects")
     }
 
+    /// Where its submodules are fetched to.
+    pub(crate) fn modules(&self) -> PathBuf {
+        self.path().join("modules")
+    }
+
     /// Where the archive of its commit goes.
     pub(crate) fn archive(&self) -> PathBuf {
         self.path.join("archive.tar")

@@ -104,7 +104,7 @@ fn a_project_of_unusual_shape_arrives_the_same_by_all_ways() {
 
 #[test]
 fn what_a_commit_only_points_to_is_named_with_the_way_out() {
-    let platform = Platform::start();
+    let platform = Platform::start_with(&["--submodules", "none"]);
     let hello = Repository::with_web(&platform, "hello", 200);
     hello.gilliam(&["create", "hello"]).ok();
     let oid = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
@@ -116,15 +116,8 @@ fn what_a_commit_only_points_to_is_named_with_the_way_out() {
         b"[submodule \"lib\"]\n\tpath = lib\n\turl = https://example.com/lib.git\n",
     );
     hello.git(&["add", "-A", "-f"]).ok();
-    let head = hello.head();
-    hello
-        .git(&[
-            "update-index",
-            "--add",
-            "--cacheinfo",
-            &format!("160000,{head},lib"),
-        ])
-        .ok();
+    let link = format!("160000,{},lib", "1".repeat(40));
+    hello.git(&["update-index", "--add", "--cacheinfo", &link]).ok();
     hello.git(&["commit", "-q", "-m", "pointers"]).ok();
     let said = hello.pushed(&["gilliam", "main"]);
     assert!(said.contains("hint: the submodule lib is not deployed"), "{said}");
@@ -142,4 +135,36 @@ fn what_a_commit_only_points_to_is_named_with_the_way_out() {
         "{said}"
     );
     hello.gilliam(&["deploy", "--no-wait"]).ok();
+}
+
+#[test]
+fn a_server_asks_nobody_on_its_own_network_for_submodules() {
+    let platform = Platform::start();
+    let hello = Repository::with_web(&platform, "hello", 200);
+    hello.gilliam(&["create", "hello"]).ok();
+    let link = format!("160000,{},lib", "1".repeat(40));
+    hello.git(&["update-index", "--add", "--cacheinfo", &link]).ok();
+    for (url, why) in [
+        (
+            "https://127.0.0.1/lib.git",
+            "127.0.0.1:443 may not be asked by this server",
+        ),
+        (
+            "https://localhost/lib.git",
+            "localhost:443 may not be asked by this server",
+        ),
+        ("git@example.com:team/lib.git", "is not an https URL"),
+        (
+            "../lib.git",
+            "is relative to a repository that this server does not know",
+        ),
+    ] {
+        let modules = format!("[submodule \"lib\"]\n\tpath = lib\n\turl = {url}\n");
+        hello.write(".gitmodules", modules.as_bytes());
+        hello.git(&["add", ".gitmodules"]).ok();
+        hello.git(&["commit", "-q", "-m", url]).ok();
+        let said = hello.push_refused(&["gilliam", "main"]);
+        assert!(said.contains("the submodule lib cannot be fetched"), "{said}");
+        assert!(said.contains(why) && said.contains("hint:"), "{said}");
+    }
 }
