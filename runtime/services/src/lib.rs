@@ -12,5 +12,6 @@
 pub mod keyvalue;
 mod lane;
 mod services;
+pub mod sql;
 
 pub use services::{Bound, Handle, Services, ServicesError};
