@@ -13,5 +13,6 @@ pub mod keyvalue;
 mod lane;
 mod services;
 pub mod sql;
+pub mod volume;
 
 pub use services::{Bound, Handle, Services, ServicesError};

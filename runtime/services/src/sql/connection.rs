@@ -377,6 +377,7 @@ impl Connection {
                 limits::VALUE_BYTES_MAX >> 20
             )),
             Some(ErrorCode::OutOfMemory) => SqlError::Memory,
+            Some(ErrorCode::ConstraintViolation) => SqlError::Constraint(text),
             Some(ErrorCode::DiskFull) if self.is_at_quota() => SqlError::Quota(self.quota_bytes.get()),
             Some(ErrorCode::DiskFull) => SqlError::DiskFull,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => SqlError::Corrupt(text),

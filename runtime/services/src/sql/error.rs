@@ -10,6 +10,9 @@ pub enum SqlError {
     /// SQLite refused the statement: its syntax, a name, a constraint.
     #[error("{0}")]
     Statement(String),
+    /// A constraint of the database: a key that is there already, a reference to nothing.
+    #[error("{0}")]
+    Constraint(String),
     /// A statement that no app may make.
     #[error("{0} is not allowed")]
     Forbidden(&'static str),

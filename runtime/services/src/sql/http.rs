@@ -79,6 +79,7 @@ fn problem(code: &str, message: &str, hint: Option<&str>) -> String {
 fn status(error: &SqlError) -> (u16, &'static str) {
     match error.cause() {
         SqlError::Statement(_) | SqlError::Params(_) => (422, "A422"),
+        SqlError::Constraint(_) => (409, "A409"),
         SqlError::Forbidden(_) => (403, "A403"),
         SqlError::TooLarge(_) => (413, "A413"),
         SqlError::Deadline(_) => (408, "A408"),

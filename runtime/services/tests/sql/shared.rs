@@ -63,7 +63,7 @@ async fn what_is_wrong_with_a_statement_is_said() {
     let error = db.error("INSERT INTO t VALUES (1)").await;
     assert_eq!(
         error,
-        SqlError::Statement("UNIQUE constraint failed: t.a".to_owned())
+        SqlError::Constraint("UNIQUE constraint failed: t.a".to_owned())
     );
 }
 
