@@ -1,7 +1,7 @@
 //! The offer: which interfaces a component may import, and what is in each.
 //!
-//! It is read from the WIT packages in `wit/deps`, which are those of the engine's WASI implementation,
-//! through the worlds whose imports the engine links. In flow a component's imports, out flow those that the
+//! It is read from the WIT packages in `wit/deps`, which are those of the engine's WASI implementation, and the
+//! platform's own in `wit`, through the worlds whose imports the engine links. In flow a component's imports, out flow those that the
 //! platform lacks.
 //!
 //! Invariant: nothing is linked lazily; an import that is not offered is refused at the deploy.
@@ -26,6 +26,8 @@ macro_rules! wit {
     };
 }
 
+/// The platform's own.
+const OWN: [(&str, &str); 1] = [("gilliam-sql", include_str!("../../wit/sql/sql.wit"))];
 /// In the order of their dependencies.
 const PACKAGES: [(&str, &str); 13] = wit![
     "wasi-io-0.2.12" "wasi-clocks-0.2.12" "wasi-random-0.2.12" "wasi-filesystem-0.2.12"
@@ -35,11 +37,12 @@ const PACKAGES: [(&str, &str); 13] = wit![
 ];
 /// The worlds whose imports are linked: `wasi:http/types` and the like are imports of the last of each
 /// version.
-const WORLDS: [(&str, &str); 4] = [
+const WORLDS: [(&str, &str); 5] = [
     ("wasi-cli-0.2.12", "imports"),
     ("wasi-http-0.2.12", "proxy"),
     ("wasi-cli-0.3.0", "imports"),
     ("wasi-http-0.3.0", "service"),
+    ("gilliam-sql", "imports"),
 ];
 /// The version whose interfaces only components of a 0.3 shape may import.
 const LINE_P3: &str = "0.3";
@@ -178,7 +181,7 @@ impl Offer {
     pub fn new() -> Self {
         let mut resolve = Resolve::default();
         let mut packages = BTreeMap::new();
-        for (folder, text) in PACKAGES {
+        for (folder, text) in PACKAGES.into_iter().chain(OWN) {
             let package = resolve
                 .push_source(folder, text)
                 .expect("the vendored WIT packages resolve");
@@ -191,11 +194,9 @@ impl Offer {
                 let WorldItem::Interface { id, .. } = import else {
                     continue;
                 };
-                let name = resolve
-                    .id_of(*id)
-                    .expect("an imported interface of WASI has a name");
+                let name = resolve.id_of(*id).expect("an interface of a package has a name");
                 let name = InterfaceName::parse(&name).expect("a name that WIT resolved");
-                let line = name.line().expect("WASI's releases have a version");
+                let line = name.line().expect("what is offered has the version of a release");
                 let interface = &resolve.interfaces[*id];
                 interfaces.insert(
                     (name.path.to_string(), line.to_string()),

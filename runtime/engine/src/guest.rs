@@ -8,6 +8,7 @@
 use std::{sync::Arc, time::Instant};
 
 use gilliam_model::{code::Code, limits::Limits, outbound::OutboundHost};
+use gilliam_services::Bound;
 use http::{HeaderMap, HeaderName};
 use wasmtime::{
     Engine, Store, StoreContextMut,
@@ -33,7 +34,7 @@ use crate::{
     outgoing,
     random::{self, RandomSlice},
     slots::Tenant,
-    sockets,
+    sockets, sql,
     stdio::{Output, StopNotice},
     streams,
     throttle::CpuBucket,
@@ -94,6 +95,11 @@ impl Shared {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.config.process.limits
+    }
+
+    /// The services that it is bound to.
+    pub(crate) fn bound(&self) -> &Bound {
+        &self.config.process.services
     }
 
     pub(crate) fn usage(&self) -> Usage {
@@ -163,6 +169,13 @@ pub(crate) struct Guest {
     pub(crate) log: Arc<LogGate>,
     /// Told the fuel that is left whenever the guest waits, for commands, which do nothing but wait and work.
     pub(crate) fuel_probe: Option<FuelProbe>,
+}
+
+impl Guest {
+    /// What the imports of services work on.
+    pub(crate) fn services(&mut self) -> (&mut ResourceTable, &Arc<Shared>) {
+        (&mut self.table, &self.shared)
+    }
 }
 
 /// Called with the fuel left in a store.
@@ -300,6 +313,7 @@ pub(crate) fn linker(engine: &Engine, kind: EngineKind) -> wasmtime::Result<Link
     let lines = if kind.is_p3() { Lines::P2AndP3 } else { Lines::P2 };
     random::bound(&mut linker, lines)?;
     held::meter(&mut linker, lines)?;
+    sql::add_to_linker(&mut linker)?;
     linker.allow_shadowing(false);
     Ok(linker)
 }

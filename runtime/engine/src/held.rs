@@ -25,6 +25,7 @@ use wasmtime_wasi_http::{
 use crate::{
     guest::{BODY_CHUNK_BYTES_MAX, Guest},
     outgoing::OutgoingBody,
+    sql::OpenTransaction,
 };
 
 /// Bytes handed over before the table is looked through again; below it, ordinary requests never pay for
@@ -110,7 +111,8 @@ pub(crate) fn is_clean(table: &mut ResourceTable) -> bool {
             || entry.is::<HostFutureTrailers>()
             || entry.is::<HostResponseOutparam>()
             || entry.is::<HostOutgoingResponse>()
-            || entry.is::<OutgoingBody>();
+            || entry.is::<OutgoingBody>()
+            || entry.is::<OpenTransaction>();
         count <= KEPT_HANDLES_MAX && !is_of_request
     })
 }

@@ -55,6 +55,7 @@ mod signals;
 mod slab;
 mod slots;
 mod sockets;
+mod sql;
 mod stdio;
 mod streams;
 mod survey;

@@ -35,10 +35,12 @@ mod bindings {
 
 /// A database that a guest has opened.
 #[derive(Debug)]
+#[allow(unreachable_pub, reason = "the generated bindings export it")]
 pub struct Database(Sql);
 
 /// A transaction of a guest.
 #[derive(Debug)]
+#[allow(unreachable_pub, reason = "the generated bindings export it")]
 pub struct OpenTransaction(service::Transaction);
 
 /// What the imports work on: parts of a guest's store.
@@ -104,7 +106,9 @@ impl HostDatabase for SqlView<'_> {
         statements: Vec<Asked>,
     ) -> wasmtime::Result<Result<Vec<Answer>, Error>> {
         let database = self.table.get(&this)?.0.clone();
-        let batch = statements.into_iter().map(|asked| statement(asked.sql, asked.params));
+        let batch = statements
+            .into_iter()
+            .map(|asked| statement(asked.sql, asked.params));
         let answers = database.batch(&self.payer(), batch.collect()).await;
         Ok(match answers {
             Ok(answers) => Ok(answers.into_iter().map(to_guest).collect()),
@@ -192,7 +196,9 @@ fn no_such(name: &str, is_other: bool) -> Error {
     Error {
         kind: ErrorKind::NoSuchDatabase,
         message,
-        hint: Some(format!("declare it in gilliam.toml: [services] {name} = {{ type = \"sql\" }}")),
+        hint: Some(format!(
+            "declare it in gilliam.toml: [services] {name} = {{ type = \"sql\" }}"
+        )),
     }
 }
 

@@ -17,7 +17,12 @@ use gilliam_model::{
     service::{BoundService, Service, ServiceId, ServiceKind},
 };
 
-use crate::{keyvalue::KeyValue, lane::Threads};
+use crate::{
+    keyvalue::KeyValue,
+    lane::Threads,
+    sql::{Sql, SqlOptions, SqlThreads},
+    volume::Volume,
+};
 
 /// The folder in the node's.
 const FOLDER: &str = "services";
@@ -62,6 +67,7 @@ pub struct Services(Arc<Inner>);
 struct Inner {
     folder: PathBuf,
     crew: Crew,
+    sql: SqlThreads,
     open: Mutex<BTreeMap<ServiceId, Handle>>,
 }
 
@@ -77,6 +83,10 @@ pub(crate) struct Crew {
 pub enum Handle {
     /// Keys with values.
     Keyvalue(KeyValue),
+    /// A database.
+    Sql(Sql),
+    /// A directory.
+    Volume(Volume),
     /// A kind that has no data here.
     Elsewhere(ServiceKind),
 }
@@ -100,6 +110,7 @@ impl Services {
                 readers: start("services-read", READERS)?,
                 writers: start("services-write", WRITERS)?,
             },
+            sql: SqlThreads::default(),
             open: Mutex::default(),
         });
         let swept = Arc::downgrade(&inner);
@@ -133,7 +144,8 @@ impl Services {
         let handle = self.0.open().remove(id);
         match handle {
             Some(Handle::Keyvalue(keyvalue)) => keyvalue.close().await,
-            Some(Handle::Elsewhere(_)) | None => {}
+            Some(Handle::Sql(sql)) => sql.close().await,
+            Some(Handle::Volume(_) | Handle::Elsewhere(_)) | None => {}
         }
         let (folder, id) = (self.0.folder_of(id), id.clone());
         let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(folder)).await;
@@ -160,6 +172,11 @@ impl Inner {
     fn make(&self, id: &ServiceId, kind: ServiceKind) -> Handle {
         match kind {
             ServiceKind::Keyvalue => Handle::Keyvalue(KeyValue::new(self.folder_of(id), &self.crew)),
+            ServiceKind::Sql => {
+                let options = SqlOptions::new(self.folder_of(id), 0);
+                Handle::Sql(Sql::new(options, self.sql.clone()))
+            }
+            ServiceKind::Volume => Handle::Volume(Volume::new(self.folder_of(id), 0)),
             other => Handle::Elsewhere(other),
         }
     }
@@ -167,7 +184,10 @@ impl Inner {
 
 impl Handle {
     fn configure(&self, service: &Service) {
+        let quota_bytes = service.quota_bytes_max().unwrap_or(0);
         match self {
+            Handle::Sql(sql) => sql.set_quota(quota_bytes),
+            Handle::Volume(volume) => volume.set_quota(quota_bytes),
             Handle::Keyvalue(keyvalue) => keyvalue.configure(service),
             Handle::Elsewhere(_) => {}
         }
@@ -184,6 +204,14 @@ impl Bound {
     pub fn names(&self) -> impl Iterator<Item = &ServiceName> {
         self.0.keys()
     }
+
+    /// The volumes, by the names of their services.
+    pub fn volumes(&self) -> impl Iterator<Item = (&ServiceName, &Volume)> {
+        self.0.iter().filter_map(|(name, handle)| match handle {
+            Handle::Volume(volume) => Some((name, volume)),
+            _ => None,
+        })
+    }
 }
 
 /// Removes what has expired until nobody has the services any more.
@@ -197,7 +225,8 @@ fn sweep(services: &Weak<Inner>) {
         for handle in open {
             match handle {
                 Handle::Keyvalue(keyvalue) => keyvalue.sweep(Timestamp::now()),
-                Handle::Elsewhere(_) => {}
+                Handle::Sql(sql) => sql.sweep(),
+                Handle::Volume(_) | Handle::Elsewhere(_) => {}
             }
         }
     }
