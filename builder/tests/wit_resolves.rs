@@ -51,3 +51,13 @@ fn no_world_is_without_a_check() {
     assert_eq!(worlds("app"), ["http", "http-p3", "command", "command-p3"]);
     assert_eq!(worlds("worker"), ["worker"]);
 }
+
+#[test]
+fn the_interface_of_databases_resolves_and_its_copies_are_the_same() {
+    let (resolve, package) = resolve("sql");
+    let world = &resolve.worlds[resolve.packages[package].worlds["imports"]];
+    assert_eq!(world.imports.len(), 1);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect(path);
+    assert_eq!(read("wit/sql/sql.wit"), read("samples/ledger/wit/sql.wit"));
+}

@@ -39,6 +39,7 @@ use crate::{
     streams,
     throttle::CpuBucket,
     usage::{Counters, Usage},
+    volumes::{self, Volumes},
 };
 
 /// Fuel between two yields: 40 to 100 µs of a core, at 1.5 % of cost.
@@ -163,6 +164,7 @@ pub(crate) struct Guest {
     http: WasiHttpCtx,
     pub(crate) table: ResourceTable,
     pub(crate) held: Held,
+    pub(crate) volumes: Volumes,
     pub(crate) random: RandomSlice,
     hooks: Hooks,
     pub(crate) memory: MemoryMeter,
@@ -175,6 +177,10 @@ impl Guest {
     /// What the imports of services work on.
     pub(crate) fn services(&mut self) -> (&mut ResourceTable, &Arc<Shared>) {
         (&mut self.table, &self.shared)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 }
 
@@ -272,6 +278,7 @@ pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNot
         http,
         table,
         held: Held::default(),
+        volumes: Volumes::default(),
         random: RandomSlice::new(limits.random_bytes_max),
         hooks: Hooks {
             outbound: shared.outbound.clone(),
@@ -314,6 +321,7 @@ pub(crate) fn linker(engine: &Engine, kind: EngineKind) -> wasmtime::Result<Link
     random::bound(&mut linker, lines)?;
     held::meter(&mut linker, lines)?;
     sql::add_to_linker(&mut linker)?;
+    volumes::add_to_linker(&mut linker)?;
     linker.allow_shadowing(false);
     Ok(linker)
 }

@@ -64,6 +64,7 @@ mod threads;
 mod throttle;
 mod turns;
 mod usage;
+mod volumes;
 mod warm;
 
 pub use self::slab::SlabError;

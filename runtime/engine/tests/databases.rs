@@ -2,57 +2,9 @@
 
 mod support;
 
-use std::{path::Path, sync::OnceLock};
-
-use gilliam_engine::{HttpInstance, Loaded};
-use gilliam_model::{
-    Timestamp,
-    limits::Limits,
-    service::{BoundService, Service, ServiceId, ServiceKind, ServiceOption},
-};
-use gilliam_services::{Bound, Services};
-use http_body_util::Full;
-use support::{Answer, DEADLINE, collect, config, loaded, process, sample};
-
-fn ledger() -> Loaded {
-    static LOADED: OnceLock<Loaded> = OnceLock::new();
-    LOADED.get_or_init(|| loaded(&sample("ledger/web.wasm"))).clone()
-}
-
-fn bound(folder: &Path, size: u64) -> (Services, Bound) {
-    let services = Services::open(folder).expect("services");
-    let named = |name: &str, kind| {
-        let mut service = Service::new(kind);
-        service.set(ServiceOption::Quota, size).expect("quota");
-        BoundService {
-            name: name.parse().expect("name"),
-            id: ServiceId {
-                app: "shop".parse().expect("app"),
-                name: name.parse().expect("name"),
-                made_at: Timestamp::UNIX_EPOCH,
-            },
-            service,
-        }
-    };
-    let all = [named("db", ServiceKind::Sql), named("data", ServiceKind::Volume)];
-    let bound = services.bind(&all);
-    (services, bound)
-}
-
-async fn start(bound: &Bound, limits: Limits) -> HttpInstance {
-    let (mut config, _log) = config(limits);
-    process(&mut config).services = bound.clone();
-    HttpInstance::start(&ledger(), config).await.expect("starts")
-}
-
-async fn post(instance: &HttpInstance, path: &str, body: &str) -> Answer {
-    let request = http::Request::post(format!("http://app.localhost{path}"));
-    let request = request.body(Full::from(body.to_owned())).expect("request");
-    let response = tokio::time::timeout(DEADLINE, instance.call(request))
-        .await
-        .expect("it ends");
-    collect(response.expect("an answer")).await
-}
+use gilliam_engine::HttpInstance;
+use gilliam_model::limits::Limits;
+use support::{ledger, post, services, start_bound};
 
 async fn said(instance: &HttpInstance, path: &str) -> String {
     post(instance, path, "").await.body
@@ -61,8 +13,8 @@ async fn said(instance: &HttpInstance, path: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_has_a_database_with_transactions() {
     let folder = tempfile::tempdir().expect("folder");
-    let (_services, bound) = bound(folder.path(), 16 << 20);
-    let web = start(&bound, Limits::default()).await;
+    let (_services, bound) = services(folder.path(), 16 << 20);
+    let web = start_bound(&ledger(), &bound, Limits::default()).await;
     said(&web, "/open?name=ada&amount=10").await;
     said(&web, "/open?name=bob&amount=0").await;
     assert_eq!(
@@ -79,7 +31,7 @@ async fn a_guest_has_a_database_with_transactions() {
     );
     assert_eq!(said(&web, "/balances").await, "ada|6\nbob|4\n0 changed");
     // Another instance of the app sees the same.
-    let other = start(&bound, Limits::default()).await;
+    let other = start_bound(&ledger(), &bound, Limits::default()).await;
     assert_eq!(said(&other, "/balances").await, "ada|6\nbob|4\n0 changed");
     let values = post(&web, "/sql", "SELECT 1, 2.5, 'é', x'00ff', NULL").await;
     assert_eq!(values.body, "1|2.5|é|2 bytes|null\n0 changed");
@@ -88,8 +40,8 @@ async fn a_guest_has_a_database_with_transactions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_reaches_no_other_database_and_does_no_harm_to_its_own() {
     let folder = tempfile::tempdir().expect("folder");
-    let (_services, bound) = bound(folder.path(), 16 << 20);
-    let web = start(&bound, Limits::default()).await;
+    let (_services, bound) = services(folder.path(), 16 << 20);
+    let web = start_bound(&ledger(), &bound, Limits::default()).await;
     for name in ["other", "data", "../db", ""] {
         let answer = post(&web, &format!("/sql?db={name}"), "SELECT 1").await;
         let expected = if name.is_empty() {
@@ -112,13 +64,13 @@ async fn a_guest_reaches_no_other_database_and_does_no_harm_to_its_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_a_guest_abandons_ends_with_its_request() {
     let folder = tempfile::tempdir().expect("folder");
-    let (_services, bound) = bound(folder.path(), 16 << 20);
+    let (_services, bound) = services(folder.path(), 16 << 20);
     // Instances are used again where they may be.
     let limits = Limits {
         reuse_max: 100,
         ..Limits::default()
     };
-    let web = start(&bound, limits).await;
+    let web = start_bound(&ledger(), &bound, limits).await;
     said(&web, "/open?name=ada&amount=10").await;
     for _ in 0..10 {
         assert_eq!(said(&web, "/abandon").await, "abandoned");
@@ -133,8 +85,8 @@ async fn a_transaction_that_a_guest_abandons_ends_with_its_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_database_computes_is_the_guests_cpu_time() {
     let folder = tempfile::tempdir().expect("folder");
-    let (_services, bound) = bound(folder.path(), 16 << 20);
-    let web = start(&bound, Limits::default()).await;
+    let (_services, bound) = services(folder.path(), 16 << 20);
+    let web = start_bound(&ledger(), &bound, Limits::default()).await;
     said(&web, "/sql").await;
     let before = web.usage();
     let long =

@@ -44,7 +44,11 @@ fn work(what: &str, path: &str, to: &str, body: &[u8]) -> io::Result<String> {
         "size" => Ok(fs::metadata(path)?.len().to_string()),
         // A file of one name for a moment only: its room is given back when it is closed.
         "scratch" => {
-            let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(path)?;
             fs::remove_file(path)?;
             file.write_all(body)?;
             file.seek(SeekFrom::Start(0))?;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 #![allow(unreachable_pub, reason = "a module of test binaries has no outside")]
 
+pub mod bound;
 pub mod guests;
 
 use std::{
@@ -25,6 +26,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::mpsc;
 
+#[allow(unused_imports, reason = "each test file uses its own part of this")]
+pub use bound::{ledger, post, services, start_bound};
 #[allow(unused_imports, reason = "each test file uses its own part of this")]
 pub use guests::{ANSWER, OBEYS, command_guest, core, guest, http_guest, job_guest};
 

@@ -118,7 +118,7 @@ impl Ledger {
         }
         match fits(self) {
             true => Ok(()),
-            false => Err(io::ErrorKind::StorageFull.into()),
+            false => Err(rustix::io::Errno::NOSPC.into()),
         }
     }
 

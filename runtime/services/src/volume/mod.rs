@@ -27,7 +27,8 @@ use std::{
 };
 
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt as _};
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, OpenOptions, ReadDir};
+use rustix::io::Errno;
 
 use self::ledger::{Entry, Ledger, cost};
 
@@ -93,6 +94,11 @@ impl Volume {
     /// It may have so many bytes from now on. What it has already it keeps.
     pub fn set_quota(&self, bytes: u64) {
         self.0.quota_bytes.store(bytes, Relaxed);
+    }
+
+    /// Whether it is the same volume.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The directory itself.
@@ -174,9 +180,7 @@ impl Volume {
             At::Offset(start) => start,
             At::End => before,
         };
-        let end = start
-            .checked_add(bytes.len() as u64)
-            .ok_or(io::ErrorKind::FileTooLarge)?;
+        let end = start.checked_add(bytes.len() as u64).ok_or(Errno::FBIG)?;
         let after = end.max(before);
         ledger.room(cost(after) - cost(before), 0, self.0.quota_bytes.load(Relaxed))?;
         let written = file.write_all_at(bytes, start);
@@ -254,7 +258,7 @@ impl Volume {
         if moved.is_dir {
             let below = self.0.longest_below(&dir.open_dir(path)?)?;
             if length + below > limits::PATH_BYTES_MAX {
-                return Err(io::ErrorKind::InvalidFilename.into());
+                return Err(Errno::NAMETOOLONG.into());
             }
         }
         dir.rename(path, &to_dir, to)?;
@@ -262,6 +266,11 @@ impl Volume {
             counted.ledger_mut().removed(replaced);
         }
         Ok(())
+    }
+
+    /// What is in a directory; looked up as it is asked for.
+    pub fn entries(&self, dir: &File) -> io::Result<Entries> {
+        Ok(Entries(below(dir)?.entries()?))
     }
 
     /// The lock on what is counted; counts it at first.
@@ -275,6 +284,45 @@ impl Volume {
             *ledger = Some(Ledger::of(&self.0.folder)?);
         }
         Ok(Counted(ledger))
+    }
+}
+
+/// The entries of a directory.
+#[derive(Debug)]
+pub struct Entries(ReadDir);
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// None of these.
+    Other,
+}
+
+impl Iterator for Entries {
+    type Item = io::Result<(String, Kind)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = match self.0.next()? {
+            Ok(entry) => entry,
+            Err(error) => return Some(Err(error)),
+        };
+        let kind = entry.file_type().map(|kind| match () {
+            () if kind.is_file() => Kind::File,
+            () if kind.is_dir() => Kind::Directory,
+            () if kind.is_symlink() => Kind::Link,
+            () => Kind::Other,
+        });
+        let name = entry
+            .file_name()
+            .into_string()
+            .map_err(|_| io::Error::from(Errno::ILSEQ));
+        Some(kind.and_then(|kind| Ok((name?, kind))))
     }
 }
 
@@ -296,7 +344,7 @@ impl Inner {
     fn check_length(&self, dir: &Dir, path: &str) -> io::Result<usize> {
         let length = self.path_within(dir)?.as_os_str().len() + 1 + path.len();
         match length > limits::PATH_BYTES_MAX {
-            true => Err(io::ErrorKind::InvalidFilename.into()),
+            true => Err(Errno::NAMETOOLONG.into()),
             false => Ok(length),
         }
     }
@@ -305,7 +353,7 @@ impl Inner {
     fn path_within(&self, dir: &Dir) -> io::Result<PathBuf> {
         let path = path_of(dir)?;
         let folder = self.folder.canonicalize()?;
-        let within = path.strip_prefix(&folder).map_err(|_| io::ErrorKind::NotFound)?;
+        let within = path.strip_prefix(&folder).map_err(|_| Errno::NOENT)?;
         Ok(within.to_owned())
     }
 
