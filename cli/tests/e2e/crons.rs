@@ -150,6 +150,32 @@ fn a_restarted_control_plane_fires_nothing_twice_and_makes_up_for_what_was_misse
 }
 
 #[test]
+fn the_sample_reports_when_a_cron_says_so_and_of_what_is_piped_into_it() {
+    let platform = Platform::start();
+    let folder = platform.sources("cron-report");
+    let gilliam = |args: &[&str]| platform.run_in(&folder, args);
+    gilliam(&["create", "reports"]).ok();
+    gilliam(&["deploy"]).ok();
+    gilliam(&["config", "REPORT_TITLE=Sales"]).ok();
+    let listed = gilliam(&["cron"]).ok();
+    assert!(
+        listed.contains("nightly") && listed.contains("at 03:00"),
+        "{listed}"
+    );
+    let run = gilliam(&["cron", "run", "nightly"]).ok();
+    wait("its report", || {
+        let log = gilliam(&["logs", run.trim()]).ok();
+        log.contains("Sales of 2").then_some(())
+    });
+    let sales = "2026-11-20,tea,2,3.50\n2026-11-21,tea,1,3.50\n2026-11-21,x\n";
+    let report = platform.run_with_input(&folder, &["run", "report", "sales"], sales);
+    assert_eq!(report.status.code(), Some(1), "{}", report.stderr);
+    let words: Vec<&str> = report.stdout.split_whitespace().collect();
+    assert_eq!(words, ["tea", "3", "10.50"]);
+    assert!(report.stderr.contains("line 3: "), "{}", report.stderr);
+}
+
+#[test]
 fn what_cannot_be_is_refused_at_deploy() {
     let platform = Platform::start();
     let folder = app(&platform, "");
