@@ -43,6 +43,8 @@ mod version;
 mod building;
 /// What follows the making of a release, alike for `deploy`, `config`, `limits` and `rollback`.
 mod released;
+/// A run whose standard streams are those of the command, for `run`.
+mod run_attached;
 /// A run watched through the log, for `run` and `released`.
 mod run_log;
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use comfy_table::{Table, presets};
+use gilliam_model::run::RunStream;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -83,6 +84,19 @@ impl Ui {
             return self.data(text);
         }
         writeln!(io::stdout().lock(), "{text}")?;
+        Ok(())
+    }
+
+    /// What a run wrote, as it is: a terminal is the run's as it is a shell's.
+    pub(crate) fn raw(&self, stream: RunStream, bytes: &[u8]) -> CommandResult {
+        match stream {
+            RunStream::Stdout => {
+                let mut out = io::stdout().lock();
+                out.write_all(bytes)?;
+                out.flush()?;
+            }
+            RunStream::Stderr => io::stderr().lock().write_all(bytes)?,
+        }
         Ok(())
     }
 

@@ -239,6 +239,7 @@ fn assemble(
     let (followed, obeyed) = watch::channel(0);
     let surroundings = Surroundings {
         node: facts.name.clone(),
+        control: control.clone(),
         artefacts: artefacts.clone(),
         board: board.clone(),
         ports,

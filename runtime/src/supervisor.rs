@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     artefacts::Artefacts,
     board::{Board, Change, Fleet},
+    control::Control,
     decide::{Handover, Steps, decide},
     ingress::{Ingress, Phase},
     jobs::Jobs,
@@ -60,6 +61,7 @@ const AT_ONCE_COUNT_MAX: u32 = 256;
 #[derive(Debug)]
 pub(crate) struct Surroundings {
     pub(crate) node: NodeName,
+    pub(crate) control: Arc<Control>,
     pub(crate) artefacts: Arc<Artefacts>,
     pub(crate) board: Arc<Board>,
     pub(crate) ports: Arc<Ports>,

@@ -23,6 +23,7 @@
 
 mod api;
 mod archive;
+mod attach;
 mod authority;
 mod blobs;
 mod build;

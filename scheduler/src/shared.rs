@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     Config,
+    attach::Attachments,
     authority::Authority,
     blobs::Blobs,
     details::Details,
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) holders: Holders,
     /// Queues whose jobs wait for their terms.
     pub(crate) held: Held,
+    /// The runs whose standard streams users hold.
+    pub(crate) attachments: Arc<Attachments>,
     /// Who waits for details of single instances.
     pub(crate) details: Details,
     pub(crate) logs: Logs,
@@ -106,6 +109,7 @@ impl Shared {
     pub(crate) fn at(config: Config, store: Store, life: String, now: Now) -> Self {
         Self {
             observed: Observed::new(config.lost_after, now),
+            attachments: Arc::default(),
             details: Details::default(),
             holders: Holders::default(),
             held: Held::default(),

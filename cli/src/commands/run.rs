@@ -2,37 +2,41 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use gilliam_client::Client;
 use gilliam_model::{
-    log::{LogLine, LogStream},
-    name::{AppName, ConfigKey},
+    name::ConfigKey,
     release::ReleaseId,
-    run::{AskRun, RunInfo},
+    run::{AskRun, OnLeave, RunInfo},
 };
 
 use crate::{
     args::{size, span},
-    commands::run_log,
+    commands::run_attached::{self, Stdin},
     context::Context,
     failure::{CommandError, CommandResult},
-    shutdown,
     ui::Ui,
 };
 
 /// Runs a process to its end, once.
 ///
 /// TARGET is a process type, whose arguments ARGS follow, or the file of a component of the app, which gets ARGS
-/// alone. What it prints is shown, and its exit code is that of this command. Ctrl-C asks it to end; a second one
-/// ends the wait alone.
+/// alone. Its standard input, output and error are those of this command, byte for byte, and so is its exit code. Ctrl-C
+/// asks it to end; a second one ends the wait alone.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "gilliam run worker report --month 3\ngilliam run worker.wasm report --month 3\n\nExit codes: the \
+    after_help = "gilliam run worker report --month 3\ngilliam run worker.wasm report --month 3\ncat sales.csv | \
+                        gilliam run worker import > sums.csv\n\nExit codes: the \
                         run's own; 124 when it took too long, 130 when it was stopped, 1 when it failed or was lost."
 )]
 pub(crate) struct Args {
     /// Returns as soon as it is asked for, and prints its name: gilliam logs NAME shows its lines.
     #[arg(long, short = 'd')]
     detach: bool,
+    /// Gives it no standard input: it is at its end at once.
+    #[arg(long, conflicts_with = "detach")]
+    no_stdin: bool,
+    /// Has it end when this command is gone; else it goes on, and its lines are in the log.
+    #[arg(long, conflicts_with = "detach")]
+    stop_on_disconnect: bool,
     /// The release; by default the newest.
     #[arg(long, value_name = "vN")]
     release: Option<ReleaseId>,
@@ -64,6 +68,10 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         env: args.env.into_iter().collect::<BTreeMap<_, _>>(),
         memory_bytes_max: args.memory,
         run_ms_max: Some(u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX)),
+        attach: (!args.detach).then_some(match args.stop_on_disconnect {
+            true => OnLeave::Stop,
+            false => OnLeave::GoOn,
+        }),
     };
     let asked = client.ask_run(&app, &ask).await?;
     if args.detach {
@@ -80,30 +88,12 @@ pub(crate) async fn run(context: &Context<'_>, args: Args) -> CommandResult {
         "Running {} of {} ({})",
         asked.command, asked.release, asked.name
     ));
-    let ended = tokio::select! {
-        ended = run_log::until_end(&client, &app, asked.number, |line| show(ui, line)) => ended?,
-        () = shutdown::requested() => stop(ui, &client, &app, &asked).await?,
+    let stdin = match args.no_stdin {
+        true => Stdin::Ended,
+        false => Stdin::Own,
     };
+    let ended = run_attached::hold(ui, &client, &app, &asked, stdin).await?;
     finish(ui, &ended)
-}
-
-/// Asks it to end, and waits for that unless interrupted again.
-async fn stop(ui: &Ui, client: &Client, app: &AppName, asked: &RunInfo) -> CommandResult<RunInfo> {
-    ui.note(&format!("Stopping {}; once more ends the wait", asked.name));
-    client.stop_run(app, asked.number).await?;
-    tokio::select! {
-        ended = run_log::end_of(client, app, asked.number) => Ok(ended?),
-        () = shutdown::requested() => Err(CommandError::exit(130)),
-    }
-}
-
-fn show(ui: &Ui, line: &LogLine) {
-    match line.stream {
-        // An error says that nobody reads it any more: what runs goes on.
-        LogStream::Stdout => drop(ui.data(&line.text)),
-        LogStream::Stderr => ui.note(&line.text),
-        LogStream::Platform | LogStream::Router => {}
-    }
 }
 
 /// Ends as the run did.

@@ -266,6 +266,16 @@ impl Platform {
         }
     }
 
+    /// Begins a verb in `cwd`, whose streams are the test's to hold.
+    pub(crate) fn spawn_in(&self, cwd: &Path, args: &[&str]) -> Child {
+        let mut command = self.command(cwd, args);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().expect("gilliam")
+    }
+
     /// Runs a verb in the test's own folder.
     #[track_caller]
     pub(crate) fn run(&self, args: &[&str]) -> Ran {

@@ -1,6 +1,9 @@
 //! One-off runs and `release` processes: what users see of them, whatever dies meanwhile.
 
-use std::path::PathBuf;
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    path::PathBuf,
+};
 
 use crate::platform::{Platform, wait};
 
@@ -58,6 +61,114 @@ fn a_run_shows_what_it_prints_and_ends_the_command_with_its_code() {
         (&"run.5".into(), &"ended".into())
     );
     assert_eq!(newest[2]["command"], "task fine bad --month 3 bad");
+}
+
+/// Bytes of every kind, more than all buffers between a command and its run hold.
+fn bytes_of_every_kind() -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut byte = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..6 << 20).map(|_| byte()).collect()
+}
+
+#[test]
+fn what_is_piped_into_a_run_comes_out_byte_for_byte() {
+    let platform = Platform::start();
+    let folder = app(&platform, "task: task.wat\n");
+    let mut child = platform.spawn_in(&folder, &["run", "task", "echo"]);
+    let sent = bytes_of_every_kind();
+    let (mut stdin, input) = (child.stdin.take().expect("piped"), sent.clone());
+    let writing = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().expect("gilliam");
+    writing.join().expect("no panic").expect("all of it is read");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(
+        output.stdout == sent,
+        "{} of {} bytes came back: {stderr}",
+        output.stdout.len(),
+        sent.len()
+    );
+
+    let none = platform.run_with_input(&folder, &["run", "--no-stdin", "task", "echo"], "not sent");
+    assert_eq!(none.ok(), "");
+    let words = platform.run_with_input(&folder, &["run", "task", "echo"], "no line end");
+    assert_eq!(words.ok(), "no line end", "nothing is added");
+}
+
+#[test]
+fn a_slow_reader_slows_the_run_down_and_nothing_is_lost() {
+    let platform = Platform::start();
+    let folder = app(&platform, "task: task.wat print\n");
+    let mut child = platform.spawn_in(&folder, &["run", "task"]);
+    drop(child.stdin.take());
+    let mut stdout = child.stdout.take().expect("piped");
+    // Of a run that prints for ever: more than all buffers hold, and no line of it is missing.
+    let mut read = vec![0; 3 << 20];
+    stdout.read_exact(&mut read).expect("it prints");
+    let mut lines = read.split(|byte| *byte == b'\n');
+    lines.next_back();
+    assert!(lines.all(|line| line == b"all is well"));
+    platform.run_in(&folder, &["runs", "stop", "run.1"]).ok();
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).expect("its end");
+    let ended = child.wait().expect("gilliam");
+    assert_eq!(ended.code(), Some(130));
+}
+
+#[test]
+fn a_run_goes_on_without_its_command_or_ends_with_it() {
+    let platform = Platform::start();
+    let folder = app(&platform, "task: task.wat loop\n");
+    for (flags, name) in [
+        (&["run"][..], "run.1"),
+        (&["run", "--stop-on-disconnect"][..], "run.2"),
+    ] {
+        let mut child = platform.spawn_in(&folder, &[flags, &["task"]].concat());
+        let mut said = [0; 12];
+        let mut stdout = child.stdout.take().expect("piped");
+        stdout.read_exact(&mut said).expect("what it prints");
+        assert_eq!(&said, b"all is well\n");
+        child.kill().expect("kill");
+        child.wait().expect("killed");
+        if name == "run.2" {
+            wait_run(&platform, name, "it to end", |run| {
+                run["outcome"]["type"] == "stopped"
+            });
+        }
+    }
+    let newest = runs(&platform);
+    assert_eq!(
+        (&newest[1]["name"], &newest[1]["state"]),
+        (&"run.1".into(), &"running".into())
+    );
+}
+
+#[test]
+fn a_run_outlives_the_control_plane_that_held_its_streams() {
+    let platform = Platform::start();
+    let folder = app(&platform, "task: task.wat loop\n");
+    let mut child = platform.spawn_in(&folder, &["run", "--timeout", "6s", "task"]);
+    let mut said = [0; 12];
+    let mut stdout = child.stdout.take().expect("piped");
+    stdout.read_exact(&mut said).expect("what it prints");
+    platform.kill_up();
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let told = lines.find_map(|line| {
+        line.ok()
+            .filter(|line| line.contains("The connection to run.1 was cut"))
+    });
+    assert!(told.expect("a message").contains("gilliam logs run.1"));
+    child.kill().expect("kill");
+    child.wait().expect("killed");
+    platform.up();
+    wait_run(&platform, "run.1", "its own end", |run| {
+        run["outcome"]["type"] == "timed-out"
+    });
 }
 
 #[test]

@@ -17,6 +17,7 @@ use wasmtime::Store;
 use wasmtime_wasi::{WasiView as _, p2, p3};
 
 use crate::{
+    attached::Attached,
     config::InstanceConfig,
     failure::{self, Failure, StartError},
     guest::{self, Guest, Shared},
@@ -24,7 +25,7 @@ use crate::{
     load::{Loaded, Pre},
     signals::Signals,
     slots::Slot,
-    stdio::StopNotice,
+    stdio::{Stdio, StopNotice},
     threads::GuestTask,
     throttle::{Metered, Panicked},
     usage::Usage,
@@ -68,12 +69,14 @@ impl fmt::Display for ExitReason {
 pub type OnExit = Box<dyn FnOnce(ExitReason) + Send>;
 
 /// What a command finds in its standard input.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Input {
     /// Nothing, until it is asked to end.
     Notice,
     /// Its end.
     Ended,
+    /// What somebody sends.
+    Held(Attached),
 }
 
 /// A running command. Dropping it kills it.
@@ -113,6 +116,15 @@ impl CommandInstance {
         Self::start_with(loaded, config, None, Input::Ended)
     }
 
+    /// Starts a command whose standard streams somebody holds. Its lines go to the log too.
+    pub fn start_attached(
+        loaded: &Loaded,
+        config: InstanceConfig,
+        attached: Attached,
+    ) -> Result<Self, StartError> {
+        Self::start_with(loaded, config, None, Input::Held(attached))
+    }
+
     fn start_with(
         loaded: &Loaded,
         config: InstanceConfig,
@@ -128,8 +140,12 @@ impl CommandInstance {
             Failure::new(Code::R22, message)
         })?;
         let signals = Arc::new(Signals::default());
-        let notice = matches!(input, Input::Notice).then(|| StopNotice::new(signals.clone()));
-        let guest = run(loaded.clone(), shared.clone(), notice, slot);
+        let stdio = match input {
+            Input::Notice => Some(Stdio::Notice(StopNotice::new(signals.clone()))),
+            Input::Ended => None,
+            Input::Held(attached) => Some(Stdio::attached(attached, signals.clone())),
+        };
+        let guest = run(loaded.clone(), shared.clone(), stdio, slot);
         let task = Run {
             guest: Metered::new(guest, shared.cpu.clone(), None),
             end: End {
@@ -260,12 +276,12 @@ fn book(shared: &Shared, fuel_left: u64) {
     shared.counters.fuel.fetch_max(u64::MAX - fuel_left, Relaxed);
 }
 
-async fn run(loaded: Loaded, shared: Arc<Shared>, notice: Option<StopNotice>, _slot: Slot) -> ExitReason {
+async fn run(loaded: Loaded, shared: Arc<Shared>, stdio: Option<Stdio>, _slot: Slot) -> ExitReason {
     let open = match loaded.open().await {
         Ok(open) => open,
         Err(failure) => return trap(failure),
     };
-    let mut store = guest::store(loaded.engine(), &shared, notice);
+    let mut store = guest::store(loaded.engine(), &shared, stdio);
     // Made here and not when the guest first asks, on its own stack: that would touch more pages of it.
     store.data_mut().ctx();
     let probed = shared.clone();

@@ -28,14 +28,14 @@ use crate::{
     failure::Failure,
     held::{self, Held, Lines},
     internal::{Chain, Leaving},
-    log::{EntryStream, LogGate},
+    log::LogGate,
     memory::{MemoryMeter, MemoryTally},
     outbound::Outbound,
     outgoing,
     random::{self, RandomSlice},
     slots::Tenant,
     sockets, sql,
-    stdio::{Output, StopNotice},
+    stdio::Stdio,
     streams,
     throttle::CpuBucket,
     usage::{Counters, Usage},
@@ -126,17 +126,13 @@ impl Shared {
         );
     }
 
-    fn wasi(self: &Arc<Self>, stdin: Option<StopNotice>) -> WasiCtx {
+    fn wasi(self: &Arc<Self>, stdio: Option<Stdio>) -> WasiCtx {
         let mut wasi = WasiCtx::builder();
         wasi.args(&self.config.process.args);
         for (name, value) in self.config.env() {
             wasi.env(name, value);
         }
-        wasi.stdout(Output::new(EntryStream::Stdout, self.log.clone()));
-        wasi.stderr(Output::new(EntryStream::Stderr, self.log.clone()));
-        if let Some(stdin) = stdin {
-            wasi.stdin(stdin);
-        }
+        Stdio::set_up(stdio, &mut wasi, &self.log);
         wasi.monotonic_clock(clock::Monotonic { start: self.started });
         wasi.wall_clock(clock::Wall);
         let grants = self.outbound.grants();
@@ -160,7 +156,7 @@ pub(crate) struct Guest {
     wasi: Option<WasiCtx>,
     shared: Arc<Shared>,
     /// For `wasi`.
-    stdin: Option<StopNotice>,
+    stdio: Option<Stdio>,
     http: WasiHttpCtx,
     pub(crate) table: ResourceTable,
     pub(crate) held: Held,
@@ -190,10 +186,10 @@ pub(crate) type FuelProbe = Box<dyn Fn(u64) + Send>;
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let Self {
-            wasi, shared, stdin, ..
+            wasi, shared, stdio, ..
         } = self;
         WasiCtxView {
-            ctx: wasi.get_or_insert_with(|| shared.wasi(stdin.take())),
+            ctx: wasi.get_or_insert_with(|| shared.wasi(stdio.take())),
             table: &mut self.table,
         }
     }
@@ -264,7 +260,7 @@ impl WasiHttpHooks for Hooks {
 }
 
 /// A store for one lane or command, with `fuel` in it and every cap set.
-pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNotice>) -> Store<Guest> {
+pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdio: Option<Stdio>) -> Store<Guest> {
     let limits = shared.limits();
     let handles_max = limits.handles_max as usize;
     let mut http = WasiHttpCtx::new();
@@ -274,7 +270,7 @@ pub(crate) fn store(engine: &Engine, shared: &Arc<Shared>, stdin: Option<StopNot
     let guest = Guest {
         wasi: None,
         shared: shared.clone(),
-        stdin,
+        stdio,
         http,
         table,
         held: Held::default(),

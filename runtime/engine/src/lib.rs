@@ -20,6 +20,7 @@
 //! `slab/stack.rs`.
 
 mod address;
+mod attached;
 mod body;
 mod clock;
 mod command;
@@ -69,6 +70,7 @@ mod warm;
 
 pub use self::slab::SlabError;
 pub use address::is_public;
+pub use attached::{Attached, Holder, InputCut, Piece, Standard, attach};
 pub use body::{BodyError, ResponseBody};
 pub use command::{CommandInstance, ExitReason, OnExit};
 pub use compile::{Artefact, CompileError, CompileKey, Sealing, Tier, compile, write_sealed};

@@ -1,10 +1,11 @@
 //! A guest's standard streams: output becomes log lines, input stays open until the instance is asked to
 //! stop.
 //!
-//! Invariant: a write never waits for whoever reads the log. After so many bytes a writer yields once, so
+//! Invariant: a write never waits for whoever reads the log, only for one who holds the streams. After so many bytes a writer yields once, so
 //! that a flood of host calls, which burns little fuel, cannot hold its thread for long.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{
@@ -17,11 +18,13 @@ use std::{
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::{
+    WasiCtxBuilder,
     cli::{IsTerminal, StdinStream, StdoutStream},
     p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult},
 };
 
 use crate::{
+    attached::{self, Attached, Standard, Tap},
     log::{EntryStream, LineSplitter, LogGate},
     signals::Signals,
 };
@@ -31,6 +34,46 @@ const SLICE_BYTES_MAX: usize = 64 << 10;
 /// What a write counts for at least, so that empty ones end as well.
 const WRITE_BYTES_MIN: usize = 64;
 
+/// What a command has for its standard streams, beside the log.
+#[derive(Debug)]
+pub(crate) enum Stdio {
+    /// Its standard input is the notice to end.
+    Notice(StopNotice),
+    /// Somebody holds them.
+    Attached(Box<AttachedStdio>),
+}
+
+/// Standard streams that somebody holds.
+#[derive(Debug)]
+pub(crate) struct AttachedStdio {
+    input: attached::Input,
+    output: tokio::sync::mpsc::Sender<attached::Piece>,
+}
+
+impl Stdio {
+    pub(crate) fn attached(Attached { input, output }: Attached, signals: Arc<Signals>) -> Self {
+        let input = attached::Input::new(input, signals);
+        Self::Attached(Box::new(AttachedStdio { input, output }))
+    }
+
+    /// Sets up the streams of a store; without one its standard input is at its end.
+    pub(crate) fn set_up(stdio: Option<Self>, wasi: &mut WasiCtxBuilder, gate: &Arc<LogGate>) {
+        let (mut out, mut err) = (None, None);
+        match stdio {
+            None => {}
+            Some(Stdio::Notice(notice)) => drop(wasi.stdin(notice)),
+            Some(Stdio::Attached(held)) => {
+                let AttachedStdio { input, output } = *held;
+                out = Some(Tap::new(Standard::Out, output.clone()));
+                err = Some(Tap::new(Standard::Err, output));
+                wasi.stdin(input);
+            }
+        }
+        wasi.stdout(Output::new(EntryStream::Stdout, gate.clone(), out));
+        wasi.stderr(Output::new(EntryStream::Stderr, gate.clone(), err));
+    }
+}
+
 /// One output stream of one store. Clones share the line being written.
 #[derive(Debug, Clone)]
 pub(crate) struct Output(Arc<OutputInner>);
@@ -39,16 +82,19 @@ pub(crate) struct Output(Arc<OutputInner>);
 struct OutputInner {
     gate: Arc<LogGate>,
     splitter: Mutex<LineSplitter>,
+    /// Who takes the bytes too, and sets the pace.
+    tap: Option<Tap>,
     /// Bytes left before the writer yields.
     slice_bytes: AtomicUsize,
 }
 
 impl Output {
-    pub(crate) fn new(stream: EntryStream, gate: Arc<LogGate>) -> Self {
+    pub(crate) fn new(stream: EntryStream, gate: Arc<LogGate>, tap: Option<Tap>) -> Self {
         let splitter = Mutex::new(LineSplitter::new(stream));
         Self(Arc::new(OutputInner {
             gate,
             splitter,
+            tap,
             slice_bytes: AtomicUsize::new(SLICE_BYTES_MAX),
         }))
     }
@@ -96,6 +142,9 @@ impl Pollable for Output {
             tokio::task::yield_now().await;
             self.0.slice_bytes.store(SLICE_BYTES_MAX, Relaxed);
         }
+        if let Some(tap) = &self.0.tap {
+            poll_fn(|cx| tap.poll_ready(cx)).await;
+        }
     }
 }
 
@@ -106,13 +155,19 @@ impl OutputStream for Output {
             return Err(StreamError::trap("write exceeded what check-write allowed"));
         }
         self.take(&bytes);
+        if let Some(tap) = &self.0.tap {
+            tap.put(bytes);
+        }
         Ok(())
     }
     fn flush(&mut self) -> StreamResult<()> {
         Ok(())
     }
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(self.0.slice_bytes.load(Relaxed))
+        match &self.0.tap {
+            Some(tap) if !tap.is_ready() => Ok(0),
+            _ => Ok(self.0.slice_bytes.load(Relaxed)),
+        }
     }
 }
 
@@ -125,6 +180,10 @@ impl AsyncWrite for Output {
             return Poll::Pending;
         }
         let taken = bytes.len().min(left);
+        if let Some(tap) = &self.0.tap {
+            ready!(tap.poll_ready(cx));
+            tap.put(Bytes::copy_from_slice(&bytes[..taken]));
+        }
         self.take(&bytes[..taken]);
         Poll::Ready(Ok(taken))
     }

@@ -7,12 +7,13 @@
 //! begun is remembered, ended or not.
 //! Invariant: a run that is not assigned any more ends, and is told of no longer.
 
+mod attach;
 mod decide;
 mod ledger;
 
 use std::{sync::Arc, time::Duration};
 
-use gilliam_engine::{CommandInstance, ExitReason};
+use gilliam_engine::{Attached, CommandInstance, ExitReason};
 use gilliam_model::{
     Timestamp,
     assignment::{AssignedProcess, Assignment},
@@ -126,7 +127,11 @@ async fn carry_out(
         services: run.services.clone(),
     };
     let spec = Arc::new(Spec::new(&assigned, &around));
-    let outcome = match begin(&around, &spec, &label, &stop).await {
+    let (attached, pumps) = tokio::select! {
+        streams = attach::take_up(&around.control, &around.node, &run) => streams,
+        () = stop.cancelled() => (None, None),
+    };
+    let outcome = match begin(&around, &spec, &label, attached, &stop).await {
         Ok(instance) => {
             ledger.running(&run.id, Timestamp::now());
             let grace = Duration::from_millis(run.work.process.limits.exit_ms_max);
@@ -150,6 +155,9 @@ async fn carry_out(
             outcome
         }
     };
+    if let Some(pumps) = pumps {
+        pumps.finish().await;
+    }
     (run.id, outcome)
 }
 
@@ -158,6 +166,7 @@ async fn begin(
     around: &Arc<Surroundings>,
     spec: &Arc<Spec>,
     label: &str,
+    attached: Option<Attached>,
     stop: &CancellationToken,
 ) -> Result<Arc<CommandInstance>, Outcome> {
     let started = async {
@@ -167,7 +176,11 @@ async fn begin(
         let config = spec.run(label);
         let start = move |young: &mut Young| {
             young.wait();
-            let instance = CommandInstance::start_run(&loaded, config).map(Arc::new);
+            let instance = match attached {
+                Some(attached) => CommandInstance::start_attached(&loaded, config, attached),
+                None => CommandInstance::start_run(&loaded, config),
+            };
+            let instance = instance.map(Arc::new);
             if let Ok(instance) = &instance {
                 young.add(instance);
             }

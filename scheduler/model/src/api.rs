@@ -14,6 +14,9 @@
 //! | `GET` · `PATCH /v1/apps/{app}/config` | [`ConfigPatch`] | [`ConfigInfo`] · [`ReleaseInfo`] |
 //! | `GET` · `POST /v1/apps/{app}/runs` | [`AskRun`](crate::run::AskRun) | `Vec<`[`RunInfo`]`>` · [`RunInfo`] |
 //! | `GET /v1/apps/{app}/runs/{run}?wait_ms=` · `DELETE` | | [`RunInfo`], of an end or after so long · asked to end |
+//! | `POST …/runs/{run}/stdin` · `GET …/output` | bytes | 204 · [`Frames`](crate::run::Frames) |
+//! | `GET /v1/apps/{app}/crons` | | `Vec<`[`CronInfo`](crate::cron::CronInfo)`>` |
+//! | `POST /v1/apps/{app}/crons/{cron}/run` · `/pause` · `/resume` | | [`RunInfo`] · 204 · 204 |
 //! | `GET /v1/apps/{app}/image?release=` | | [`ImageInfo`] |
 //! | `GET /v1/apps/{app}/components/{process}?release=` | | the component |
 //! | `GET /v1/apps/{app}/images` | | `Vec<`[`ImageSummary`](crate::images::ImageSummary)`>`, newest first |
@@ -34,6 +37,7 @@
 //! | `POST /v1/join` | [`Join`](crate::join::Join) | [`Joined`](crate::join::Joined); with a join token |
 //! | `POST /v1/nodes/{node}/renew` | [`Renew`](crate::join::Renew) | [`Joined`](crate::join::Joined); that node only |
 //! | `POST /v1/nodes/{node}/sync` · `/logs` | [`sync`](crate::sync) | that node only |
+//! | `GET /v1/nodes/{node}/runs/{app}/{run}/input` · `POST …/output` | bytes | that node only |
 //! | `GET /v1/blobs/{digest}` | | the blob; nodes only |
 //! | `GET /v1/openapi.json` | | this table, for machines |
 

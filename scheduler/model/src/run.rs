@@ -6,6 +6,7 @@
 //! Invariant: a run is placed at most once, and with the life of the node that it is for: another life of that
 //! node does not begin it. So it happens at most once, whatever dies.
 
+mod frames;
 mod wire;
 
 use std::fmt;
@@ -22,7 +23,8 @@ use crate::{
     release::ReleaseId,
     service::BoundService,
 };
-pub use wire::{AskRun, RunInfo, RunPhase};
+pub use frames::{FRAME_BYTES_MAX, FrameError, Frames, RunStream, frame_head};
+pub use wire::{AskRun, OnLeave, RunInfo, RunPhase};
 
 /// The process type that runs to its end before instances move to a release.
 pub const RELEASE_HOOK: &str = "release";
@@ -97,6 +99,9 @@ pub struct Run {
     /// The firing of a cron that it is of, if it is of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cron: Option<OfCron>,
+    /// The life of a control plane by way of which a user holds its standard streams, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached: Option<String>,
     /// How long it may take, in milliseconds, from its start.
     pub run_ms_max: u64,
     /// Whether it is to end before it ends by itself.
@@ -202,6 +207,9 @@ pub struct AssignedRun {
     /// What it is bound to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<BoundService>,
+    /// The life of a control plane by way of which a user holds its standard streams, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached: Option<String>,
     /// How long it may take, in milliseconds, from its start.
     pub run_ms_max: u64,
     /// Whether it is to end before it ends by itself.
@@ -330,6 +338,7 @@ impl Run {
             process: self.process.clone(),
             work: self.work.clone()?,
             services: Vec::new(),
+            attached: self.attached.clone(),
             run_ms_max: self.run_ms_max,
             is_to_stop: self.is_to_stop,
         })

@@ -141,6 +141,7 @@ mod tests {
             cause: RunCause::Release,
             author: String::new(),
             cron: None,
+            attached: None,
             run_ms_max: RUN_MS_DEFAULT,
             is_to_stop: false,
             state: RunState::Asked,

@@ -134,6 +134,7 @@ fn run(cron: &CronName, number: u32, due: Timestamp, now: Timestamp) -> Run {
             name: cron.clone(),
             due: Some(due),
         }),
+        attached: None,
         run_ms_max: RUN_MS_DEFAULT,
         is_to_stop: false,
         state: RunState::Asked,

@@ -63,6 +63,7 @@ fn asked(number: u32, second: i64, process: Process) -> Run {
         cause: RunCause::User,
         author: "me".into(),
         cron: None,
+        attached: None,
         run_ms_max: RUN_MS_MAX,
         is_to_stop: false,
         state: RunState::Asked,

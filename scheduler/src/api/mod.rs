@@ -9,6 +9,7 @@
 //! Invariant: a request that is refused has changed nothing.
 
 mod apps;
+mod attach;
 pub(crate) mod auth;
 mod blobs;
 mod config;
@@ -118,6 +119,8 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(images::import))
         .routes(routes!(runs::list, runs::ask))
         .routes(routes!(runs::show, runs::stop))
+        .routes(routes!(attach::send_input))
+        .routes(routes!(attach::take_output))
         .routes(routes!(logs::read));
     let users = short
         .merge(held_open)
@@ -125,6 +128,8 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
     let nodes = OpenApiRouter::new()
         .routes(routes!(nodes::sync))
         .routes(routes!(nodes::take_logs))
+        .routes(routes!(attach::take_input))
+        .routes(routes!(attach::send_output))
         .routes(routes!(jobs::exchange))
         .routes(routes!(puts::put))
         .routes(routes!(jobs::wait))

@@ -14,6 +14,7 @@ use crate::{
         extract::{self, AppPath, LastName, Params},
         openapi::Errors,
     },
+    attach,
     refusal::Refusal,
     runs,
 };
@@ -53,7 +54,12 @@ pub(crate) async fn ask(
     AppPath(app): AppPath,
     extract::Json(body): extract::Json<AskRun>,
 ) -> Result<(StatusCode, Json<RunInfo>), Refusal> {
-    let run = runs::ask(&api.shared, &app, &body, &caller.name).await?;
+    let shared = &api.shared;
+    let place = body.attach.map(|_| shared.attachments.place()).transpose()?;
+    let run = runs::ask(shared, &app, &body, &caller.name).await?;
+    if let Some((on_leave, place)) = body.attach.zip(place) {
+        shared.attachments.open(attach::id_of(&run), on_leave, place);
+    }
     Ok((StatusCode::CREATED, Json(run)))
 }
 

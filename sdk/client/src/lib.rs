@@ -9,6 +9,7 @@
 //! alone: no redirect is followed, and it is never printed.
 
 mod apps;
+mod attach;
 mod call;
 mod crons;
 mod error;
@@ -21,6 +22,7 @@ mod stream;
 mod trust;
 
 pub use apps::{DeployRequest, InstanceQuery, LogQuery};
+pub use attach::{RunInput, RunOutput};
 pub use call::Client;
 pub use error::ClientError;
 pub use queues::PutOptions;

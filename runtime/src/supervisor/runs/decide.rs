@@ -101,6 +101,7 @@ mod tests {
                 config: Config::default(),
             },
             services: Vec::new(),
+            attached: None,
             run_ms_max: 1_000,
             is_to_stop,
         }

@@ -36,6 +36,21 @@ pub struct AskRun {
     /// How long it may take, in milliseconds; [`RUN_MS_DEFAULT`](super::RUN_MS_DEFAULT) when it is not said.
     #[serde(default)]
     pub run_ms_max: Option<u64>,
+    /// Asks for its standard streams, and says what becomes of it when they are let go; without it its standard input
+    /// is at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attach: Option<OnLeave>,
+}
+
+/// What becomes of a run when whoever holds its standard streams is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum OnLeave {
+    /// It goes on; what it prints is in the log.
+    GoOn,
+    /// It is asked to end.
+    Stop,
 }
 
 /// A run, as `gilliam runs` lists it.
