@@ -87,6 +87,7 @@ GET /v1/apps
 GET /v1/apps/{app}
 GET /v1/apps/{app}/components/{process}
 GET /v1/apps/{app}/config
+GET /v1/apps/{app}/crons
 GET /v1/apps/{app}/image
 GET /v1/apps/{app}/images
 GET /v1/apps/{app}/instances
@@ -99,6 +100,7 @@ GET /v1/apps/{app}/queues/{queue}/jobs/{id}
 GET /v1/apps/{app}/releases
 GET /v1/apps/{app}/runs
 GET /v1/apps/{app}/runs/{run}
+GET /v1/apps/{app}/runs/{run}/output
 GET /v1/apps/{app}/scale
 GET /v1/blobs/{digest}
 GET /v1/health
@@ -106,6 +108,7 @@ GET /v1/images/{digest}
 GET /v1/images/{digest}/blobs/{blob}
 GET /v1/nodes
 GET /v1/nodes/{node}
+GET /v1/nodes/{node}/runs/{app}/{run}/input
 GET /v1/openapi.json
 GET /v1/status
 PATCH /v1/apps/{app}/config
@@ -113,6 +116,9 @@ PATCH /v1/apps/{app}/limits
 PATCH /v1/apps/{app}/scale
 POST /v1/apps
 POST /v1/apps/{app}/build
+POST /v1/apps/{app}/crons/{cron}/pause
+POST /v1/apps/{app}/crons/{cron}/resume
+POST /v1/apps/{app}/crons/{cron}/run
 POST /v1/apps/{app}/deploy
 POST /v1/apps/{app}/images
 POST /v1/apps/{app}/queues/{queue}/jobs
@@ -123,6 +129,7 @@ POST /v1/apps/{app}/releases
 POST /v1/apps/{app}/restart
 POST /v1/apps/{app}/rollback
 POST /v1/apps/{app}/runs
+POST /v1/apps/{app}/runs/{run}/stdin
 POST /v1/join
 POST /v1/join-tokens
 POST /v1/nodes/{node}/drain
@@ -130,6 +137,7 @@ POST /v1/nodes/{node}/jobs
 POST /v1/nodes/{node}/logs
 POST /v1/nodes/{node}/queues
 POST /v1/nodes/{node}/renew
+POST /v1/nodes/{node}/runs/{app}/{run}/output
 POST /v1/nodes/{node}/sync
 POST /v1/nodes/{node}/undrain
 POST /v1/plan/rebalance

@@ -182,7 +182,8 @@ mod tests {
     fn what_is_wrong_is_named_with_its_place_and_the_way_out() {
         refused(
             "[cron]\na = \"0 3 * * *\"",
-            "2, column 5: a = \"0 3 * * *\" is not a table such as { schedule = \"0 3 * * *\", run = \"worker cleanup\" }",
+            "2, column 5: a = \"0 3 * * *\" is not a table such as \
+             { schedule = \"0 3 * * *\", run = \"worker cleanup\" }",
             "",
         );
         refused(

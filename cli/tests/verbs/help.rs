@@ -13,6 +13,7 @@ const VERBS: &[&str] = &[
     "inspect",
     "scale",
     "ps",
+    "cron",
     "run",
     "runs",
     "logs",

@@ -66,7 +66,8 @@ pub(crate) async fn send_input(
     security(("bearer" = [])),
     params(("app" = String, Path, description = "The app's name"),
         ("run" = String, Path, description = "`run.3`, or its number")),
-    responses((status = 200, description = "Frames, until the run ends", content_type = "application/octet-stream"), Errors))]
+    responses((status = 200, description = "Frames, until the run ends",
+        content_type = "application/octet-stream"), Errors))]
 pub(crate) async fn take_output(State(api): State<Api>, path: Names) -> Result<Response, Refusal> {
     let (id, session) = held(&api.shared, &path).await?;
     let receiver = session.output.receiver().ok_or_else(|| taken(&path, "output"))?;

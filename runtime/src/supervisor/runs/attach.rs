@@ -50,8 +50,8 @@ impl Pumps {
     }
 }
 
-/// Takes up the streams of a run; those of a run that nobody holds any more are cut off, and of one that nobody asked to
-/// hold there are none.
+/// Takes up the streams of a run; those that nobody holds any more are cut off, and where nobody asked for any there
+/// are none.
 pub(super) async fn take_up(
     control: &Control,
     node: &NodeName,
