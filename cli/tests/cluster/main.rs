@@ -17,6 +17,7 @@ mod partition;
 #[allow(dead_code, reason = "the tests of one machine use the rest")]
 mod platform;
 mod rolling;
+mod runs;
 #[path = "../../../scheduler/tests/harness/s3.rs"]
 mod s3;
 mod servers;
