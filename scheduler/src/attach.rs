@@ -255,10 +255,10 @@ pub(crate) fn taken(
             return Some((Ok(chunk), state));
         }
         if state.receiver.is_whole.load(Ordering::Acquire) {
-            state.end = End::Reached;
+            state.ended(End::Reached);
             return None;
         }
-        state.end = End::Cut;
+        state.ended(End::Cut);
         Some((Err(Cut), state))
     })
 }
@@ -268,6 +268,12 @@ struct Taking {
     until: Pin<Box<dyn Future<Output = ()> + Send>>,
     end: End,
     then: Option<Box<dyn FnOnce(End) + Send>>,
+}
+
+impl Taking {
+    fn ended(&mut self, end: End) {
+        self.end = end;
+    }
 }
 
 impl Drop for Taking {

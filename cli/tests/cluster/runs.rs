@@ -22,7 +22,12 @@ fn the_streams_of_a_run_are_held_through_whichever_server_is_asked() {
     for server in ["s1", "s2"] {
         let asked = ["run", "--app", "tasks", "--cluster", server, "task", "echo"];
         let echoed = cluster.run_with_input(&asked, &input).ok();
-        assert!(echoed == input, "{} of {} bytes came back", echoed.len(), input.len());
+        assert!(
+            echoed == input,
+            "{} of {} bytes came back",
+            echoed.len(),
+            input.len()
+        );
         let failing = ["run", "--app", "tasks", "--cluster", server, "task", "bad"];
         let failed = cluster.run_with_input(&failing, "");
         assert_eq!((failed.status.code(), failed.stdout.as_str()), (Some(1), ""));
