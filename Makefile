@@ -39,12 +39,16 @@ test: samples test-samples ## all tests
 
 test-samples: setup
 	cargo test --locked --quiet --manifest-path samples/Cargo.toml --target-dir $(SAMPLES_TARGET_DIR)
+	cargo test --locked --quiet --workspace --manifest-path sdk/rust/Cargo.toml --target-dir $(SAMPLES_TARGET_DIR)
 
 lint: setup ## formatting, clippy, rustdoc; warnings are errors
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path samples/Cargo.toml
+	cargo fmt --all --check --manifest-path sdk/rust/Cargo.toml
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --locked --manifest-path samples/Cargo.toml --target-dir $(SAMPLES_TARGET_DIR) \
+		--target wasm32-wasip2 -- -D warnings
+	cargo clippy --locked --workspace --manifest-path sdk/rust/Cargo.toml --target-dir $(SAMPLES_TARGET_DIR) \
 		--target wasm32-wasip2 -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 

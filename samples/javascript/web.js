@@ -1,3 +1,5 @@
+import { queue } from 'gilliam';
+
 // Answers requests. What stands here, outside of fetch, is run when an instance starts, with the app's config.
 const greeting = process.env.GREETING ?? 'hello';
 
@@ -27,6 +29,7 @@ const routes = {
     const answer = await fetch(url);
     return new Response(`${answer.status}\n${await answer.text()}`);
   },
+  '/mails': async (request) => Response.json(await queue('mails').put(await request.json()), { status: 202 }),
   '/throw': () => {
     throw new Error('thrown on purpose');
   },

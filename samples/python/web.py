@@ -3,7 +3,7 @@
 import os
 import time
 
-from gilliam import Response
+from gilliam import Response, queue
 
 STARTED = time.time()
 GREETING = os.environ.get("GREETING", "Hello from Python")
@@ -27,6 +27,8 @@ def handle(request):
             return Response(
                 (f"line {number}\n" for number in range(3)), headers={"content-type": "text/plain"}
             )
+        case "/mails":
+            return Response.json(queue("mails").put(request.json()), status=202)
         case "/fail":
             raise ValueError("this request fails, the next does not")
     return Response("not found\n", status=404)

@@ -12,6 +12,8 @@ import { NODE_VERSION, Wrong, tool } from './project.mjs';
 
 const { GILLIAM_PACK: pack, GILLIAM_JAVASCRIPT: tools } = process.env;
 const RUNTIME = join(pack, 'runtime');
+/** What projects import as `gilliam`. */
+const SDK = join(pack, 'sdk', 'src', 'index.js');
 const BUILTINS = join(tools, 'node_modules/@jspm/core/nodelibs/browser');
 /** The part of them that is another `process`. */
 const OTHER_PROCESS = './chunk-DEMDiNwt.js';
@@ -69,6 +71,9 @@ const EXPORTS =
 const LISTENS = /addEventListener\s*\(\s*['"`]fetch|\b(Bun|Deno)\s*\.\s*serve\s*\(/;
 const SERVES = /\bcreateServer\s*\(|\bserve\s*\(|\.listen\s*\(/;
 
+/** How a script says that it does jobs. */
+const JOBS = /^\s*export\s+(async\s+)?function\s+job\b|^\s*export\s+(const|let|var)\s+job\b|\bas\s+job\b|\bexports\.job\s*=/m;
+
 const isInstalled = (path) => path.includes('/node_modules/');
 
 function ownModule(name) {
@@ -111,6 +116,7 @@ function platform(entry) {
           sideEffects: false,
         };
       });
+      build.onResolve({ filter: /^gilliam$/ }, () => ({ path: SDK, sideEffects: false }));
       build.onResolve({ filter: /^gilliam:/ }, ({ path }) => ({
         path: join(RUNTIME, `${path.slice('gilliam:'.length)}.js`),
       }));
@@ -171,6 +177,10 @@ function beginning(world, entry, program, used) {
   const load = isEarly ? 'async () => loaded' : `() => import(${JSON.stringify(entry)})`;
   const told = JSON.stringify(program);
   if (world === 'web') return `${early}\nimport { serve } from 'gilliam:web';\nserve(${load}, ${told});`;
+  if (world === 'job') {
+    const handler = `{ handle: (given) => handle(${load}, ${told}, given) }`;
+    return `${early}\nimport { handle } from 'gilliam:job';\nexport const handler = ${handler};`;
+  }
   return `${early}\nimport { start } from 'gilliam:command';\nexport const run = { run: () => start(${load}, ${told}) };`;
 }
 
@@ -241,7 +251,8 @@ export async function bundle({ script, command, manifest, isWeb }) {
   // Once to see what it needs.
   const first = await esbuild('command', entry, program, [], false);
   const inputs = Object.keys(first.metafile.inputs);
-  const world = answers(script, inputs) ? 'web' : 'command';
+  const doesJobs = !isWeb && JOBS.test(readFileSync(script, 'utf8'));
+  const world = doesJobs ? 'job' : answers(script, inputs) ? 'web' : 'command';
   if (isWeb && world !== 'web') {
     throw new Wrong(
       `${script} answers no requests: let it export default { fetch(request) { … } }, call addEventListener("fetch", …), or listen with node:http`,

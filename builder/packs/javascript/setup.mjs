@@ -15,7 +15,8 @@ const modules = join(work, 'made/node_modules');
 /** What only this script needs. */
 const PASSING = '@bytecodealliance';
 const WIT_PACKAGES = ['cli', 'clocks', 'filesystem', 'http', 'io', 'random', 'sockets'];
-const FEATURES = { web: ['stdio', 'random', 'clocks', 'http', 'fetch-event'], command: ['stdio', 'random', 'clocks', 'http'] };
+const ALL = ['stdio', 'random', 'clocks', 'http'];
+const FEATURES = { web: [...ALL, 'fetch-event'], job: ALL, command: ALL };
 
 function fetchPackages() {
   const other = process.arch === 'x64' ? 'arm64' : 'x64';
@@ -51,6 +52,10 @@ function writeWit() {
     const text = readFileSync(join(wit, 'deps', `wasi-${name}-0.2.12`, 'package.wit'), 'utf8');
     writeFileSync(join(folder, 'deps', name, 'package.wit'), text.replaceAll('0.2.12', '0.2.10'));
   }
+  // Its interface alone: what its world has beside that is for components of other makers.
+  const worker = readFileSync(join(wit, 'worker', 'worker.wit'), 'utf8');
+  mkdirSync(join(folder, 'deps', 'worker'));
+  writeFileSync(join(folder, 'deps', 'worker', 'package.wit'), worker.replace(/^world [^]*?^\}$/m, ''));
   cpSync(join(pack, 'world.wit'), join(folder, 'world.wit'));
   return folder;
 }

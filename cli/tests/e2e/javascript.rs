@@ -57,6 +57,7 @@ fn scripts_answer_work_and_read_the_config_of_the_run() {
         &["app[worker.1]", "worker of js begins, every 1 s"],
     );
     wait_for_line(&platform, &project, &["app[worker.1]", "tick 2"]);
+    crate::mailer::mails_are_sent_tried_again_or_discarded(&platform, &project, "js");
 
     // The greeting is read when the script is loaded, and that is not at the build.
     let changed = platform.run_in(&project, &["config", "GREETING=hi"]);

@@ -24,6 +24,7 @@ mod javascript;
 mod limits;
 mod limits_verb;
 mod linked;
+mod mailer;
 mod native;
 mod operator;
 #[path = "../../../scheduler/store/tests/etcd_process/pki.rs"]

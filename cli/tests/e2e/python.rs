@@ -52,6 +52,7 @@ fn python_answers_requests_listens_and_works() {
         ];
         lines.iter().all(|line| logs.contains(line)).then_some(())
     });
+    crate::mailer::mails_are_sent_tried_again_or_discarded(&platform, &project, "python");
 }
 
 #[test]

@@ -14,7 +14,13 @@ from wrong import Wrong, say
 KEPT_MAX = 6
 # Lines of the tool's own output that are shown when it failed for a reason of its own.
 LINES_MAX = 30
-WORLDS = {"requests": "http", "command": "command", "asgi": "command"}
+# Folder and world of each kind.
+WORLDS = {
+    "requests": ("app", "http"),
+    "command": ("app", "command"),
+    "asgi": ("app", "command"),
+    "job": ("worker", "worker"),
+}
 
 
 def make(stage, plan):
@@ -22,7 +28,7 @@ def make(stage, plan):
     (stage / "site").mkdir(exist_ok=True)
     asked = {key: value for key, value in plan.items() if key not in ("arguments", "says")}
     (stage / "order.json").write_text(json.dumps(asked, sort_keys=True), encoding="utf-8")
-    world = WORLDS[plan["kind"]]
+    folder, world = WORLDS[plan["kind"]]
     kept = Path(os.environ["GILLIAM_CACHE"], "components")
     kept.mkdir(exist_ok=True)
     known = kept / f"{_fingerprint(stage, world)}.wasm"
@@ -31,7 +37,7 @@ def make(stage, plan):
         os.utime(known)
         say("nothing has changed: the component is that of an earlier build")
     else:
-        _run(stage, world, known)
+        _run(stage, folder, world, known)
         for old in sorted(kept.glob("*.wasm"), key=lambda file: file.stat().st_mtime)[:-KEPT_MAX]:
             old.unlink()
     shutil.copyfile(known, out)
@@ -50,7 +56,7 @@ def _fingerprint(stage, world):
     return sums.hexdigest()
 
 
-def _run(stage, world, out):
+def _run(stage, folder, world, out):
     made = out.with_suffix(".new")
     # Without it the tool would take the packages of the interpreter that it runs in.
     none = stage / "none"
@@ -67,7 +73,7 @@ def _run(stage, world, out):
             "import componentize_py; componentize_py.script()",
             "--quiet",
             "-d",
-            str(Path(os.environ["GILLIAM_WIT"], "app")),
+            str(Path(os.environ["GILLIAM_WIT"], folder)),
             "-w",
             world,
             "componentize",

@@ -94,9 +94,12 @@ def _python(words, process, root, web):
         "target": {"script": script},
         "says": f"{script} runs as a program",
     }
-    if process != "web":
-        return plan
     found = _look(path)
+    if process != "web":
+        if found.job:
+            plan["kind"], plan["target"] = "job", {"module": module, "name": found.job}
+            plan["says"] = f"{found.job} of {script} is called for each job"
+        return plan
     if web == "listen" or (web is None and found.is_serving) or not found.name:
         if web == "requests":
             raise Wrong(
@@ -237,6 +240,8 @@ class _Look:
 
     def __init__(self):
         self.defined, self.is_serving, self.name, self.kind = set(), False, None, None
+        # The function that does jobs.
+        self.job = None
 
 
 def _look(path):
@@ -259,6 +264,8 @@ def _look(path):
             found.defined.add(node.name)
             if isinstance(node, ast.AsyncFunctionDef):
                 is_async.add(node.name)
+            if any(_is_job(decorator, tree) for decorator in node.decorator_list):
+                found.job = node.name
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             found.defined.update(target.id for target in targets if isinstance(target, ast.Name))
@@ -269,6 +276,17 @@ def _look(path):
     is_asgi |= any(name == asgi or name.startswith(f"{asgi}.") for name in imported for asgi in ASGI)
     found.kind = "handler" if found.name == HANDLER else "asgi" if is_asgi else "wsgi"
     return found
+
+
+def _is_job(decorator, tree):
+    """Whether it is `@gilliam.job`, or `@job` of `from gilliam import job`."""
+    if isinstance(decorator, ast.Attribute):
+        return decorator.attr == "job" and isinstance(decorator.value, ast.Name) and decorator.value.id == "gilliam"
+    if not isinstance(decorator, ast.Name):
+        return False
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "gilliam"]
+    names = [alias for node in imports for alias in node.names if alias.name == "job"]
+    return any(decorator.id == (alias.asname or alias.name) for alias in names)
 
 
 def _serves(function):

@@ -61,11 +61,18 @@ def _prepare():
     gc.collect()
     # What is there now stays: the collector of an instance need not touch it.
     gc.freeze()
+    return order
 
 
-_prepare()
+_order = _prepare()
 
 from gilliam._incoming import IncomingHandler  # noqa: E402
 from gilliam._start import Run  # noqa: E402
 
 __all__ = ["IncomingHandler", "Run"]
+
+if _order["kind"] == "job":
+    # The types of its world are there in no other.
+    from gilliam._handler import Handler  # noqa: F401
+
+    __all__.append("Handler")

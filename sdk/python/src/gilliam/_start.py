@@ -52,6 +52,11 @@ def _text_stream(number):
     return stream
 
 
+def target():
+    """What of the project is called."""
+    return _order["target"]
+
+
 def application():
     """Runs the project's module and finds what answers requests in it."""
     target = _order["target"]
