@@ -75,19 +75,31 @@ impl Cluster {
 
     /// Starts servers, named `s1` and so on, on an etcd of so many members.
     pub(crate) fn start_on_etcd(members: usize, servers: usize, dead_after: &'static str) -> Self {
-        Self::start_on(loopback(), members, servers, dead_after)
+        Self::start_on(loopback(), members, servers, dead_after, &[])
+    }
+
+    /// The same with queues in the PostgreSQL at `url`.
+    pub(crate) fn start_with_queues(servers: usize, dead_after: &'static str, url: &str) -> Self {
+        Self::start_on(loopback(), 1, servers, dead_after, &["--queues", url])
     }
 
     /// The same where each node is on a network of its own.
     pub(crate) fn start_parted(parted: Parted, servers: usize, dead_after: &'static str) -> Self {
-        Self::start_on(Network::Parted(parted), 1, servers, dead_after)
+        Self::start_on(Network::Parted(parted), 1, servers, dead_after, &[])
     }
 
-    fn start_on(network: Network, members: usize, servers: usize, dead_after: &'static str) -> Self {
+    fn start_on(
+        network: Network,
+        members: usize,
+        servers: usize,
+        dead_after: &'static str,
+        more: &[&str],
+    ) -> Self {
         let turn = Turn::take();
         let etcd = Etcd::start(members, &[]);
-        let store = ["--store", &(etcd.url("test") + "?timeout=2")];
-        Self::of(servers, dead_after, Some(etcd), &store, network, Some(turn))
+        let store = etcd.url("test") + "?timeout=2";
+        let arguments = [&["--store", &store], more].concat();
+        Self::of(servers, dead_after, Some(etcd), &arguments, network, Some(turn))
     }
 
     fn of(

@@ -30,6 +30,8 @@ mod operator;
 #[path = "../../../scheduler/store/tests/etcd_process/pki.rs"]
 mod pki;
 mod platform;
+#[path = "../../../scheduler/queue/tests/postgres_process/mod.rs"]
+mod postgres_process;
 mod python;
 mod queues;
 mod registry;

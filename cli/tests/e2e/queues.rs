@@ -9,6 +9,34 @@ use crate::{
     platform::{Platform, wait},
 };
 
+/// Stories that hold whatever keeps the jobs.
+macro_rules! stories {
+    ($($name:ident,)*) => {
+        mod file {
+            $(#[test]
+            fn $name() {
+                super::$name(&crate::platform::Platform::start());
+            })*
+        }
+
+        mod postgres {
+            $(#[test]
+            fn $name() {
+                let database = crate::postgres_process::database();
+                super::$name(&crate::platform::Platform::start_with(&["--queues", &database.url()]));
+            })*
+        }
+    };
+}
+
+stories! {
+    jobs_are_done_by_the_worker_of_their_queues_name_and_failures_are_kept,
+    a_job_of_a_key_is_put_once_and_a_delayed_one_waits,
+    the_job_of_a_node_that_dies_is_given_to_the_next_and_a_stopped_worker_hands_its_own_back,
+    a_queue_runs_and_begins_no_more_jobs_than_its_terms_say_at_any_scale,
+    no_job_is_lost_while_nodes_and_the_platform_are_killed,
+}
+
 /// An app whose worker `emails` does what the first byte of a job says ([`OBEYS`]).
 fn deployed(platform: &Platform, manifest: &str) -> PathBuf {
     let project = platform.root().join("projects/shop");
@@ -34,30 +62,28 @@ fn wait_counts(platform: &Platform, expected: [u64; 5]) {
     });
 }
 
-#[test]
-fn jobs_are_done_by_the_worker_of_their_queues_name_and_failures_are_kept() {
-    let platform = Platform::start();
-    let project = deployed(&platform, "");
+fn jobs_are_done_by_the_worker_of_their_queues_name_and_failures_are_kept(platform: &Platform) {
+    let project = deployed(platform, "");
     let queue = |args: &[&str]| platform.run_in(&project, &[&["queue"], args].concat());
 
     // Before there is a worker jobs wait.
     assert_eq!(queue(&["emails", "put", "done"]).ok(), "1\n");
-    wait_counts(&platform, [1, 0, 0, 0, 0]);
+    wait_counts(platform, [1, 0, 0, 0, 0]);
     platform.run_in(&project, &["scale", "v1", "emails=2"]).ok();
-    wait_counts(&platform, [0, 0, 0, 0, 1]);
+    wait_counts(platform, [0, 0, 0, 0, 1]);
     queue(&["emails", "put", "done"]).ok();
-    wait_counts(&platform, [0, 0, 0, 0, 2]);
+    wait_counts(platform, [0, 0, 0, 0, 2]);
 
     // What fails waits for its next attempt, and says why.
     queue(&["emails", "put", "remote is away"]).ok();
-    wait_counts(&platform, [0, 1, 0, 0, 2]);
+    wait_counts(platform, [0, 1, 0, 0, 2]);
     let waits = queue(&["emails", "jobs", "--state", "scheduled"]).ok();
     assert!(
         waits.contains("remote is away") && waits.contains("1 of 25"),
         "{waits}"
     );
     queue(&["emails", "put", "trap"]).ok();
-    wait_counts(&platform, [0, 2, 0, 0, 2]);
+    wait_counts(platform, [0, 2, 0, 0, 2]);
     let logs = wait("the failures in the log", || {
         let logs = platform.run_in(&project, &["logs"]).stdout;
         (logs.contains("job 3 failed at attempt 1: remote is away") && logs.contains("job 4 failed"))
@@ -67,7 +93,7 @@ fn jobs_are_done_by_the_worker_of_their_queues_name_and_failures_are_kept() {
 
     // What fails for good is among the dead letters, and begins anew when it is told to.
     queue(&["emails", "put", "x is unknown", "--key", "x"]).ok();
-    wait_counts(&platform, [0, 2, 0, 1, 2]);
+    wait_counts(platform, [0, 2, 0, 1, 2]);
     let dead = queue(&["emails", "dead"]);
     assert!(dead.stdout.contains("x is unknown"), "{}", dead.stdout);
     let shown = queue(&["emails", "show", "5"]).ok();
@@ -80,9 +106,9 @@ fn jobs_are_done_by_the_worker_of_their_queues_name_and_failures_are_kept() {
         queue(&["emails", "retry", "--all"]).ok(),
         "1 job of emails begin anew\n"
     );
-    wait_counts(&platform, [1, 2, 0, 0, 2]);
+    wait_counts(platform, [1, 2, 0, 0, 2]);
     queue(&["emails", "resume"]).ok();
-    wait_counts(&platform, [0, 2, 0, 1, 2]);
+    wait_counts(platform, [0, 2, 0, 1, 2]);
 
     let listed = queue(&[]).ok();
     assert!(listed.starts_with("emails  0"), "{listed}");
@@ -94,13 +120,11 @@ fn jobs_are_done_by_the_worker_of_their_queues_name_and_failures_are_kept() {
         queue(&["emails", "purge", "--state", "dead", "--yes"]).ok(),
         "1 job of emails removed\n"
     );
-    wait_counts(&platform, [0, 0, 0, 0, 2]);
+    wait_counts(platform, [0, 0, 0, 0, 2]);
 }
 
-#[test]
-fn a_job_of_a_key_is_put_once_and_a_delayed_one_waits() {
-    let platform = Platform::start();
-    let project = deployed(&platform, "");
+fn a_job_of_a_key_is_put_once_and_a_delayed_one_waits(platform: &Platform) {
+    let project = deployed(platform, "");
     let put =
         |args: &[&str]| platform.run_in(&project, &[&["queue", "emails", "put", "done"], args].concat());
     assert_eq!(put(&["--key", "invoice 7"]).ok(), "1\n");
@@ -108,7 +132,7 @@ fn a_job_of_a_key_is_put_once_and_a_delayed_one_waits() {
     assert!(again.stderr.contains("Q10"), "{}", again.stderr);
     assert_eq!(again.ok(), "1\n");
     put(&["--delay", "1h"]).ok();
-    wait_counts(&platform, [1, 1, 0, 0, 0]);
+    wait_counts(platform, [1, 1, 0, 0, 0]);
     let refused = |args: &[&str], text: &str| {
         let stderr = put(args).refused();
         assert!(stderr.contains(text), "{stderr}");
@@ -122,15 +146,15 @@ fn a_job_of_a_key_is_put_once_and_a_delayed_one_waits() {
         .run_in(&project, &["queue", "emails", "show", "99"])
         .refused();
     assert!(none.contains("emails has no job 99"), "{none}");
-    wait_counts(&platform, [1, 1, 0, 0, 0]);
+    wait_counts(platform, [1, 1, 0, 0, 0]);
 }
 
-#[test]
-fn the_job_of_a_node_that_dies_is_given_to_the_next_and_a_stopped_worker_hands_its_own_back() {
-    let platform = Platform::start();
+fn the_job_of_a_node_that_dies_is_given_to_the_next_and_a_stopped_worker_hands_its_own_back(
+    platform: &Platform,
+) {
     let manifest = "[process.emails]\nrequest_timeout = \"5m\"\nfuel_per_request = \"1000000G\"\n\
                     exit_timeout = \"1s\"\n";
-    let project = deployed(&platform, manifest);
+    let project = deployed(platform, manifest);
     platform
         .run_in(&project, &["queue", "emails", "put", "loops"])
         .ok();
@@ -143,7 +167,7 @@ fn the_job_of_a_node_that_dies_is_given_to_the_next_and_a_stopped_worker_hands_i
     platform.kill_node();
     wait("the second attempt", || running(2));
     platform.run_in(&project, &["scale", "v1", "emails=0"]).ok();
-    wait_counts(&platform, [1, 0, 0, 0, 0]);
+    wait_counts(platform, [1, 0, 0, 0, 0]);
     let jobs = platform.json(&["queue", "emails", "jobs", "--state", "ready", "--app", "shop"]);
     assert_eq!(
         jobs[0]["attempts"], 1,
@@ -151,12 +175,10 @@ fn the_job_of_a_node_that_dies_is_given_to_the_next_and_a_stopped_worker_hands_i
     );
 }
 
-#[test]
-fn a_queue_runs_and_begins_no_more_jobs_than_its_terms_say_at_any_scale() {
-    let platform = Platform::start();
+fn a_queue_runs_and_begins_no_more_jobs_than_its_terms_say_at_any_scale(platform: &Platform) {
     let manifest = "[process.emails]\nqueue = \"mail\"\nqueue_concurrency = 1\nrequest_timeout = \"1s\"\n\
                     fuel_per_request = \"1000000G\"\n";
-    let project = deployed(&platform, manifest);
+    let project = deployed(platform, manifest);
     platform.run_in(&project, &["scale", "v1", "emails=2"]).ok();
     let put = |payload| platform.run_in(&project, &["queue", "mail", "put", payload]).ok();
     put("loops");
@@ -200,11 +222,9 @@ fn a_queue_runs_and_begins_no_more_jobs_than_its_terms_say_at_any_scale() {
 /// Jobs of the test below; `GILLIAM_SOAK_JOBS=1000000` asks for more.
 const JOBS: u64 = 400;
 
-#[test]
-fn no_job_is_lost_while_nodes_and_the_platform_are_killed() {
+fn no_job_is_lost_while_nodes_and_the_platform_are_killed(platform: &Platform) {
     let jobs = std::env::var("GILLIAM_SOAK_JOBS").map_or(JOBS, |jobs| jobs.parse().expect("a number"));
-    let platform = Platform::start();
-    let project = deployed(&platform, "");
+    let project = deployed(platform, "");
     platform.run_in(&project, &["scale", "v1", "emails=3"]).ok();
     let credentials = std::fs::read_to_string(platform.home().join("credentials.json")).expect("credentials");
     let credentials: serde_json::Value = serde_json::from_str(&credentials).expect("JSON");
@@ -229,5 +249,5 @@ fn no_job_is_lost_while_nodes_and_the_platform_are_killed() {
         assert_eq!(status.expect("an answer"), 201);
         acknowledged += 1;
     }
-    wait_counts(&platform, [0, 0, 0, 0, jobs]);
+    wait_counts(platform, [0, 0, 0, 0, jobs]);
 }
