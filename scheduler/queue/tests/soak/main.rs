@@ -24,6 +24,8 @@ use process::{DEAD, LOG, PART, PLACE, Part};
 const JOBS: u64 = 6_000;
 /// Times that a process is killed, whatever the number of jobs.
 const KILLS: u64 = 8;
+/// Bytes that a job leaves in logs at least.
+const JOB_BYTES: u64 = 36;
 /// Pause between two looks at logs.
 const LOOK: Duration = Duration::from_millis(5);
 /// Longest time in which no process writes anything.
@@ -105,7 +107,7 @@ impl Soak {
         for kill in 1..=KILLS {
             // Kills are spread over the work, each at any moment.
             let part = jobs * kill / (KILLS + 2);
-            self.wait("jobs to be done", |soak| soak.count("d ") >= part);
+            self.wait("jobs to be done", |soak| soak.bytes() >= part * JOB_BYTES);
             std::thread::sleep(Duration::from_millis(fastrand::u64(..50)));
             let slot = fastrand::usize(..at_once);
             for life in self.lives.iter_mut().filter(|life| life.slot == slot) {
@@ -153,15 +155,14 @@ impl Soak {
         lives.map(count).sum()
     }
 
-    fn count(&self, kind: &str) -> u64 {
-        let slots: BTreeSet<usize> = self.lives.iter().map(|life| life.slot).collect();
-        slots.into_iter().map(|slot| self.of(slot, kind)).sum()
+    fn bytes(&self) -> u64 {
+        self.lives.iter().map(Life::bytes).sum()
     }
 
     fn wait(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
         let mut seen = (0, Instant::now());
         while !is_so(self) {
-            let bytes = self.lives.iter().map(Life::bytes).sum();
+            let bytes = self.bytes();
             if bytes != seen.0 {
                 seen = (bytes, Instant::now());
             }

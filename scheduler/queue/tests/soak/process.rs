@@ -151,7 +151,8 @@ impl Process {
         let mut left = jobs;
         while left > 0 {
             let n = fastrand::u64(1..=PUT_MAX).min(left);
-            let first = self.part.number * 1_000_000_000 + self.next.fetch_add(n, Ordering::Relaxed);
+            // All numbers have as many digits.
+            let first = (self.part.number + 1) * 1_000_000_000 + self.next.fetch_add(n, Ordering::Relaxed);
             let job = |n: u64| NewJob {
                 payload: n.to_string().into_bytes(),
                 ..NewJob::default()
