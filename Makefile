@@ -9,7 +9,7 @@ export SAMPLES_TARGET_DIR ?= $(CACHE)/samples-target
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup samples build demo cluster-demo up test test-samples lint bench bench-plan bench-etcd bench-nodes bench-cluster soak
+.PHONY: help setup samples build demo cluster-demo up test test-samples lint bench bench-plan bench-etcd bench-nodes bench-cluster bench-queue soak soak-queue
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,13 @@ bench-nodes: setup ## what thousands of nodes that wait cost the control plane
 
 bench-cluster: setup ## a server and 20 node processes: the time from scale to the last of 20,000 workers
 	BENCH_PEERS=0 scripts/bench cluster $(ARGS)
+
+bench-queue: setup ## queues in a file and in PostgreSQL beside SKIP LOCKED and Redis: jobs a second, time to the handler
+	scripts/bench-queue
+
+soak-queue: samples ## a million jobs through each kind of queue while what puts, takes and does them is killed
+	GILLIAM_SOAK_JOBS=1000000 cargo test -p gilliam-queue --test soak -- --nocapture --test-threads=1
+	GILLIAM_SOAK_JOBS=20000 cargo test -p gilliam --test e2e -- --nocapture --test-threads=1 no_job_is_lost
 
 soak: samples ## a million starts and stops; thousands of histories over an etcd that falters (half an hour)
 	GILLIAM_LEAK_STARTS=1000000 cargo test -p gilliam-engine --test leaks -- --nocapture

@@ -3,8 +3,8 @@
 //! a queue with one worker are in the order in which its jobs were put. `GILLIAM_SOAK_JOBS=1000000` asks for more.
 //!
 //! A process is this test binary, run again for the one test `process`. What it did it writes to a log of its own,
-//! which outlives it: `a N`, job N of the queue «many» is acknowledged, `q N`, one of «ordered»; `t ID N ATTEMPT`, `o …`,
-//! it is begun; `d ID`, it is done. All is judged by these logs.
+//! which outlives it: `a N`, job N of the queue `many` is acknowledged, `q N`, one of `ordered`; `t ID N ATTEMPT`,
+//! `o …`, it is begun; `d ID`, it is done. All is judged by these logs.
 
 #[path = "../postgres_process/mod.rs"]
 mod postgres_process;

@@ -1,4 +1,5 @@
-//! A process that puts jobs, takes jobs and does them, until its share is put and the queues are empty, or it is killed.
+//! A process that puts jobs, takes jobs and does them, until its share is put and the queues are empty, or it is
+//! killed.
 
 use std::{
     fmt,
