@@ -6,7 +6,7 @@ import inspect
 from componentize_py_types import Err
 from wit_world.exports import handler as wit
 
-from gilliam import _start
+from gilliam import _loop, _start
 from gilliam._job import Discard, Job, RetryAfter
 
 _function = []
@@ -42,9 +42,7 @@ class Handler:
 def _call(function, job):
     answer = function(job)
     if inspect.isawaitable(answer):
-        import asyncio
-
-        asyncio.run(_awaited(answer))
+        _loop.run(_awaited(answer))
 
 
 async def _awaited(answer):

@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from componentize_py_types import Ok
 from wit_world.imports import wasi_http_types as wasi
 
-from gilliam import _start
+from gilliam import _loop, _start
 from gilliam._message import Headers, Request, Response
 from gilliam._outgoing import METHODS, OF_THE_CONNECTION, Body, write_all
 
@@ -111,9 +111,7 @@ def _answer_handler(handler, incoming, sender):
     request = Request(incoming.method, incoming.target, Headers(incoming.headers), incoming.stream)
     answer = handler(request)
     if inspect.isawaitable(answer):
-        import asyncio
-
-        answer = asyncio.run(_awaited(answer))
+        answer = _loop.run(_awaited(answer))
     if not isinstance(answer, Response):
         if not isinstance(answer, (str, bytes)):
             raise TypeError(
