@@ -44,6 +44,6 @@ export function blobs(name) {
     },
 
     /** The blobs whose names begin so, in their order, each with `name` and `bytes`. */
-    list: (prefix = '') => pages(origin, prefix, 'blobs'),
+    list: (prefix = '') => pages(origin, prefix, 'objects'),
   };
 }

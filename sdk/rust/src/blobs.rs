@@ -31,7 +31,7 @@ pub struct BlobInfo {
 
 #[derive(Deserialize)]
 struct Page {
-    blobs: Vec<BlobInfo>,
+    objects: Vec<BlobInfo>,
     next: Option<String>,
 }
 
@@ -92,7 +92,7 @@ impl Blobs {
                 path::query(&mut url, "after", after);
             }
             let page: Page = http::get(&url).send().await?.ok().await?.json().await?;
-            all.extend(page.blobs);
+            all.extend(page.objects);
             match page.next {
                 Some(next) => after = Some(next),
                 None => return Ok(all),

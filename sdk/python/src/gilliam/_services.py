@@ -111,7 +111,7 @@ class Blobs:
 
     def list(self, prefix=""):
         """The blobs whose names begin so, in their order, each with `name` and `bytes`."""
-        return pages(self._origin, prefix, "blobs")
+        return pages(self._origin, prefix, "objects")
 
 
 def keyvalue(name):
