@@ -12,8 +12,8 @@ use crate::{
 
 /// One message of a queue.
 ///
-/// It is delivered at least once: its `id` is the same each time, and worth remembering where doing a job twice would do
-/// harm.
+/// It is delivered at least once: its `id` is the same each time, and worth remembering where doing a job twice would
+/// do harm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Job<T> {

@@ -32,8 +32,8 @@ impl Queue {
     /// }
     /// ```
     ///
-    /// It waits without using CPU, and ends when the platform asks the program to. A job that is not settled comes again
-    /// when its lease ends, 60 s after it was taken unless it is [extended](Received::extend).
+    /// It waits without using CPU, and ends when the platform asks the program to. A job that is not settled comes
+    /// again when its lease ends, 60 s after it was taken unless it is [extended](Received::extend).
     pub fn receive<T: Payload>(&self) -> Receiver<T> {
         Receiver {
             queue: self.clone(),

@@ -7,8 +7,8 @@ use proc_macro::{Delimiter, Group, Ident, Punct, Spacing, Span, TokenStream, Tok
 /// Makes a function the handler of a queue's jobs: the component exports `gilliam:worker/handler`.
 ///
 /// The function takes a `gilliam::Job<T>` of any `T` that serde reads from JSON, or of `gilliam::Raw`, and answers a
-/// `Result<(), E>` where `E` is `gilliam::JobError` or an error. It may be `async`. A crate has one, in a library of type
-/// `cdylib`.
+/// `Result<(), E>` where `E` is `gilliam::JobError` or an error. It may be `async`. A crate has one, in a library of
+/// type `cdylib`.
 ///
 /// ```ignore
 /// #[gilliam::job]
