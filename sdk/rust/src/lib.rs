@@ -35,7 +35,8 @@
 //! | the end | [`is_stopping`], [`stopping`] |
 //!
 //! Everything that waits is `async`, and [`wait`] runs it where there is nothing asynchronous. Handlers and [`wait`]
-//! drive what is in progress together; another executor, such as that of the crate `wstd`, is blocked while it waits here.
+//! drive what is in progress together; another executor, such as that of the crate `wstd`, is blocked while it
+//! waits here.
 
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 #[doc(hidden)]

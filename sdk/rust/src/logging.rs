@@ -26,7 +26,8 @@ impl Log for Stdio {
 }
 
 /// Has the macros of the crate `log` write lines that begin with their level: errors and warnings to standard error,
-/// all else to standard output. `gilliam config set LOG_LEVEL=debug` says from which level on; `info` unless it is said.
+/// all else to standard output. `gilliam config set LOG_LEVEL=debug` says from which level on; `info` unless it is
+/// said.
 ///
 /// Handlers of jobs have it done already. Where another logger was set before, that one stays.
 pub fn log_to_stdio() {
