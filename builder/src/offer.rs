@@ -1,8 +1,8 @@
 //! The offer: which interfaces a component may import, and what is in each.
 //!
 //! It is read from the WIT packages in `wit/deps`, which are those of the engine's WASI implementation, and the
-//! platform's own in `wit`, through the worlds whose imports the engine links. In flow a component's imports, out flow those that the
-//! platform lacks.
+//! platform's own in `wit`, through the worlds whose imports the engine links. In flow a component's imports, out
+//! flow those that the platform lacks.
 //!
 //! Invariant: nothing is linked lazily; an import that is not offered is refused at the deploy.
 

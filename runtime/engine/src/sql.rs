@@ -3,7 +3,8 @@
 //! In flow a guest's statements, out flow answers of the database, at the guest's expense.
 //!
 //! Invariant: a guest reaches the databases that its process is bound to and no others.
-//! Invariant: a transaction is in one store; it is rolled back with that store, or before another request is served in it.
+//! Invariant: a transaction is in one store; it is rolled back with that store, or before another request is served
+//! in it.
 
 use std::{sync::Arc, time::Duration};
 

@@ -5,7 +5,8 @@ use crate::{
     sql::{self, Error, Statement, Value},
 };
 
-const TABLE: &str = "CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, balance INTEGER NOT NULL CHECK (balance >= 0))";
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS accounts
+    (name TEXT PRIMARY KEY, balance INTEGER NOT NULL CHECK (balance >= 0))";
 
 /// Opens an account.
 pub fn open(name: &str, amount: &str) -> Answer {

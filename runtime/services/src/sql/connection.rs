@@ -2,8 +2,8 @@
 //!
 //! In flow statements of apps, out flow answers. Blocks: it runs on the threads of `threads.rs` alone.
 //!
-//! Invariant: a statement of an app is prepared under the guard (`guard.rs`), within every limit, and stops soon after its
-//! deadline or once nobody waits for it.
+//! Invariant: a statement of an app is prepared under the guard (`guard.rs`), within every limit, and stops soon after
+//! its deadline or once nobody waits for it.
 //! Invariant: outside of a transaction of the platform the connection is in none.
 
 use std::{

@@ -2,7 +2,8 @@
 //!
 //! In flow calls, out flow connections on a thread: one writer at a time, a few readers beside it.
 //!
-//! Invariant: a connection that was given out comes back before the next call has its place, even if the caller is gone.
+//! Invariant: a connection that was given out comes back before the next call has its place, even if the
+//! caller is gone.
 
 use std::{
     fs::DirBuilder,

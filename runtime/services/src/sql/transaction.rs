@@ -1,7 +1,7 @@
 //! A transaction that goes on from call to call: it holds the writer of its database, for a bounded time.
 //!
-//! Invariant: between two calls it has a connection and no thread. Whatever ends it, the connection is rolled back before
-//! anybody else has it.
+//! Invariant: between two calls it has a connection and no thread. Whatever ends it, the connection is rolled back
+//! before anybody else has it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -82,7 +82,8 @@ pub enum At {
 }
 
 impl Volume {
-    /// A handle; the folder is made, and counted, by the first use. There must be one handle for a folder, and its clones.
+    /// A handle; the folder is made, and counted, by the first use. There must be one handle for a folder, and its
+    /// clones.
     pub fn new(folder: PathBuf, quota_bytes: u64) -> Self {
         Self(Arc::new(Inner {
             folder,
