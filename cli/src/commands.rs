@@ -17,6 +17,7 @@ mod images;
 mod init;
 mod inspect;
 pub(crate) mod internal;
+mod kv;
 mod limits;
 mod logs;
 mod node;
@@ -33,6 +34,7 @@ mod run;
 mod runs;
 mod scale;
 mod server;
+mod services;
 mod sim;
 mod status;
 mod store;
@@ -47,6 +49,9 @@ mod released;
 mod run_attached;
 /// A run watched through the log, for `run` and `released`.
 mod run_log;
+
+/// A request to a service, alike for the commands of each kind.
+mod service_call;
 
 use std::io;
 
@@ -71,6 +76,8 @@ pub(crate) enum Command {
     Ps(ps::Args),
     Queue(queue::Args),
     Cron(cron::Args),
+    Services(services::Args),
+    Kv(kv::Args),
     Run(run::Args),
     Runs(runs::Args),
     Logs(logs::Args),
@@ -134,6 +141,8 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Ps(args) => ps::run(&context, args).await,
         Command::Queue(args) => queue::run(&context, args).await,
         Command::Cron(args) => cron::run(&context, args).await,
+        Command::Services(args) => services::run(&context, args).await,
+        Command::Kv(args) => kv::run(&context, args).await,
         Command::Run(args) => run::run(&context, args).await,
         Command::Runs(args) => runs::run(&context, args).await,
         Command::Logs(args) => logs::run(&context, args).await,

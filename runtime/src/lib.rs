@@ -44,6 +44,7 @@ mod node;
 mod patience;
 mod ports;
 pub mod probe_child;
+mod questions;
 mod reporter;
 pub mod slots;
 mod supervisor;

@@ -27,6 +27,7 @@ use crate::{
     logs::{self, Logs},
     machine,
     ports::Ports,
+    questions,
     supervisor::{CrewThread, Ledger, Runs, Starts, Supervisor, Surroundings},
     vigil::Vigil,
 };
@@ -106,6 +107,7 @@ pub struct Node {
     agent: Agent,
     supervisor: Supervisor,
     runs: Runs,
+    services: Services,
     /// Of a node that joined a cluster.
     identity: Option<Identity>,
     kept_peers: Kept<PeerTable>,
@@ -205,7 +207,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
         file,
         control,
         artefacts,
-        (ports, services),
+        (ports, services.clone()),
         (starts, crews),
         (logs, ingress),
     );
@@ -216,6 +218,7 @@ pub fn bind(config: NodeConfig) -> Result<(Node, NodeAddresses), NodeError> {
             agent,
             supervisor,
             runs,
+            services,
             identity,
             kept_peers,
             _lock: lock,
@@ -293,6 +296,7 @@ impl Node {
             agent,
             mut supervisor,
             mut runs,
+            services,
             identity,
             kept_peers,
             _lock,
@@ -308,6 +312,7 @@ impl Node {
             agent.facts.name.clone(),
         );
         let talking = jobs::talk(jobs, control, name, life);
+        let answering = questions::answer(services, agent.control.clone(), agent.facts.name.clone());
         let shipping = logs::ship(logs.clone(), agent.control.clone(), agent.facts.name.clone());
         // What runs beside ends with this future, however it ends.
         let mut beside = JoinSet::new();
@@ -319,6 +324,7 @@ impl Node {
         beside.spawn(shipping);
         beside.spawn(sample(board));
         beside.spawn(talking);
+        beside.spawn(answering);
         beside.spawn(async move { vigil.keep().await });
         let mut serving = JoinSet::new();
         serving.spawn(serving_all);

@@ -30,6 +30,7 @@ use crate::{
     observed::{NodeView, Now, Observed},
     peers::Peers,
     publish::Publisher,
+    questions::Questions,
     queues::{Held, Holders},
     refusal::Refusal,
     state::State,
@@ -64,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) attachments: Arc<Attachments>,
     /// Who waits for details of single instances.
     pub(crate) details: Details,
+    /// Who waits for what nodes say of services.
+    pub(crate) questions: Questions,
     pub(crate) logs: Logs,
     pub(crate) publisher: Publisher,
     /// Which nodes take requests of other nodes.
@@ -111,6 +114,7 @@ impl Shared {
             observed: Observed::new(config.lost_after, now),
             attachments: Arc::default(),
             details: Details::default(),
+            questions: Questions::default(),
             holders: Holders::default(),
             held: Held::default(),
             builds: Arc::new(Semaphore::new(config.builds_max)),

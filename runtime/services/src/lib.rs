@@ -9,6 +9,7 @@
 //! Invariant: what is acknowledged is durable.
 //! Invariant: a service is kept within its quota.
 
+pub mod http;
 pub mod keyvalue;
 mod lane;
 mod services;

@@ -14,7 +14,7 @@ use std::{
 use gilliam_model::{
     Timestamp,
     name::ServiceName,
-    service::{BoundService, Service, ServiceId, ServiceKind},
+    service::{BoundService, Service, ServiceId, ServiceKind, ServiceUsage},
 };
 
 use crate::{
@@ -137,6 +137,20 @@ impl Services {
             .or_insert_with(|| self.0.make(id, service.kind()));
         handle.configure(service);
         handle.clone()
+    }
+
+    /// How much is in a service; the reason when that cannot be told.
+    pub async fn usage(&self, id: &ServiceId, service: &Service) -> Result<ServiceUsage, String> {
+        match self.handle(id, service) {
+            Handle::Keyvalue(keyvalue) => {
+                let usage = keyvalue.usage().await.map_err(|error| error.to_string())?;
+                Ok(ServiceUsage {
+                    bytes: usage.bytes,
+                    items: Some(usage.keys),
+                })
+            }
+            Handle::Elsewhere(kind) => Err(format!("nothing is counted of a {kind} service")),
+        }
     }
 
     /// Removes the data of a service. Who still has a handle of it finds it empty.

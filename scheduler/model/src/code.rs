@@ -92,6 +92,7 @@ codes! {
     A401 401 "not authenticated",
     A404 404 "not found",
     A409 409 "conflict",
+    A412 412 "precondition failed",
     A413 413 "too large",
     A422 422 "invalid",
     A429 429 "too many requests",

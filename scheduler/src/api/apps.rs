@@ -19,6 +19,7 @@ use crate::{
     change::{Decision, change},
     observed::{NodeView, running_by_app},
     refusal::Refusal,
+    services,
     shared::Shared,
     sweep,
 };
@@ -91,6 +92,7 @@ pub(crate) async fn destroy(State(api): State<Api>, AppPath(app): AppPath) -> Re
     shared.logs.close(&app);
     build_cache::forget(shared, &destroyed);
     super::git::forget(shared, &app).await;
+    services::forget(shared, &destroyed).await;
     // The app is gone, acknowledged or not: what did not fit into that commit is removed now, or else by the
     // loop.
     if let Err(refusal) = sweep::app(shared, &app).await {
@@ -102,6 +104,7 @@ pub(crate) async fn destroy(State(api): State<Api>, AppPath(app): AppPath) -> Re
 
 async fn decide_destroy(shared: &Shared, app: &AppName) -> Result<Decision<App>, Refusal> {
     let stored = shared.app(app).await?;
+    services::check_unused(&stored.value)?;
     let epoch = records::load_epoch(&shared.store).await?;
     let mut writes = vec![records::delete(stored.key.clone())];
     writes.extend(sweep::some_of(shared, app).await?);

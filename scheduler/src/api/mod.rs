@@ -35,6 +35,7 @@ mod releases;
 mod restart;
 mod runs;
 mod scale;
+mod services;
 mod skew;
 mod status;
 
@@ -107,6 +108,10 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(crons::run))
         .routes(routes!(crons::pause))
         .routes(routes!(crons::resume))
+        .routes(routes!(services::list))
+        .routes(routes!(services::destroy))
+        .routes(routes!(services::share))
+        .routes(routes!(services::unshare))
         .routes(routes!(members::list))
         .routes(routes!(members::show, members::forget))
         .routes(routes!(members::drain))
@@ -121,6 +126,7 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(runs::show, runs::stop))
         .routes(routes!(attach::send_input))
         .routes(routes!(attach::take_output))
+        .routes(routes!(services::request))
         .routes(routes!(logs::read));
     let users = short
         .merge(held_open)
@@ -133,6 +139,8 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(jobs::exchange))
         .routes(routes!(puts::put))
         .routes(routes!(jobs::wait))
+        .routes(routes!(services::await_questions))
+        .routes(routes!(services::answer))
         .routes(routes!(blobs::read))
         .routes(routes!(join::renew))
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::nodes));

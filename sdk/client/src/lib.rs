@@ -18,6 +18,7 @@ mod nodes;
 mod queues;
 mod runs;
 mod servers;
+mod services;
 mod stream;
 mod trust;
 

@@ -8,6 +8,7 @@
 
 mod error;
 mod file;
+pub(crate) mod http;
 mod limits;
 mod read;
 mod table;
