@@ -37,5 +37,6 @@ mod queues;
 mod registry;
 mod runs;
 mod rust;
+mod services;
 mod story;
 mod zero_loss;
