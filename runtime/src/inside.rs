@@ -1,6 +1,6 @@
 //! What is behind `NAME.internal` for the instances of an app.
 //!
-//! In flows an instance's request, out flows the answer of the app's queues.
+//! In flows an instance's request, out flows the answer of the app's queues, or of a service that it is bound to.
 //!
 //! Invariant: whose request it is comes from the instance that makes it, never from the request.
 
@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use gilliam_engine::{Chain, Internal, InternalAnswer, InternalBody, InternalDoor, Leaving, Refusal};
 use gilliam_model::name::AppName;
+use gilliam_services::Bound;
 use http::{HeaderMap, Request};
 
 use crate::jobs::{self, Desk, Jobs};
@@ -20,11 +21,12 @@ const QUEUES: &str = "queues";
 pub(crate) struct Inside {
     app: AppName,
     jobs: Arc<Jobs>,
+    services: Bound,
 }
 
 impl Inside {
-    pub(crate) fn new(app: AppName, jobs: Arc<Jobs>) -> Self {
-        Self { app, jobs }
+    pub(crate) fn new(app: AppName, jobs: Arc<Jobs>, services: Bound) -> Self {
+        Self { app, jobs, services }
     }
 }
 
@@ -36,6 +38,7 @@ impl Internal for Inside {
     fn enter(&self, _label: &str) -> Arc<dyn InternalDoor> {
         Arc::new(Door {
             desk: Desk::new(self.app.clone(), self.jobs.clone()),
+            services: self.services.clone(),
         })
     }
 }
@@ -44,13 +47,20 @@ impl Internal for Inside {
 #[derive(Debug)]
 struct Door {
     desk: Arc<Desk>,
+    services: Bound,
 }
 
 impl InternalDoor for Door {
     fn call(&self, name: &str, request: Request<InternalBody>, _chain: Chain) -> InternalAnswer {
         match name {
             QUEUES => Box::pin(jobs::answer(self.desk.clone(), request)),
-            other => Box::pin(std::future::ready(Err(Refusal::undeclared(other)))),
+            other => match self.services.get(other) {
+                Some(handle) => {
+                    let answer = gilliam_services::http::answer(handle.clone(), request);
+                    Box::pin(async move { Ok(answer.await) })
+                }
+                None => Box::pin(std::future::ready(Err(Refusal::undeclared(other)))),
+            },
         }
     }
 

@@ -1,6 +1,6 @@
 //! Services of apps: declared, made, looked into, shared, detached, destroyed, and there after a crash.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::platform::{Platform, wait};
 
@@ -19,7 +19,7 @@ fn deployed(platform: &Platform, app: &str, services: &str) -> PathBuf {
     project
 }
 
-fn redeployed(platform: &Platform, project: &PathBuf, services: &str) {
+fn redeployed(platform: &Platform, project: &Path, services: &str) {
     std::fs::write(project.join("gilliam.toml"), services).expect("gilliam.toml");
     platform.run_in(project, &["deploy"]).ok();
     wait("a home for the services", || {

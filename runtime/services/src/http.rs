@@ -3,15 +3,18 @@
 //! In flows a request for one service, out flows its answer; where it came from and whose service it is was settled
 //! before. A refusal is JSON with the code, what is wrong and the way out, as the API has it.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use gilliam_model::{api::ApiError, code::Code};
+use gilliam_model::{api::ApiError, code::Code, service::ServiceKind};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 
-use crate::{Handle, keyvalue};
+use crate::{
+    Handle, keyvalue,
+    sql::{self, Payer},
+};
 
 /// The body of a request or an answer.
 pub type Body = UnsyncBoxBody<Bytes, Box<dyn StdError + Send + Sync>>;
@@ -28,13 +31,30 @@ pub async fn answer(handle: Handle, request: Request<Body>) -> Response<Body> {
             Ok(request) => keyvalue::http::answer(&keyvalue, request).await,
             Err(refused) => refused,
         },
-        Handle::Elsewhere(kind) => refuse(
-            Code::S21,
-            format!("a {kind} service is not found by HTTP under its own name"),
-            None,
-        ),
+        Handle::Sql(database) => match gather(request, sql::http::BODY_BYTES_MAX).await {
+            Ok(request) => sql::http::answer(&database, &payer(), request).await,
+            Err(refused) => refused,
+        },
+        Handle::Volume(_) => not_by_http(ServiceKind::Volume),
+        Handle::Elsewhere(kind) => not_by_http(kind),
     };
     answer.map(whole)
+}
+
+fn not_by_http(kind: ServiceKind) -> Response<Bytes> {
+    let message = format!("a {kind} service is not found by HTTP under its own name");
+    refuse(Code::S21, message, None)
+}
+
+/// Who asks by HTTP is charged for the request, not for the database's threads.
+struct Unpaid;
+
+impl Payer for Unpaid {
+    fn charge(&self, _cpu: Duration) {}
+}
+
+fn payer() -> Arc<dyn Payer> {
+    Arc::new(Unpaid)
 }
 
 /// A body that is there as a whole.

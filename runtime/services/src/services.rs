@@ -149,6 +149,22 @@ impl Services {
                     items: Some(usage.keys),
                 })
             }
+            Handle::Sql(sql) => {
+                let usage = sql.usage().await.map_err(|error| error.to_string())?;
+                Ok(ServiceUsage {
+                    bytes: usage.bytes,
+                    items: None,
+                })
+            }
+            Handle::Volume(volume) => {
+                let counted = tokio::task::spawn_blocking(move || volume.usage()).await;
+                let usage = counted.unwrap_or_else(|error| Err(io::Error::other(error)));
+                let usage = usage.map_err(|error| error.to_string())?;
+                Ok(ServiceUsage {
+                    bytes: usage.bytes,
+                    items: Some(usage.entries),
+                })
+            }
             Handle::Elsewhere(kind) => Err(format!("nothing is counted of a {kind} service")),
         }
     }

@@ -31,14 +31,16 @@ impl Spec {
         let process = assigned.process.clone();
         let log = around.logs.app(&key.app);
         let sink: Arc<dyn LogSink> = log.clone();
+        let services = around.services.bind(&assigned.services);
+        let inside = Inside::new(key.app.clone(), around.jobs.clone(), services.clone());
         let config = ProcessConfig {
             app: key.app.as_str().into(),
             args: process.args.clone(),
             env: env(assigned, &around.node),
             limits: process.limits.clone(),
             outbound: process.allowed_outbound_hosts.clone(),
-            internal: Some(Arc::new(Inside::new(key.app.clone(), around.jobs.clone()))),
-            services: around.services.bind(&assigned.services),
+            internal: Some(Arc::new(inside)),
+            services,
             log: sink,
         };
         Self {
