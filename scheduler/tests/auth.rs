@@ -82,6 +82,7 @@ async fn the_document_lists_every_route_and_describes_the_scheme() {
 DELETE /v1/apps/{app}
 DELETE /v1/apps/{app}/queues/{queue}/jobs
 DELETE /v1/apps/{app}/runs/{run}
+DELETE /v1/apps/{app}/services/{service}
 DELETE /v1/nodes/{node}
 GET /v1/apps
 GET /v1/apps/{app}
@@ -102,6 +103,7 @@ GET /v1/apps/{app}/runs
 GET /v1/apps/{app}/runs/{run}
 GET /v1/apps/{app}/runs/{run}/output
 GET /v1/apps/{app}/scale
+GET /v1/apps/{app}/services
 GET /v1/blobs/{digest}
 GET /v1/health
 GET /v1/images/{digest}
@@ -130,11 +132,16 @@ POST /v1/apps/{app}/restart
 POST /v1/apps/{app}/rollback
 POST /v1/apps/{app}/runs
 POST /v1/apps/{app}/runs/{run}/stdin
+POST /v1/apps/{app}/services/{service}/request
+POST /v1/apps/{app}/services/{service}/share
+POST /v1/apps/{app}/services/{service}/unshare
 POST /v1/join
 POST /v1/join-tokens
+POST /v1/nodes/{node}/answers/{number}
 POST /v1/nodes/{node}/drain
 POST /v1/nodes/{node}/jobs
 POST /v1/nodes/{node}/logs
+POST /v1/nodes/{node}/questions
 POST /v1/nodes/{node}/queues
 POST /v1/nodes/{node}/renew
 POST /v1/nodes/{node}/runs/{app}/{run}/output

@@ -14,6 +14,8 @@ const VERBS: &[&str] = &[
     "scale",
     "ps",
     "cron",
+    "services",
+    "kv",
     "run",
     "runs",
     "logs",

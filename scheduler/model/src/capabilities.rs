@@ -1,7 +1,7 @@
 //! Capabilities: what the processes of an app can reach, and what a new image adds to that or takes away.
 //!
-//! In flow two images, out flow the outbound hosts that one grants and the other does not, and the interfaces that
-//! the components of one import and those of the other do not.
+//! In flow two images, out flow the outbound hosts that one grants and the other does not, the services that one
+//! declares and the other does not, and the interfaces that the components of one import and those of the other do not.
 //!
 //! A process type that both images have is compared with itself. One that only one of them has is compared with all
 //! of the other image: a new process type that can do what another could before adds nothing.
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Capability {
-    /// `outbound https://api.example.com`, or an interface: `wasi:sockets/tcp`.
+    /// `outbound https://api.example.com`, `service cache (keyvalue)`, or an interface: `wasi:sockets/tcp`.
     pub name: String,
     /// The process types concerned; none stands for all of the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -81,6 +81,11 @@ fn gained(from: &Image, to: &Image) -> Vec<Capability> {
                     .or_default()
                     .push(name.clone());
             }
+        }
+    }
+    for (name, service) in &to.services {
+        if from.services.get(name).map(|before| before.kind()) != Some(service.kind()) {
+            gained.insert(format!("service {name} ({})", service.kind()), Vec::new());
         }
     }
     let all = to.processes.len();
@@ -150,6 +155,7 @@ impl fmt::Display for CapabilityChange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::{Service, ServiceKind};
 
     /// A process: its name, outbound hosts, imports.
     type Sketch<'a> = (&'a str, &'a [&'a str], Option<&'a [&'a str]>);
@@ -190,6 +196,17 @@ mod tests {
         );
         check(&after, &after, "");
         assert!(CapabilityChange::between(&after, &after).is_empty());
+    }
+
+    #[test]
+    fn a_service_that_is_new_is_added_for_all_processes() {
+        let before = image(&[("web", &[], NONE), ("worker", &[], NONE)]);
+        let mut after = before.clone();
+        let cache = Service::new(ServiceKind::Keyvalue);
+        after.services.insert("cache".parse().expect("name"), cache);
+        check(&before, &after, "adds: service cache (keyvalue)");
+        check(&after, &after, "");
+        check(&after, &before, "removes: service cache (keyvalue)");
     }
 
     #[test]
