@@ -15,7 +15,8 @@ use std::{
 };
 
 use gilliam_model::{
-    assignment::{AssignedProcess, Assignment},
+    assignment::Assignment,
+    image::Process,
     name::{AppName, NodeName},
     queue::{JobTerms, QueueId},
     route::RouteTable,
@@ -61,18 +62,21 @@ impl Publisher {
             .subscribe()
     }
 
-    /// Waits until `node` is to run something that satisfies `is_sought`, or `limit` has passed; says which.
+    /// Waits until `node` is to run something that satisfies `is_sought`, for ever or once, or `limit` has passed; says
+    /// which.
     pub(crate) async fn finds(
         &self,
         node: &NodeName,
         limit: std::time::Duration,
-        is_sought: impl Fn(&AssignedProcess) -> bool,
+        is_sought: impl Fn(&Process) -> bool,
     ) -> bool {
         let mut newest = self.subscribe(node);
         let found = newest.wait_for(|newest| {
-            newest
-                .as_deref()
-                .is_some_and(|orders| orders.processes.iter().any(|placed| is_sought(&placed.spec)))
+            newest.as_deref().is_some_and(|orders| {
+                let mut processes = orders.processes.iter().map(|placed| &placed.spec.process);
+                let mut runs = orders.runs.iter().map(|run| &run.work.process);
+                processes.any(&is_sought) || runs.any(&is_sought)
+            })
         });
         matches!(tokio::time::timeout(limit, found).await, Ok(Ok(_)))
     }

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures::StreamExt as _;
-use gilliam_model::{assignment::AssignedProcess, code::Code, digest::Digest, text::excerpt};
+use gilliam_model::{code::Code, digest::Digest, image::Process, text::excerpt};
 use http::{HeaderValue, header};
 use tokio_util::io::ReaderStream;
 
@@ -39,7 +39,7 @@ pub(crate) async fn read(
     // Only the hex digits of a digest become a path.
     let digest: Digest = name.parse().map_err(|_| gone())?;
     if let CallingNode::Certified { name, .. } = &caller {
-        let is_its = |assigned: &AssignedProcess| assigned.process.component == digest;
+        let is_its = |process: &Process| process.component == digest;
         let publisher = &api.shared.publisher;
         if !publisher.finds(name, PLACED_WAIT, is_its).await {
             return Err(gone());
