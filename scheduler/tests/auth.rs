@@ -141,6 +141,7 @@ POST /v1/nodes/{node}/answers/{number}
 POST /v1/nodes/{node}/drain
 POST /v1/nodes/{node}/jobs
 POST /v1/nodes/{node}/logs
+POST /v1/nodes/{node}/puts
 POST /v1/nodes/{node}/questions
 POST /v1/nodes/{node}/queues
 POST /v1/nodes/{node}/renew
