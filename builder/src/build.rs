@@ -123,6 +123,7 @@ fn components(
             link,
             placement,
             jobs,
+            uses,
         } = manifest.processes.remove(&entry.name).unwrap_or_default();
         let recipe = (source, link);
         if !made.contains_key(&recipe) {
@@ -160,6 +161,7 @@ fn components(
                 guard_pages,
                 placement,
                 jobs,
+                uses,
                 imports: Some(Imports::new(&component.imports)),
             },
         );

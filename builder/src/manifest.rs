@@ -9,6 +9,7 @@ mod crons;
 mod jobs;
 mod placement;
 mod services;
+mod uses;
 mod value;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use gilliam_model::{
     rules::PlacementRules,
     service::Service,
     text::excerpt,
+    uses::Uses,
 };
 use serde::Deserialize;
 use toml::Spanned;
@@ -62,6 +64,8 @@ pub struct Settings {
     pub placement: PlacementRules,
     /// On what terms it does jobs.
     pub jobs: JobTerms,
+    /// What it calls of other apps.
+    pub uses: Uses,
 }
 
 /// A `gilliam.toml` that cannot be used.
@@ -107,6 +111,7 @@ struct Document {
     process: BTreeMap<Spanned<String>, Section>,
     services: Section,
     cron: Section,
+    uses: Section,
 }
 
 /// A `[process.NAME]`: its keys are those of [`LimitName`] and a few more.
@@ -149,8 +154,10 @@ pub fn parse(bytes: &[u8], entries: &[Entry]) -> Result<Manifest, ManifestError>
             return Err(content(text, name.span().start, message, Some(hint)));
         }
     }
+    let services = services::read(text, &document.services)?;
     let shared = Settings {
         allowed_outbound_hosts: hosts(text, &document.allowed_outbound_hosts)?,
+        uses: uses::read(text, &document.uses, &services)?,
         ..Settings::default()
     };
     let settings = entries.iter().map(|entry| {
@@ -163,7 +170,7 @@ pub fn parse(bytes: &[u8], entries: &[Entry]) -> Result<Manifest, ManifestError>
     });
     Ok(Manifest {
         processes: settings.collect::<Result<_, _>>()?,
-        services: services::read(text, &document.services)?,
+        services,
         crons: crons::read(text, &document.cron)?,
     })
 }

@@ -39,6 +39,7 @@ mod sim;
 mod status;
 mod store;
 mod up;
+mod uses;
 mod version;
 
 /// Archives on their way to a cluster, alike for `deploy`, `build` and `image`.
@@ -75,6 +76,7 @@ pub(crate) enum Command {
     Scale(scale::Args),
     Ps(ps::Args),
     Queue(queue::Args),
+    Uses(uses::Args),
     Cron(cron::Args),
     Services(services::Args),
     Kv(kv::Args),
@@ -140,6 +142,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Scale(args) => scale::run(&context, args).await,
         Command::Ps(args) => ps::run(&context, args).await,
         Command::Queue(args) => queue::run(&context, args).await,
+        Command::Uses(args) => uses::run(&context, args).await,
         Command::Cron(args) => cron::run(&context, args).await,
         Command::Services(args) => services::run(&context, args).await,
         Command::Kv(args) => kv::run(&context, args).await,

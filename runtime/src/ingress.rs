@@ -17,6 +17,7 @@ mod door;
 mod ejection;
 mod group;
 mod headers;
+mod inside;
 mod lent;
 mod peer;
 mod peers;
@@ -32,7 +33,7 @@ mod wire;
 use std::{net::SocketAddr, sync::Arc};
 
 use gilliam_model::{
-    assignment::Assignment,
+    assignment::{AssignedProcess, Assignment},
     instance::InstanceId,
     name::{AppName, ProcessName},
     peer::PeerTable,
@@ -44,6 +45,7 @@ use crate::{entropy::RequestIds, identity::Identity, logs::Logs, vigil::Vigil};
 pub(crate) use backend::Backend;
 pub(crate) use door::Door;
 pub(crate) use group::{Group, Phase};
+pub(crate) use inside::{InsideCaller, chain};
 use peers::Peers;
 use table::Table;
 
@@ -106,8 +108,13 @@ impl Ingress {
     /// Takes note of an assignment that is about to be followed: requests for what it has here wait from now on.
     pub(crate) fn expect(&self, assignment: &Assignment) {
         let processes = assignment.processes.iter();
-        for web in processes.filter(|process| process.name.as_str() == WEB && !process.ranges.is_empty()) {
-            self.group(&web.app, &web.name).expect(assignment.generation);
+        let takes =
+            |process: &&AssignedProcess| process.name.as_str() == WEB || process.process.shape.is_http();
+        for http in processes
+            .filter(takes)
+            .filter(|process| !process.ranges.is_empty())
+        {
+            self.group(&http.app, &http.name).expect(assignment.generation);
         }
     }
 

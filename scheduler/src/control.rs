@@ -281,7 +281,7 @@ impl Control {
     fn publish(&mut self, state: &State, nodes: &BTreeMap<NodeName, NodeView>, in_grace: bool) {
         let version = self.mirror.routes_version();
         if self.routes.version != version {
-            let table = gilliam_plan::routes(state.apps.values().map(|entry| &entry.stored.value));
+            let table = gilliam_plan::routes(state.apps.values().map(|entry| &*entry.state));
             self.routes = Routes {
                 version,
                 routed: Arc::new(Routed::of(&table)),

@@ -58,6 +58,7 @@ mod state;
 mod stepped;
 mod sweep;
 mod token;
+mod uses;
 
 use std::{ffi::OsString, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

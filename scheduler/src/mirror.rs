@@ -284,7 +284,7 @@ impl Mirror {
         if before.is_none_or(|before| !entry.has_specs_of(before)) {
             self.touch_app(&name);
         }
-        let routes = |entry: &AppEntry| gilliam_plan::routes([&entry.stored.value]);
+        let routes = |entry: &AppEntry| gilliam_plan::routes([&*entry.state]);
         if before.is_none_or(|before| routes(before) != routes(&entry)) {
             self.routes_version += 1;
         }

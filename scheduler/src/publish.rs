@@ -211,6 +211,7 @@ mod tests {
         };
         Arc::new(RouteTable {
             hosts: BTreeMap::from([(host.to_string(), route)]),
+            ..RouteTable::default()
         })
     }
 

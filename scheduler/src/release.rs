@@ -34,6 +34,7 @@ use crate::{
     refusal::Refusal,
     runs::{self, NewRun},
     shared::Shared,
+    uses,
 };
 
 /// A release to make.
@@ -189,6 +190,10 @@ async fn decide(
         Some(latest) => Some(load_image(shared, &load(shared, app, latest).await?).await?),
         None => None,
     };
+    let warnings = match &new.basis {
+        Basis::Build(..) | Basis::Rollback(_) => uses::warnings(shared, app, &parts.image).await?,
+        Basis::Config(_) | Basis::Limits(_) => Vec::new(),
+    };
     let mut checks = vec![stored.unchanged(), Check::absent(keys::release(app, release.id))];
     let mut writes = Vec::new();
     if matches!(new.basis, Basis::Build(..)) {
@@ -221,7 +226,10 @@ async fn decide(
         checks,
         writes,
         remark: Some(format!("{} released by {}", release.id, release.author)),
-        answer: info(&changed, &release, &parts.image, before.as_ref()),
+        answer: ReleaseInfo {
+            warnings,
+            ..info(&changed, &release, &parts.image, before.as_ref())
+        },
     })
 }
 
@@ -400,5 +408,6 @@ fn info(app: &App, release: &Release, image: &Image, before: Option<&Image>) -> 
             CapabilityChange::between(before, image)
         }),
         hook: release.hook.clone(),
+        warnings: Vec::new(),
     }
 }

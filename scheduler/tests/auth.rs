@@ -113,6 +113,8 @@ GET /v1/nodes/{node}
 GET /v1/nodes/{node}/runs/{app}/{run}/input
 GET /v1/openapi.json
 GET /v1/status
+GET /v1/uses
+PATCH /v1/apps/{app}/callers
 PATCH /v1/apps/{app}/config
 PATCH /v1/apps/{app}/limits
 PATCH /v1/apps/{app}/scale

@@ -74,6 +74,7 @@ fn every_key_reaches_its_limit() {
             link: vec!["auth.wasm".to_string(), "lib/log.wat".to_string()],
             placement: PlacementRules::default(),
             jobs: JobTerms::default(),
+            uses: Default::default(),
         }
     );
     assert_eq!(settings["worker"].limits, Limits::default());

@@ -39,6 +39,9 @@ pub(super) fn say_capabilities(ui: &Ui, release: &ReleaseInfo) {
 impl After<'_> {
     /// All of it, in this order.
     pub(super) async fn finish(&self, release: &ReleaseInfo) -> CommandResult {
+        for warning in &release.warnings {
+            self.context.ui.hint(warning);
+        }
         let Some(release) = self.proven(release).await? else {
             return Ok(());
         };

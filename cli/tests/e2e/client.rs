@@ -53,6 +53,18 @@ pub(crate) fn get(platform: &Platform, app: &str, path: &str) -> Answer {
     try_get(platform, app, path).expect("an answer")
 }
 
+/// The same with headers of the client's own.
+#[track_caller]
+pub(crate) fn get_with(platform: &Platform, app: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = client()
+        .get(format!("{}{path}", platform.http()))
+        .header("host", format!("{app}.localhost"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    runtime().block_on(send(request)).expect("an answer")
+}
+
 /// `GET path` of an app, or why there was no answer at all.
 pub(crate) fn try_get(platform: &Platform, app: &str, path: &str) -> Result<Answer, String> {
     let request = client()

@@ -39,4 +39,5 @@ mod runs;
 mod rust;
 mod services;
 mod story;
+mod uses;
 mod zero_loss;

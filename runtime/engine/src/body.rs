@@ -100,6 +100,11 @@ impl ResponseBody {
         RequestUsage::new(self.exchange.clone())
     }
 
+    /// Has the guest run on its own threads from now on, whoever reads: for a reader that is a guest itself.
+    pub fn hand_over(&mut self) {
+        self.ride.hand_over();
+    }
+
     /// Lets the guest end what it does besides.
     fn finish(&mut self, cx: Option<&mut Context<'_>>) {
         if self.caller.has_all() {

@@ -54,6 +54,7 @@ fn assignment(component: Digest) -> Assignment {
         allowed_outbound_hosts: Vec::new(),
         guard_pages: false,
         jobs: gilliam_model::queue::JobTerms::default(),
+        uses: Default::default(),
         imports: None,
         placement: gilliam_model::rules::PlacementRules::default(),
     };

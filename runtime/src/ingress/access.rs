@@ -69,6 +69,8 @@ pub(crate) struct Record {
     target: Option<PathAndQuery>,
     host: String,
     request_id: HeaderValue,
+    /// The app that calls, inside the cluster.
+    caller: Option<HeaderValue>,
     group: Option<Arc<Group>>,
     place: Option<Place>,
     usage: Option<RequestUsage>,
@@ -92,6 +94,7 @@ impl Record {
             target,
             host: String::new(),
             request_id,
+            caller: None,
             group: None,
             place: None,
             usage: None,
@@ -109,6 +112,10 @@ impl Record {
 
     pub(super) fn for_host(&mut self, host: String) {
         self.host = host;
+    }
+
+    pub(super) fn of_caller(&mut self, caller: Option<HeaderValue>) {
+        self.caller = caller;
     }
 
     pub(super) fn host(&self) -> &str {
@@ -177,6 +184,9 @@ impl Record {
         let path: String = path.chars().take(PATH_CHARS_MAX).collect();
         field("path", &path.escape_default());
         field("host", &self.host);
+        if let Some(caller) = self.caller.as_ref().and_then(|caller| caller.to_str().ok()) {
+            field("caller", &caller);
+        }
         field("status", &status);
         match &self.place {
             Some(Place::Here(place)) => {

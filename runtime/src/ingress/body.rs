@@ -13,9 +13,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use gilliam_engine::ResponseBody;
+use gilliam_engine::{InternalBody, ResponseBody};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -63,10 +63,49 @@ impl Silence {
     }
 }
 
+/// Where a request's body comes from.
+#[derive(Debug)]
+enum Source {
+    /// A connection.
+    Wire(Incoming),
+    /// An instance of this node.
+    Guest(InternalBody),
+}
+
+impl Body for Source {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        const BROKEN: BodyError = BodyError("the body broke off");
+        match self.get_mut() {
+            Source::Wire(body) => Pin::new(body).poll_frame(cx).map_err(|_| BROKEN),
+            Source::Guest(body) => Pin::new(body).poll_frame(cx).map_err(|_| BROKEN),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Source::Wire(body) => body.is_end_stream(),
+            Source::Guest(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Source::Wire(body) => body.size_hint(),
+            Source::Guest(body) => body.size_hint(),
+        }
+    }
+}
+
 /// A client's request body.
 #[derive(Debug)]
 pub(crate) struct ClientBody {
-    inner: Option<Incoming>,
+    inner: Option<Source>,
     /// What was read before, and is to be read again.
     again: VecDeque<Bytes>,
     silence: Silence,
@@ -86,6 +125,15 @@ impl BrokenOff {
 impl ClientBody {
     /// The body, and its witness when there is more of it to come.
     pub(super) fn new(inner: Incoming) -> (Self, Option<BrokenOff>) {
+        Self::of(Source::Wire(inner))
+    }
+
+    /// The body of a request of an instance here.
+    pub(super) fn of_guest(inner: InternalBody) -> (Self, Option<BrokenOff>) {
+        Self::of(Source::Guest(inner))
+    }
+
+    fn of(inner: Source) -> (Self, Option<BrokenOff>) {
         let broken_off = (!inner.is_end_stream()).then(BrokenOff::default);
         let body = Self {
             inner: Some(inner),
@@ -136,7 +184,7 @@ impl Body for ClientBody {
             return Poll::Ready(None);
         };
         let frame = match Pin::new(inner).poll_frame(cx) {
-            Poll::Ready(frame) => frame.map(|frame| frame.map_err(|_| this.broke_off("the body broke off"))),
+            Poll::Ready(frame) => frame.map(|frame| frame.map_err(|error| this.broke_off(error.0))),
             Poll::Pending if this.silence.is_over(cx) => {
                 Some(Err(this.broke_off("the client sends no more of its body")))
             }
@@ -278,6 +326,14 @@ impl Body for Outgoing {
 }
 
 impl Outgoing {
+    /// A guest reads it: another one must not run meanwhile on its thread.
+    pub(super) fn for_guest(mut self) -> InternalBody {
+        if let AppBody::Guest(body) = &mut self.inner {
+            body.hand_over();
+        }
+        self.map_err(Into::into).boxed_unsync()
+    }
+
     fn sent(&mut self, bytes: usize) {
         self.record.sent(bytes);
         self.rest = self.rest.map(|rest| rest.saturating_sub(bytes as u64));

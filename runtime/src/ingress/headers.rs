@@ -16,6 +16,11 @@ pub(super) const GILLIAM_APP: HeaderName = HeaderName::from_static("gilliam-app"
 pub(super) const GILLIAM_PROCESS: HeaderName = HeaderName::from_static("gilliam-process");
 /// And what that one tells of itself: requests in flight at its least loaded instance.
 pub(super) const GILLIAM_LOAD: HeaderName = HeaderName::from_static("gilliam-load");
+/// What an app learns of another one that calls it inside the cluster; nobody else can say these.
+pub(super) const GILLIAM_CALLER: HeaderName = HeaderName::from_static("gilliam-caller");
+pub(super) const GILLIAM_CALLER_INSTANCE: HeaderName = HeaderName::from_static("gilliam-caller-instance");
+/// How many apps called one another up to this request.
+pub(crate) const GILLIAM_DEPTH: HeaderName = HeaderName::from_static("gilliam-depth");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -105,6 +110,15 @@ pub(crate) fn forward_request(headers: &mut HeaderMap, origin: &Origin<'_>) {
         if let Some(value) = value {
             headers.insert(name, value);
         }
+    }
+}
+
+/// Turns the headers of a guest's own request into those that the app gets which it calls.
+pub(super) fn forward_inside(headers: &mut HeaderMap, own: [(HeaderName, HeaderValue); 5]) {
+    strip(headers, |name| is_hop_by_hop(name) || is_ours(name));
+    headers.reserve(own.len());
+    for (name, value) in own {
+        headers.insert(name, value);
     }
 }
 

@@ -17,9 +17,10 @@ use super::{
     Ingress,
     access::Record,
     backend::{Failure, usage_of},
-    body::{AppBody, ClientBody, Outgoing},
+    body::{AppBody, BrokenOff, ClientBody, Outgoing},
     door::Door,
-    headers::{self, Ends, GILLIAM_LOAD, Origin},
+    headers::{self, Ends, GILLIAM_CALLER, GILLIAM_LOAD, Origin},
+    inside::InsideCall,
     peer::{self, Forwarded},
     place::Place,
     refuse::{Asker, Reason, refuse},
@@ -35,6 +36,8 @@ enum Entrance {
     Door(Arc<Door>),
     /// Where other nodes send what their clients asked for: instances here answer.
     Peers,
+    /// An instance of this node calls another app.
+    Inside(Arc<InsideCall>),
 }
 
 /// The ingress behind one listening socket.
@@ -81,7 +84,8 @@ impl Service<Request<Incoming>> for Site {
     type Future = BoxFuture<'static, Result<Response<Outgoing>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let ends = self.ends_of(&request);
+        let ends = Some(self.ends_of(&request));
+        let request = request.map(ClientBody::new);
         let visit = Visit {
             ingress: self.ingress.clone(),
             entrance: self.entrance.clone(),
@@ -109,23 +113,34 @@ impl Site {
 }
 
 /// One request's way.
-struct Visit {
+pub(super) struct Visit {
     ingress: Ingress,
     entrance: Entrance,
 }
 
 impl Visit {
-    async fn answer(&self, request: Request<Incoming>, ends: Ends) -> Response<Outgoing> {
+    /// That of a call of an instance here.
+    pub(super) fn inside(ingress: Ingress, call: InsideCall) -> Self {
+        let entrance = Entrance::Inside(Arc::new(call));
+        Self { ingress, entrance }
+    }
+
+    pub(super) async fn answer(
+        &self,
+        request: Request<(ClientBody, Option<BrokenOff>)>,
+        ends: Option<Ends>,
+    ) -> Response<Outgoing> {
         let arrived = Instant::now();
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, (body, broken_off)) = request.into_parts();
         let asker = Asker::of(&parts.headers, parts.version);
         let forwarded = match self.entrance {
             Entrance::Peers => peer::admit(&mut parts),
-            Entrance::Hosts | Entrance::Door(_) => None,
+            Entrance::Hosts | Entrance::Door(_) | Entrance::Inside(_) => None,
         };
-        let request_id = match &forwarded {
-            Some(forwarded) => forwarded.request_id.clone(),
-            None => self.ingress.ids.next(),
+        let request_id = match (&forwarded, &self.entrance) {
+            (Some(forwarded), _) => forwarded.request_id.clone(),
+            (None, Entrance::Inside(call)) => call.request_id.clone(),
+            (None, _) => self.ingress.ids.next(),
         };
         let mut record = Record::new(
             arrived,
@@ -133,8 +148,10 @@ impl Visit {
             parts.uri.path_and_query().cloned(),
             request_id,
         );
-        if let Entrance::Door(door) = &self.entrance {
-            record.for_group(door.group.clone());
+        match &self.entrance {
+            Entrance::Door(door) => record.for_group(door.group.clone()),
+            Entrance::Inside(call) => record.for_group(call.group.clone()),
+            Entrance::Hosts | Entrance::Peers => {}
         }
         let host = match request::check(&parts) {
             Ok(host) => host,
@@ -157,12 +174,16 @@ impl Visit {
             Ok(place) => place,
             Err(code) => return refuse(self.without_place(code), asker, record),
         };
-        // What comes from another node has the headers of an app already.
-        if forwarded.is_none() {
-            forward_head(&mut parts, &ends, &given, &record);
+        match (&self.entrance, &ends) {
+            (Entrance::Inside(call), _) => call.head(&mut parts.headers),
+            // What comes from another node has the headers of an app already.
+            (_, Some(ends)) if forwarded.is_none() => forward_head(&mut parts, ends, &given, &record),
+            (_, _) => {}
+        }
+        if matches!(self.entrance, Entrance::Inside(_) | Entrance::Peers) {
+            record.of_caller(parts.headers.get(GILLIAM_CALLER).cloned());
         }
         strip_target(&mut parts);
-        let (body, broken_off) = ClientBody::new(body);
         let request = Request::from_parts(parts, body);
         match self.forward(request, place, &mut record).await {
             Ok(response) => {
@@ -196,7 +217,7 @@ impl Visit {
                 status: StatusCode::MISDIRECTED_REQUEST,
                 ..reason
             },
-            Entrance::Hosts | Entrance::Door(_) => reason,
+            Entrance::Hosts | Entrance::Door(_) | Entrance::Inside(_) => reason,
         }
     }
 
@@ -209,6 +230,7 @@ impl Visit {
                 record.for_group(group.clone());
                 group.acquire_here().await.map(Place::Here)
             }
+            Entrance::Inside(call) => call.group.acquire().await,
             Entrance::Hosts => {
                 let group = self.ingress.table.lookup(record.host()).ok_or(Code::H81)?;
                 record.for_group(group.clone());
@@ -241,7 +263,7 @@ impl Visit {
         };
         let place = match (&self.entrance, &tried) {
             (Entrance::Door(_), _) => None,
-            (Entrance::Hosts, _) => Some(group.acquire_other(&tried).await),
+            (Entrance::Hosts | Entrance::Inside(_), _) => Some(group.acquire_other(&tried).await),
             (Entrance::Peers, Place::Here(here)) => {
                 let other = group.acquire_other_here(here.backend()).await;
                 Some(other.map(Place::Here))

@@ -1,13 +1,14 @@
 //! Which group of instances answers for a host.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 use gilliam_model::{
     name::{AppName, ProcessName},
     route::RouteTable,
+    uses::permits,
 };
 
 use super::{group::Group, share::Share};
@@ -18,7 +19,23 @@ use crate::logs::Logs;
 pub(crate) struct Table {
     hosts: RwLock<Arc<HashMap<String, Arc<Group>>>>,
     groups: Mutex<BTreeMap<(AppName, ProcessName), Arc<Group>>>,
+    inside: RwLock<Arc<Inside>>,
     logs: Arc<Logs>,
+}
+
+/// Which apps there are, and who may call them inside the cluster.
+#[derive(Debug, Default)]
+struct Inside {
+    apps: BTreeSet<AppName>,
+    callers: BTreeMap<AppName, BTreeSet<AppName>>,
+}
+
+/// Whether an app may call another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Permission {
+    Given,
+    Refused,
+    NoApp,
 }
 
 impl Table {
@@ -26,6 +43,7 @@ impl Table {
         Self {
             hosts: RwLock::default(),
             groups: Mutex::default(),
+            inside: RwLock::default(),
             logs,
         }
     }
@@ -46,9 +64,24 @@ impl Table {
             .map(|(host, route)| (host.clone(), self.group(&route.app, &route.process)))
             .collect();
         *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(hosts);
+        let inside = Inside {
+            apps: routes.hosts.values().map(|route| route.app.clone()).collect(),
+            callers: routes.callers.clone(),
+        };
+        *self.inside.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(inside);
         // A group that no route and no instance holds is gone.
         self.groups()
             .retain(|_, group| Arc::strong_count(group) > 1 || !group.is_empty());
+    }
+
+    /// Whether `caller` may call `app`.
+    pub(super) fn permission(&self, app: &AppName, caller: &AppName) -> Permission {
+        let inside = self.inside.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match inside.apps.contains(app) {
+            false => Permission::NoApp,
+            true if permits(app, inside.callers.get(app), caller) => Permission::Given,
+            true => Permission::Refused,
+        }
     }
 
     /// Tells every group which instances of other nodes it has; one that is not named has none.

@@ -32,7 +32,13 @@ impl Spec {
         let log = around.logs.app(&key.app);
         let sink: Arc<dyn LogSink> = log.clone();
         let services = around.services.bind(&assigned.services);
-        let inside = Inside::new(key.app.clone(), around.jobs.clone(), services.clone());
+        let inside = Inside::new(
+            key.app.clone(),
+            process.uses.clone(),
+            services.clone(),
+            around.jobs.clone(),
+            around.ingress.clone(),
+        );
         let config = ProcessConfig {
             app: key.app.as_str().into(),
             args: process.args.clone(),

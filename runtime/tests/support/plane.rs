@@ -180,6 +180,7 @@ impl Plane {
         });
         let routes = RouteTable {
             hosts: hosts.collect(),
+            ..RouteTable::default()
         };
         // An app that is placed elsewhere has its routes here too.
         let placed = slots.iter().filter(|slots| slots.count > 0);

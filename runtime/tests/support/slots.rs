@@ -94,6 +94,7 @@ impl Slots {
                 allowed_outbound_hosts: Vec::new(),
                 guard_pages: false,
                 jobs: gilliam_model::queue::JobTerms::default(),
+                uses: Default::default(),
                 imports: None,
                 placement: gilliam_model::rules::PlacementRules::default(),
             },

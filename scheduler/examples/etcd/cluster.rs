@@ -298,6 +298,7 @@ fn app(n: u32, instances: u32) -> Vec<Write> {
         allowed_outbound_hosts: Vec::new(),
         guard_pages: false,
         jobs: gilliam_model::queue::JobTerms::default(),
+        uses: Default::default(),
         imports: None,
         placement: PlacementRules::default(),
     };

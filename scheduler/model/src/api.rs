@@ -183,6 +183,9 @@ pub struct ReleaseInfo {
     /// What its processes can reach that those of the release before could not, and the other way round.
     #[serde(default, skip_serializing_if = "CapabilityChange::is_empty")]
     pub capabilities: CapabilityChange,
+    /// What its author should know: of uses that do not answer. Said once, when it is made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What became of its `release` process; none when it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<HookStatus>,

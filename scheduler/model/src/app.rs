@@ -1,6 +1,6 @@
 //! Apps: what the store holds of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,9 @@ pub struct App {
     /// How the last migration failed; cleared by the next release or scale.
     #[serde(default)]
     pub migration_failure: Option<MigrationFailure>,
+    /// The apps that may call it inside the cluster; none when every app may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callers: Option<BTreeSet<AppName>>,
     /// That the newest release is not one to run: its `release` process runs, or failed. None when it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unproven: Option<Unproven>,
@@ -103,6 +106,7 @@ impl App {
             scale: BTreeMap::new(),
             migration: None,
             migration_failure: None,
+            callers: None,
             unproven: None,
             services: BTreeMap::new(),
             home: None,

@@ -69,6 +69,8 @@ codes! {
     N02 0 "outbound connection limit reached",
     N03 0 "name resolution refused",
     N04 403 "internal host refused",
+    N05 403 "not permitted by the other app",
+    N06 508 "calls within calls are too deep",
     B10 422 "build limit reached",
     B11 422 "forbidden import",
     B12 422 "malformed component",

@@ -16,6 +16,7 @@ use crate::{
     rules::PlacementRules,
     service::Service,
     text::excerpt,
+    uses::Uses,
 };
 
 /// Most process types in one image; a Procfile with more is refused.
@@ -189,6 +190,10 @@ pub struct Process {
     /// On what terms it does jobs, if it is one that does.
     #[serde(default, skip_serializing_if = "JobTerms::is_empty")]
     pub jobs: JobTerms,
+    /// What it calls of other apps, by the names that it has for that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, crate::uses::Use>))]
+    pub uses: Uses,
     /// Names of the interfaces that its component imports; images of older builders do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]

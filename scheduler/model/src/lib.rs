@@ -46,6 +46,7 @@ pub mod service;
 pub mod sync;
 pub mod text;
 pub mod token;
+pub mod uses;
 pub mod what_if;
 
 /// An instant, in JSON as RFC 3339 (`2026-11-21T09:00:00Z`).

@@ -166,6 +166,7 @@ mod tests {
             allowed_outbound_hosts: Vec::new(),
             guard_pages: false,
             jobs: crate::queue::JobTerms::default(),
+            uses: Default::default(),
             imports: None,
             placement: crate::rules::PlacementRules::default(),
         };

@@ -1,6 +1,6 @@
 //! Routes: which app answers for which host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ pub const WEB: &str = "web";
 pub const LOCAL_DOMAIN: &str = "localhost";
 
 /// Where requests for one host go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Route {
     /// The app.
@@ -27,4 +27,11 @@ pub struct Route {
 pub struct RouteTable {
     /// Routes by host.
     pub hosts: BTreeMap<String, Route>,
+    /// What apps use of one another: requests of instances reach it from every node, host or not.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub inside: BTreeSet<Route>,
+    /// Who may use an app; one that is not here lets every app of the cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, Vec<String>>))]
+    pub callers: BTreeMap<AppName, BTreeSet<AppName>>,
 }

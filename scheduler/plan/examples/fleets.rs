@@ -246,6 +246,7 @@ fn image(n: usize, with_rules: bool) -> Image {
         allowed_outbound_hosts: Vec::new(),
         guard_pages: false,
         jobs: gilliam_model::queue::JobTerms::default(),
+        uses: Default::default(),
         imports: None,
         placement: if with_rules {
             rules

@@ -35,14 +35,14 @@ pub struct Instances {
 /// How many instances of each routed process type a node runs; 0 of what is starting there alone.
 pub type Shares = BTreeMap<(AppName, ProcessName), u32>;
 
-/// The process types that have routes.
+/// The process types that have routes, or are used by other apps.
 #[derive(Debug, Clone, Default)]
 pub struct Routed(BTreeSet<(AppName, ProcessName)>);
 
 impl Routed {
     /// Those of a table.
     pub fn of(routes: &RouteTable) -> Self {
-        let routes = routes.hosts.values();
+        let routes = routes.hosts.values().chain(&routes.inside);
         Self(
             routes
                 .map(|route| (route.app.clone(), route.process.clone()))
@@ -127,7 +127,10 @@ mod tests {
     #[test]
     fn a_node_is_listed_for_what_it_runs_and_is_to_run() {
         let at = "2026-11-21T09:00:00Z".parse().expect("time");
-        let routed = Routed::of(&crate::routes(&[App::new("a".parse().expect("name"), at)]));
+        let routed = Routed::of(&crate::routes(&[crate::AppState {
+            app: App::new("a".parse().expect("name"), at),
+            images: BTreeMap::new(),
+        }]));
         let nodes = ["n1", "n2", "n3"].map(|name| name.parse().expect("name"));
         let (v1, v2, worker, other) = (
             key("a/v1/web"),
@@ -166,7 +169,10 @@ mod tests {
     #[test]
     fn where_something_starts_is_told_only_while_it_runs_nowhere() {
         let at = "2026-11-21T09:00:00Z".parse().expect("time");
-        let routed = Routed::of(&crate::routes(&[App::new("a".parse().expect("name"), at)]));
+        let routed = Routed::of(&crate::routes(&[crate::AppState {
+            app: App::new("a".parse().expect("name"), at),
+            images: BTreeMap::new(),
+        }]));
         let nodes: Vec<NodeName> = (1..=6).map(|n| format!("n{n}").parse().expect("name")).collect();
         let v1 = key("a/v1/web");
         let told = |reports: &[(usize, Instances)]| {

@@ -42,6 +42,7 @@ fn process(memory_mib: u64, require: &[&str]) -> Process {
         allowed_outbound_hosts: Vec::new(),
         guard_pages: false,
         jobs: gilliam_model::queue::JobTerms::default(),
+        uses: Default::default(),
         imports: None,
         placement: PlacementRules {
             require: require.iter().map(|r| r.parse().expect("requirement")).collect(),

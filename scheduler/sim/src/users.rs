@@ -211,6 +211,7 @@ fn image(command: &str, number: u64) -> (Digest, Image) {
         allowed_outbound_hosts: Vec::new(),
         guard_pages: false,
         jobs: gilliam_model::queue::JobTerms::default(),
+        uses: Default::default(),
         imports: None,
         placement: PlacementRules::default(),
     };

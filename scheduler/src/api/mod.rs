@@ -38,6 +38,7 @@ mod scale;
 mod services;
 mod skew;
 mod status;
+mod uses;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -97,6 +98,8 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(plan::ask))
         .routes(routes!(plan::rebalance))
         .routes(routes!(status::status))
+        .routes(routes!(uses::show))
+        .routes(routes!(uses::change_callers))
         .routes(routes!(queues::list))
         .routes(routes!(queues::show))
         .routes(routes!(queues::jobs, queues::put, queues::purge))

@@ -75,6 +75,7 @@ fn image(app: usize, number: u32) -> (Digest, Image) {
         allowed_outbound_hosts: Vec::new(),
         guard_pages: false,
         jobs: gilliam_model::queue::JobTerms::default(),
+        uses: Default::default(),
         imports: None,
         placement: PlacementRules::default(),
     };

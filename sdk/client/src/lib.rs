@@ -21,6 +21,7 @@ mod servers;
 mod services;
 mod stream;
 mod trust;
+mod uses;
 
 pub use apps::{DeployRequest, InstanceQuery, LogQuery};
 pub use attach::{RunInput, RunOutput};

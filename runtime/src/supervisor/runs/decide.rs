@@ -88,6 +88,7 @@ mod tests {
             allowed_outbound_hosts: Vec::new(),
             guard_pages: false,
             jobs: gilliam_model::queue::JobTerms::default(),
+            uses: Default::default(),
             imports: None,
             placement: PlacementRules::default(),
         };

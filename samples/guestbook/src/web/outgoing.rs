@@ -1,5 +1,5 @@
-//! `/fetch?url=http://host/path`: a request of our own, with the method, the body and the headers `x-…` and `gilliam-…`
-//! of the one that asks for it. The platform decides which hosts may be asked.
+//! `/fetch?url=http://host/path`: a request of our own, with the method, the body and the headers `x-…` of
+//! the one that asks for it. The platform decides which hosts may be asked.
 
 use crate::request::{Body, Request};
 use crate::response::Responder;
@@ -33,9 +33,13 @@ pub fn fetch(request: Request, respond: Responder) -> io::Result<()> {
 
 fn ask(url: &str, asker: Request) -> Result<IncomingResponse, String> {
     let (scheme, authority, path) = split(url).ok_or("not a url that starts with http:// or https://")?;
-    let passed = |name: &str| name.starts_with("x-") || name.starts_with("gilliam-");
-    let headers = asker.headers().into_iter().filter(|(name, _)| passed(name));
-    let headers = Fields::from_list(&headers.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+    // `x-as-NAME: VALUE` is sent as `NAME: VALUE`, whatever that is.
+    let passed = |(name, value): (String, Vec<u8>)| {
+        let sent = name.strip_prefix("x-as-").or(name.starts_with("x-").then_some(&*name))?;
+        Some((sent.to_owned(), value))
+    };
+    let headers: Vec<_> = asker.headers().into_iter().filter_map(passed).collect();
+    let headers = Fields::from_list(&headers).map_err(|error| error.to_string())?;
     let request = OutgoingRequest::new(headers);
     let method = asker.method();
     let has_body = !matches!(method, Method::Get | Method::Head);

@@ -126,6 +126,7 @@ pub(crate) fn image<'a>(processes: impl IntoIterator<Item = (&'a str, u64)>) -> 
             allowed_outbound_hosts: Vec::new(),
             guard_pages: false,
             jobs: gilliam_model::queue::JobTerms::default(),
+            uses: Default::default(),
             imports: None,
             placement: PlacementRules::default(),
         };

@@ -328,6 +328,9 @@ impl Push {
         if let Some(line) = deploy::capabilities(release) {
             self.answer.say(&line).await;
         }
+        for warning in &release.warnings {
+            self.answer.say(&format!(" !     {warning}")).await;
+        }
         self.answer.say(&format!("{} released", release.id)).await;
         if release.migrating {
             let moving = format!(
