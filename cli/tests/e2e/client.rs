@@ -84,6 +84,16 @@ pub(crate) fn post(platform: &Platform, app: &str, path: &str, kind: &str, body:
     runtime().block_on(send(request)).expect("an answer")
 }
 
+/// `PUT path` of an app.
+#[track_caller]
+pub(crate) fn put(platform: &Platform, app: &str, path: &str, body: &str) -> Answer {
+    let request = client()
+        .put(format!("{}{path}", platform.http()))
+        .header("host", format!("{app}.localhost"))
+        .body(body.to_string());
+    runtime().block_on(send(request)).expect("an answer")
+}
+
 /// `GET` of a URL within a few seconds, or why there was no whole answer.
 pub(crate) fn try_get_at(url: &str) -> Result<Answer, String> {
     let request = client().get(url).timeout(Duration::from_secs(5));

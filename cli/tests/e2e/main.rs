@@ -38,6 +38,7 @@ mod registry;
 mod runs;
 mod rust;
 mod services;
+mod shop;
 mod story;
 mod uses;
 mod zero_loss;

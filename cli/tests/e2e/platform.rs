@@ -298,6 +298,9 @@ impl Platform {
         std::fs::create_dir_all(&to).expect("project folder");
         let procfile = std::fs::read_to_string(from.join("Procfile")).expect("the sample's Procfile");
         std::fs::write(to.join("Procfile"), &procfile).expect("Procfile");
+        if let Ok(manifest) = std::fs::read_to_string(from.join("gilliam.toml")) {
+            std::fs::write(to.join("gilliam.toml"), manifest).expect("manifest");
+        }
         for word in procfile.split_whitespace().filter(|w| w.ends_with(".wasm")) {
             let built = from.join(word);
             assert!(built.exists(), "{} is missing; run make samples", built.display());
