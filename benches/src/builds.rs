@@ -57,7 +57,8 @@ fn ready(session: &Session<'_>, report: &mut Report) -> anyhow::Result<Vec<Strin
         match pack["ready"].as_bool() {
             Some(true) => languages.push(language.to_owned()),
             _ => report.note(format!(
-                "builds: {language} is left out; gilliam packs install {language} makes it ready (GILLIAM_TOOLS says where)"
+                "builds: {language} is left out; gilliam packs install {language} makes it ready \
+                 (GILLIAM_TOOLS says where)"
             )),
         }
     }

@@ -134,9 +134,8 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: [--submodules LIST] receive --repository DIR --objects DIR --archive FILE --commit ID --modules DIR \
-                 | serve \
-                 | repack --repository DIR"
+                "usage: [--submodules LIST] receive --repository DIR --objects DIR --archive FILE --commit ID \
+                 --modules DIR | serve | repack --repository DIR"
             );
             ExitCode::from(EXIT_USAGE)
         }

@@ -1,7 +1,7 @@
 //! Submodules of what was pushed, fetched by HTTPS: a server asked by strangers to speak to strangers.
 //!
-//! A host's name is resolved once, each of its addresses is judged, and git is told to use these alone, so that what was
-//! judged is what is spoken to; redirects are not followed. One commit is fetched, without its history, into a
+//! A host's name is resolved once, each of its addresses is judged, and git is told to use these alone, so that what
+//! was judged is what is spoken to; redirects are not followed. One commit is fetched, without its history, into a
 //! repository that goes with the push.
 //!
 //! Invariant: nobody is spoken to whom the operator's list does not name.
@@ -150,10 +150,11 @@ impl SubmoduleError {
                 "write its whole address into .gitmodules, such as https://git.example.com/team/lib.git".to_string()
             }
             SubmoduleError::Forbidden { .. } => {
-                "the operator's --submodules says who may; gilliam deploy sends submodules that are fetched here".to_string()
+                "the operator's --submodules says who may; gilliam deploy sends submodules that are fetched here"
+                    .to_string()
             }
-            _ => "gilliam deploy sends submodules that are fetched here, and .gilliamignore leaves out what the app does \
-                  not need"
+            _ => "gilliam deploy sends submodules that are fetched here, and .gilliamignore leaves out what the \
+                  app does not need"
                 .to_string(),
         }
     }
