@@ -2,6 +2,7 @@
 
 mod apps;
 mod bench;
+mod blob;
 mod build;
 mod clusters;
 mod completion;
@@ -36,6 +37,7 @@ mod scale;
 mod server;
 mod services;
 mod sim;
+mod sql;
 mod status;
 mod store;
 mod up;
@@ -80,6 +82,8 @@ pub(crate) enum Command {
     Cron(cron::Args),
     Services(services::Args),
     Kv(kv::Args),
+    Sql(sql::Args),
+    Blob(blob::Args),
     Run(run::Args),
     Runs(runs::Args),
     Logs(logs::Args),
@@ -146,6 +150,8 @@ pub(crate) async fn run(cli: Cli, ui: &Ui, environment: Environment) -> CommandR
         Command::Cron(args) => cron::run(&context, args).await,
         Command::Services(args) => services::run(&context, args).await,
         Command::Kv(args) => kv::run(&context, args).await,
+        Command::Sql(args) => sql::run(&context, args).await,
+        Command::Blob(args) => blob::run(&context, args).await,
         Command::Run(args) => run::run(&context, args).await,
         Command::Runs(args) => runs::run(&context, args).await,
         Command::Logs(args) => logs::run(&context, args).await,

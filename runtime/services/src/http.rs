@@ -12,7 +12,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 
 use crate::{
-    Handle, keyvalue,
+    Handle, blob, keyvalue,
     sql::{self, Payer},
 };
 
@@ -35,6 +35,7 @@ pub async fn answer(handle: Handle, request: Request<Body>) -> Response<Body> {
             Ok(request) => sql::http::answer(&database, &payer(), request).await,
             Err(refused) => refused,
         },
+        Handle::Blob(blobs) => return blob::http::answer(&blobs, request).await,
         Handle::Volume(_) => not_by_http(ServiceKind::Volume),
         Handle::Elsewhere(kind) => not_by_http(kind),
     };

@@ -9,6 +9,8 @@
 //! Invariant: what is acknowledged is durable.
 //! Invariant: a service is kept within its quota.
 
+pub mod blob;
+mod folder;
 pub mod http;
 pub mod keyvalue;
 mod lane;

@@ -18,6 +18,7 @@ use gilliam_model::{
 };
 
 use crate::{
+    blob::Blobs,
     keyvalue::KeyValue,
     lane::Threads,
     sql::{Sql, SqlOptions, SqlThreads},
@@ -87,6 +88,8 @@ pub enum Handle {
     Sql(Sql),
     /// A directory.
     Volume(Volume),
+    /// Objects by name.
+    Blob(Blobs),
     /// A kind that has no data here.
     Elsewhere(ServiceKind),
 }
@@ -165,6 +168,13 @@ impl Services {
                     items: Some(usage.entries),
                 })
             }
+            Handle::Blob(blobs) => {
+                let usage = blobs.usage().await.map_err(|error| error.to_string())?;
+                Ok(ServiceUsage {
+                    bytes: usage.bytes,
+                    items: Some(usage.objects),
+                })
+            }
             Handle::Elsewhere(kind) => Err(format!("nothing is counted of a {kind} service")),
         }
     }
@@ -175,6 +185,7 @@ impl Services {
         match handle {
             Some(Handle::Keyvalue(keyvalue)) => keyvalue.close().await,
             Some(Handle::Sql(sql)) => sql.close().await,
+            Some(Handle::Blob(blobs)) => blobs.close().await,
             Some(Handle::Volume(_) | Handle::Elsewhere(_)) | None => {}
         }
         let (folder, id) = (self.0.folder_of(id), id.clone());
@@ -207,7 +218,8 @@ impl Inner {
                 Handle::Sql(Sql::new(options, self.sql.clone()))
             }
             ServiceKind::Volume => Handle::Volume(Volume::new(self.folder_of(id), 0)),
-            other => Handle::Elsewhere(other),
+            ServiceKind::Blob => Handle::Blob(Blobs::new(self.folder_of(id), 0)),
+            other @ ServiceKind::Queue => Handle::Elsewhere(other),
         }
     }
 }
@@ -218,6 +230,7 @@ impl Handle {
         match self {
             Handle::Sql(sql) => sql.set_quota(quota_bytes),
             Handle::Volume(volume) => volume.set_quota(quota_bytes),
+            Handle::Blob(blobs) => blobs.set_quota(quota_bytes),
             Handle::Keyvalue(keyvalue) => keyvalue.configure(service),
             Handle::Elsewhere(_) => {}
         }
@@ -256,7 +269,7 @@ fn sweep(services: &Weak<Inner>) {
             match handle {
                 Handle::Keyvalue(keyvalue) => keyvalue.sweep(Timestamp::now()),
                 Handle::Sql(sql) => sql.sweep(),
-                Handle::Volume(_) | Handle::Elsewhere(_) => {}
+                Handle::Volume(_) | Handle::Blob(_) | Handle::Elsewhere(_) => {}
             }
         }
     }

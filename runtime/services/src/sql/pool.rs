@@ -6,8 +6,6 @@
 //! caller is gone.
 
 use std::{
-    fs::DirBuilder,
-    os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -161,8 +159,8 @@ impl Pool {
 
     fn open(&self, access: Access) -> Result<Connection, SqlError> {
         let folder = &self.options.folder;
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|error| SqlError::Failed(format!("its folder cannot be made: {error}")))?;
+        crate::folder::make(folder)
+            .map_err(|error| SqlError::Failed(format!("its folder cannot be made: {error}")))?;
         Connection::open(&self.file(), access, self.quota_bytes())
     }
 

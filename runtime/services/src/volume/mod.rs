@@ -16,9 +16,9 @@ mod ledger;
 pub mod limits;
 
 use std::{
-    fs::{DirBuilder, File},
+    fs::File,
     io,
-    os::unix::fs::{DirBuilderExt as _, FileExt as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -278,10 +278,7 @@ impl Volume {
     fn ledger(&self) -> io::Result<Counted<'_>> {
         let mut ledger = self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         if ledger.is_none() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&self.0.folder)?;
+            crate::folder::make(&self.0.folder)?;
             *ledger = Some(Ledger::of(&self.0.folder)?);
         }
         Ok(Counted(ledger))
