@@ -157,7 +157,7 @@ async fn get(call: &ServiceCall, object: &str, output: Option<PathBuf>) -> Comma
     let mut out: Box<dyn std::io::Write> = match &output {
         Some(file) => {
             let made = File::create(file);
-            Box::new(made.map_err(|error| CommandError::file(&file.display().to_string(), &error))?)
+            Box::new(made.map_err(|error| CommandError::file(file.display().to_string(), &error))?)
         }
         None => Box::new(std::io::stdout()),
     };
