@@ -19,8 +19,8 @@ use crate::{
 /// Runs a process to its end, once.
 ///
 /// TARGET is a process type, whose arguments ARGS follow, or the file of a component of the app, which gets ARGS
-/// alone. Its standard input, output and error are those of this command, byte for byte, and so is its exit code. Ctrl-C
-/// asks it to end; a second one ends the wait alone.
+/// alone. Its standard input, output and error are those of this command, byte for byte, and so is its exit code.
+/// Ctrl-C asks it to end; a second one ends the wait alone.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "gilliam run worker report --month 3\ngilliam run worker.wasm report --month 3\ncat sales.csv | \

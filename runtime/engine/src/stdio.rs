@@ -1,7 +1,8 @@
 //! A guest's standard streams: output becomes log lines, input stays open until the instance is asked to
 //! stop.
 //!
-//! Invariant: a write never waits for whoever reads the log, only for one who holds the streams. After so many bytes a writer yields once, so
+//! Invariant: a write never waits for whoever reads the log, only for one who holds the streams. After so many
+//! bytes a writer yields once, so
 //! that a flood of host calls, which burns little fuel, cannot hold its thread for long.
 
 use std::{

@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /NAME/jobs?key=&delay_ms=&priority=&attempts=`, the payload | 201 `{"id":"18","new":true}`, 200 when one of its key is there |
+//! | `POST /NAME/jobs?key=&delay_ms=&priority=&attempts=` | 201 `{"id":"18","new":true}`, 200 for a known key |
 //! | `POST /NAME/batch`, `[{"payload":base64,"key":…},…]` | 201 `{"jobs":[{"id":…,"new":…},…]}`, all or none |
 //! | `POST /NAME/take?max=1&wait_ms=20000` | 200 `{"jobs":[{"id","lease","attempt","payload"}]}` |
 //! | `POST /NAME/jobs/ID/done\|retry\|discard\|extend?lease=N` | 200 `{"dead":false}`, 409 Q11 |

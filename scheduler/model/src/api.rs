@@ -32,8 +32,8 @@
 //! | `GET /v1/apps/{app}/logs?lines=&follow=&source=` | | NDJSON of [`LogLine`](crate::log::LogLine) |
 //! | `GET /v1/apps/{app}/services` | | `Vec<`[`ServiceInfo`](crate::service::ServiceInfo)`>` |
 //! | `DELETE /v1/apps/{app}/services/{service}?confirm=` | | 204: it is gone with its data |
-//! | `POST /v1/apps/{app}/services/{service}/share` · `/unshare` | [`ShareService`](crate::service::ShareService) | 204 |
-//! | `POST /v1/apps/{app}/services/{service}/request` | [`AskService`](crate::service::AskService) | [`ServiceAnswer`](crate::service::ServiceAnswer) |
+//! | `POST /v1/apps/{app}/services/{service}/share` · `/unshare` | `ShareService` | 204 |
+//! | `POST /v1/apps/{app}/services/{service}/request` | `AskService` of [`service`](crate::service) | `ServiceAnswer` |
 //! | `POST /v1/nodes/{node}/questions` · `/answers/{number}` | [`service`](crate::service) | that node only |
 //! | `GET /v1/nodes` · `GET /v1/nodes/{node}` | | `Vec<NodeSummary>` · `NodeDetails` of [`node`](crate::node) |
 //! | `POST /v1/nodes/{node}/drain` · `/undrain` | | [`NodeDetails`](crate::node::NodeDetails) |

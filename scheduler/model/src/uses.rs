@@ -1,7 +1,7 @@
 //! Uses: what apps call of one another inside the cluster.
 //!
-//! An app declares what it uses, by names of its own: `[uses] billing = { app = "billing", process = "web" }`, and finds
-//! it at `http://billing.internal`. Whose calls an app takes is its own affair.
+//! An app declares what it uses, by names of its own: `[uses] billing = { app = "billing", process = "web" }`, and
+//! finds it at `http://billing.internal`. Whose calls an app takes is its own affair.
 
 use std::collections::{BTreeMap, BTreeSet};
 

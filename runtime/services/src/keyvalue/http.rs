@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET` · `HEAD /KEY` | the value; its version as `ETag` |
-//! | `PUT /KEY?ttl=60s` | 204 with the new `ETag`; `If-Match`, `If-None-Match: *` make it depend on what is there (412) |
+//! | `PUT /KEY?ttl=60s` | 204 with the new `ETag`; `If-Match`, `If-None-Match: *`: only if it is so (412) |
 //! | `DELETE /KEY` | 204, whether it was there or not; `If-Match` as above |
 //! | `POST /KEY?increment=N` | the sum |
 //! | `GET /?prefix=P&after=K&limit=N` | `{"keys":[…],"next":…}` |

@@ -35,7 +35,9 @@ fn ask(url: &str, asker: Request) -> Result<IncomingResponse, String> {
     let (scheme, authority, path) = split(url).ok_or("not a url that starts with http:// or https://")?;
     // `x-as-NAME: VALUE` is sent as `NAME: VALUE`, whatever that is.
     let passed = |(name, value): (String, Vec<u8>)| {
-        let sent = name.strip_prefix("x-as-").or(name.starts_with("x-").then_some(&*name))?;
+        let sent = name
+            .strip_prefix("x-as-")
+            .or(name.starts_with("x-").then_some(&*name))?;
         Some((sent.to_owned(), value))
     };
     let headers: Vec<_> = asker.headers().into_iter().filter_map(passed).collect();
