@@ -1,8 +1,9 @@
-//! A worker that is a program of its own: it takes jobs from a queue of its app in a loop, and says what became of
-//! each.
+//! A worker that is a program of its own: it takes jobs from a queue of its app in a loop, and says what became
+//! of each.
 //!
-//! `worker.wasm QUEUE`. While it waits for jobs it is suspended, and costs the node next to nothing. A job whose payload
-//! begins with `fail` is tried again a second later, one with `never` is discarded, one with `crash` ends the program.
+//! `worker.wasm QUEUE`. While it waits for jobs it is suspended, and costs the node next to nothing. A job whose
+//! payload begins with `fail` is tried again a second later, one with `never` is discarded, one with `crash` ends the
+//! program.
 
 mod http;
 
