@@ -20,7 +20,7 @@ const SERVICES: &[&str] = &[
 
 /// Shows an app's services: key-value stores, databases, blobs, volumes and queues.
 ///
-/// They are declared under [services] in gilliam.toml and made by the release that names them first. Their data
+/// They are declared in gilliam.toml and made by the release that names them first. Their data
 /// stays when a later release no longer names them (detached), until they are destroyed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
