@@ -61,10 +61,8 @@ async fn add(id: &str, sku: &str) -> Result<Answer, Answer> {
             Some(version) => set.if_still(version),
             None => set.if_absent(),
         };
-        match set.await {
-            Ok(_) => return Ok(Answer::json(200, &basket)),
-            Err(error) if error.status() == Some(412) => continue,
-            Err(error) => return Err(unavailable(error)),
+        if set.await.map_err(unavailable)? {
+            return Ok(Answer::json(200, &basket));
         }
     }
     Err(Answer::text(503, "the basket changes all the time; try again"))
