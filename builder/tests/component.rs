@@ -169,8 +169,8 @@ fn an_interface_that_nobody_offers_is_named() {
     let hint = refused(wasm(&wat), Code::B11, message);
     assert_eq!(
         hint,
-        "leave the import out, or link a component that exports it (link in gilliam.toml); offered are gilliam:sql, wasi:cli, \
-         wasi:clocks, wasi:filesystem, wasi:http, wasi:io, wasi:random, wasi:sockets"
+        "leave the import out, or link a component that exports it (link in gilliam.toml); offered are \
+         gilliam:sql, wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:io, wasi:random, wasi:sockets"
     );
     let wat = command(
         "0.2.0",

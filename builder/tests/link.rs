@@ -184,7 +184,7 @@ fn what_no_library_exports_must_be_offered_by_the_platform() {
     );
     let hint = error.fault.hint().expect("hint");
     let start = "leave the import out, or link a component that exports it (link in gilliam.toml); \
-                 offered are wasi:cli, ";
+                 offered are gilliam:sql, wasi:cli, ";
     assert!(hint.starts_with(start), "{hint}");
 }
 
