@@ -5,7 +5,7 @@
 //!
 //! Invariant: who has a handle reaches one service and no other.
 //! Invariant: nothing here waits for a disk on the thread that asks: that is done by a few threads of its own
-//! ([`lane`]), and what waits for them is bounded.
+//! (`lane`), and what waits for them is bounded.
 //! Invariant: what is acknowledged is durable.
 //! Invariant: a service is kept within its quota.
 
