@@ -130,26 +130,11 @@ name! {
 }
 
 fn check_app(value: &str) -> Result<(), NameError> {
-    let err = |reason| Err(NameError::new("app", value, reason));
     if value.is_empty() {
-        return err("is empty; use lower-case letters, digits and dashes, such as guestbook");
+        let reason = "is empty; use lower-case letters, digits and dashes, such as guestbook";
+        return Err(NameError::new("app", value, reason));
     }
-    if value.len() > APP_NAME_BYTES_MAX {
-        return err("is longer than 63 characters");
-    }
-    if !value.starts_with(|c: char| c.is_ascii_lowercase()) {
-        return err("must begin with a lower-case letter");
-    }
-    if !value
-        .chars()
-        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-    {
-        return err("may hold only lower-case letters, digits and dashes");
-    }
-    if value.ends_with('-') {
-        return err("must not end with a dash");
-    }
-    Ok(())
+    check_label("app", value, APP_NAME_BYTES_MAX, "is longer than 63 characters")
 }
 
 fn check_process(value: &str) -> Result<(), NameError> {
@@ -198,8 +183,28 @@ fn check_service(value: &str) -> Result<(), NameError> {
     if value.is_empty() {
         return err("is empty; name it, for example cache or db");
     }
-    if value.len() > SERVICE_NAME_BYTES_MAX {
-        return err("is longer than 30 characters");
+    check_label(
+        "service",
+        value,
+        SERVICE_NAME_BYTES_MAX,
+        "is longer than 30 characters",
+    )?;
+    if value == "queues" {
+        return err("is the platform's own: an app finds its queues at queues.internal");
+    }
+    Ok(())
+}
+
+/// A label of a host name.
+fn check_label(
+    kind: &'static str,
+    value: &str,
+    bytes_max: usize,
+    too_long: &'static str,
+) -> Result<(), NameError> {
+    let err = |reason| Err(NameError::new(kind, value, reason));
+    if value.len() > bytes_max {
+        return err(too_long);
     }
     if !value.starts_with(|c: char| c.is_ascii_lowercase()) {
         return err("must begin with a lower-case letter");
@@ -212,9 +217,6 @@ fn check_service(value: &str) -> Result<(), NameError> {
     }
     if value.ends_with('-') {
         return err("must not end with a dash");
-    }
-    if value == "queues" {
-        return err("is the platform's own: an app finds its queues at queues.internal");
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use gilliam_model::{
     identity::node_of_dns,
     name::NodeName,
     node::Node,
+    text::excerpt,
     token::{Role, Token},
 };
 use gilliam_serve::ClientCertificate;
@@ -48,6 +49,13 @@ pub(crate) enum CallingNode {
 }
 
 impl CallingNode {
+    /// The node that a path names; refused is a call in the name of another one.
+    pub(crate) fn named(&self, node: &str) -> Result<NodeName, Refusal> {
+        self.speaks_for(node)?;
+        node.parse()
+            .map_err(|_| Refusal::invalid(format!("{:?} is no node's name", excerpt(node))))
+    }
+
     /// Refuses a call in the name of another node.
     pub(crate) fn speaks_for(&self, node: &str) -> Result<(), Refusal> {
         match self {

@@ -8,12 +8,10 @@ use std::{collections::BTreeSet, time::Duration};
 use axum::{Extension, Json, extract::State};
 use gilliam_model::{
     Timestamp,
-    name::NodeName,
     queue::{
         AwaitJobs, BATCH_BYTES_MAX, BATCH_MAX, ExchangeJobs, ExchangedJobs, GivenJob, Heard, JobTerms,
         Leased, Outcome, Payload, QueueId, QueuesReady, SayJob, WantJobs,
     },
-    text::excerpt,
 };
 use gilliam_queue::{QueueError, Queues, Settled, Want};
 use tokio::time::{Instant, sleep_until};
@@ -47,12 +45,9 @@ pub(crate) async fn exchange(
     LastName(path): LastName,
     extract::Json(asked): extract::Json<ExchangeJobs, EXCHANGE_BYTES_MAX>,
 ) -> Result<Json<ExchangedJobs>, Refusal> {
-    caller.speaks_for(&path)?;
+    let node = caller.named(&path)?;
     let shared = &api.shared;
     let queues = shared.queues()?;
-    let node: NodeName = path
-        .parse()
-        .map_err(|_| Refusal::invalid(format!("{:?} is no node's name", excerpt(&path))))?;
     let count = asked.said.len().max(asked.wants.len());
     if count > BATCH_MAX {
         let message = format!("{count} words or wishes at once; at most {BATCH_MAX} are heard");

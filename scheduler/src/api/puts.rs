@@ -4,9 +4,7 @@ use axum::{Extension, Json, extract::State};
 use gilliam_model::{
     Timestamp,
     code::Code,
-    name::NodeName,
     queue::{BATCH_BYTES_MAX, BATCH_MAX, PutAnswer, PutInto, PutJob, PutJobs, PutsAnswered},
-    text::excerpt,
 };
 use gilliam_queue::Put;
 
@@ -34,12 +32,9 @@ pub(crate) async fn put(
     LastName(path): LastName,
     extract::Json(asked): extract::Json<PutJobs, PUTS_BYTES_MAX>,
 ) -> Result<Json<PutsAnswered>, Refusal> {
-    caller.speaks_for(&path)?;
+    let node = caller.named(&path)?;
     let shared = &api.shared;
     let queues = shared.queues()?;
-    let node: NodeName = path
-        .parse()
-        .map_err(|_| Refusal::invalid(format!("{:?} is no node's name", excerpt(&path))))?;
     let count = asked.puts.len();
     if count > BATCH_MAX {
         let message = format!("{count} puts at once; at most {BATCH_MAX} are heard");

@@ -180,8 +180,5 @@ pub(crate) async fn answer(
 }
 
 fn node(caller: &CallingNode, path: &Names) -> Result<NodeName, Refusal> {
-    let name = path.get("node");
-    caller.speaks_for(name)?;
-    name.parse()
-        .map_err(|_| Refusal::invalid(format!("{:?} is no node's name", excerpt(name))))
+    caller.named(path.get("node"))
 }

@@ -84,20 +84,7 @@ impl Blobs {
 
     /// The blobs whose names begin so, in their order.
     pub async fn list(&self, prefix: &str) -> Result<Vec<BlobInfo>, Error> {
-        let (mut all, mut after) = (Vec::new(), None::<String>);
-        loop {
-            let mut url = format!("{}/", self.origin);
-            path::query(&mut url, "prefix", prefix);
-            if let Some(after) = &after {
-                path::query(&mut url, "after", after);
-            }
-            let page: Page = http::get(&url).send().await?.ok().await?.json().await?;
-            all.extend(page.objects);
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(all),
-            }
-        }
+        http::listed(&self.origin, prefix, |page: Page| (page.objects, page.next)).await
     }
 }
 

@@ -19,7 +19,7 @@ use wasip2::{
     io::streams::{InputStream, StreamError},
 };
 
-use crate::{Error, executor::ready};
+use crate::{Error, executor::ready, path};
 
 /// Bytes of a body that are read at once.
 const CHUNK_BYTES: u64 = 64 << 10;
@@ -296,6 +296,29 @@ fn parts(url: &str) -> Result<(Scheme, &str, &str), Error> {
     match authority.is_empty() {
         true => Err(wrong()),
         false => Ok((scheme, authority, if target.is_empty() { "/" } else { target })),
+    }
+}
+
+/// What a service lists below its root, page after page; `parts` takes one apart.
+pub(crate) async fn listed<P: DeserializeOwned, T>(
+    origin: &str,
+    prefix: &str,
+    parts: impl Fn(P) -> (Vec<T>, Option<String>),
+) -> Result<Vec<T>, Error> {
+    let mut all = Vec::new();
+    let mut after = None::<String>;
+    loop {
+        let mut url = format!("{origin}/");
+        path::query(&mut url, "prefix", prefix);
+        if let Some(after) = &after {
+            path::query(&mut url, "after", after);
+        }
+        let (found, next) = parts(get(&url).send().await?.ok().await?.json().await?);
+        all.extend(found);
+        match next {
+            Some(next) => after = Some(next),
+            None => return Ok(all),
+        }
     }
 }
 

@@ -113,20 +113,7 @@ impl KeyValue {
 
     /// The keys that begin so, in their order.
     pub async fn keys(&self, prefix: &str) -> Result<Vec<String>, Error> {
-        let (mut all, mut after) = (Vec::new(), None::<String>);
-        loop {
-            let mut url = format!("{}/", self.origin);
-            path::query(&mut url, "prefix", prefix);
-            if let Some(after) = &after {
-                path::query(&mut url, "after", after);
-            }
-            let page: Page = http::get(&url).send().await?.ok().await?.json().await?;
-            all.extend(page.keys);
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(all),
-            }
-        }
+        http::listed(&self.origin, prefix, |page: Page| (page.keys, page.next)).await
     }
 }
 
